@@ -77,19 +77,30 @@ REJECTS = pa.schema(
 
 SHARDS = pa.schema(
     [
-        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
         pa.field("file", pa.string(), nullable=False),
-        pa.field("row_group", pa.int32(), nullable=False),
         pa.field("num_rows", pa.int64(), nullable=False),
         pa.field("num_rejects", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
         pa.field("num_frames", pa.int64(), nullable=False),
         pa.field("num_bytes", pa.int64(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
+        pa.field("rejects_sha256", pa.string()),
         pa.field("numerics", pa.string(), nullable=False),
     ]
 )
-"""``_shards.parquet``: one row a shard; ``file`` and ``row_group`` say where its rows lie."""
+"""``_shards.parquet`` of every dataset: its commits, one row each."""
+
+MANIFEST_INDEX = pa.schema(
+    [
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row_group", pa.int32(), nullable=False),
+        pa.field("num_rows", pa.int64(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+    ]
+)
+"""``_index.parquet`` of a manifest: where each shard's rows lie."""
 
 
 def layer_column(layer: int) -> str:

@@ -1,0 +1,372 @@
+"""Stores: named bytes under one root, on local disk or S3, with the two operations that a commit needs.
+
+A write appears whole or not at all, and ``create`` (put-if-absent) lets exactly one of several writers win.
+Nothing here knows what the bytes mean; datasets are built on top in ``dataset.py``.
+"""
+
+import errno
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from pipeline.errors import SettingsError, StorageError
+
+Bytes = bytes | bytearray | memoryview
+
+_CONFLICT_RETRIES = 8
+_FOLDER_RETRIES = 5
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+_S3_RETRIES = {"mode": "standard", "max_attempts": 8}
+
+
+class Store(Protocol):
+    """Named bytes under one root; names are relative POSIX paths.
+
+    Every method may raise StorageError; a missing name raises FileNotFoundError.
+    """
+
+    uri: str
+
+    def read(self, name: str) -> bytes:
+        """Give the whole content of a name."""
+
+    def read_many(self, names: Sequence[str]) -> list[bytes]:
+        """Give the contents of several names, read concurrently, in their order."""
+
+    def write(self, name: str, data: Bytes) -> None:
+        """Put content under a name, replacing what was there; readers see the old or the new whole."""
+
+    def create(self, name: str, data: Bytes) -> bool:
+        """Put content under a name only if the name is free; False when it is taken."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Make a name show the content of another; repeating it changes nothing."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove names; those already gone are no error."""
+
+    def delete_tree(self, folder: str) -> None:
+        """Remove all names below a folder."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """Name the files directly in a folder, sorted, without the folder; [] when there is none."""
+
+    def tree(self, folder: str) -> list[str]:
+        """Name all files below a folder, sorted, relative to the root."""
+
+    def exists(self, name: str) -> bool:
+        """Say whether a name has content."""
+
+    def open(self, name: str) -> Any:
+        """Open a name as a seekable binary file, for readers that need only parts of it."""
+
+
+def open_store(uri: str) -> "Store":
+    """Open the store at a local path or an ``s3://bucket/prefix``.
+
+    Raises:
+        SettingsError: The scheme is another one, or the URI carries credentials.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        if "@" in parts.netloc or parts.query:
+            raise SettingsError(
+                "a storage URI must not carry credentials or a query; give them to the environment "
+                f"(AWS_PROFILE, instance role): s3://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}"
+            )
+        return S3Store(uri)
+    if "://" in uri and parts.scheme != "file":
+        raise SettingsError(f"storage is a local path or s3://bucket/prefix, got {uri!r}")
+    return LocalStore(uri.removeprefix("file://"))
+
+
+def join(uri: str, *names: str) -> str:
+    """Append path segments to a local path or S3 URI."""
+    return "/".join([uri.rstrip("/") or "/", *names])
+
+
+def probe(store: Store) -> None:
+    """Refuse a store whose put-if-absent does not hold, because commits rest on it.
+
+    Raises:
+        StorageError: The same name could be created twice, or the store cannot be written.
+    """
+    name = f"_probe/{uuid.uuid4().hex}"
+    try:
+        first, second = store.create(name, b"1"), store.create(name, b"2")
+        kept = store.read(name)
+        store.delete([name])
+    except OSError as error:
+        raise StorageError(f"{store.uri} cannot be written: {error}") from error
+    if not first or second or kept != b"1":
+        raise StorageError(
+            f"{store.uri} let one name be created twice; commits need put-if-absent "
+            "(S3: If-None-Match). Choose another store or upgrade its server."
+        )
+
+
+class LocalStore:
+    """A folder on a disk that all workers share (or the only machine's own)."""
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).absolute()
+        self.uri = str(self.root)
+
+    def _path(self, name: str) -> Path:
+        return self.root / name
+
+    def _temporary(self, name: str, data: Bytes) -> Path:
+        # In the root's own folder: a link or rename must not cross file systems.
+        path = self.root / "_tmp" / f"{Path(name).name}.{uuid.uuid4().hex}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def _settle(self, name: str, step: Callable[[Path], None]) -> None:
+        """Run a step that makes a name, again where another process has just removed its folder."""
+        for _ in range(_FOLDER_RETRIES):
+            self._path(name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return step(self._path(name))
+            except FileNotFoundError:
+                continue
+        raise StorageError(f"{self._path(name)} could not be made: its folder disappears again and again")
+
+    def read(self, name: str) -> bytes:
+        """Give the whole content of a name."""
+        return self._path(name).read_bytes()
+
+    def read_many(self, names: Sequence[str]) -> list[bytes]:
+        """Give the contents of several names in their order."""
+        return [self.read(name) for name in names]
+
+    def write(self, name: str, data: Bytes) -> None:
+        """Put content under a name by renaming a finished file."""
+
+        def rename(path: Path) -> None:
+            self._temporary(name, data).replace(path)
+
+        self._settle(name, rename)
+
+    def create(self, name: str, data: Bytes) -> bool:
+        """Put content under a free name by an exclusive hard link."""
+        try:
+            self._settle(name, lambda path: self._link(self._temporary(name, data), path))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            return self._create_exclusively(name, data)
+        return True
+
+    def _link(self, temporary: Path, target: Path) -> None:
+        try:
+            os.link(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _create_exclusively(self, name: str, data: Bytes) -> bool:
+        """Serve file systems without hard links; a crash inside leaves a name that readers refuse."""
+        try:
+            with self._path(name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            return False
+        return True
+
+    def copy(self, source: str, target: str) -> None:
+        """Show one file under a second name, by hard link where the disk has them."""
+        if not self._path(source).is_file():
+            raise FileNotFoundError(f"{self._path(source)} does not exist")
+        self._settle(target, lambda path: self._show(self._path(source), path))
+
+    def _show(self, source: Path, target: Path) -> None:
+        temporary = self.root / "_tmp" / f"{target.name}.{uuid.uuid4().hex}"
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+        # rename() of two links to one file does nothing and leaves the first name (POSIX).
+        temporary.unlink(missing_ok=True)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove names."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def delete_tree(self, folder: str) -> None:
+        """Remove a folder and all below it."""
+        shutil.rmtree(self._path(folder), ignore_errors=True)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Name the files directly in a folder."""
+        try:
+            return sorted(entry.name for entry in os.scandir(self._path(folder)) if entry.is_file())
+        except FileNotFoundError:
+            return []
+
+    def tree(self, folder: str) -> list[str]:
+        """Name all files below a folder."""
+        return sorted(
+            str((Path(parent) / file).relative_to(self.root))
+            for parent, _, files in os.walk(self._path(folder))
+            for file in files
+        )
+
+    def exists(self, name: str) -> bool:
+        """Say whether a name has content."""
+        return self._path(name).is_file()
+
+    def open(self, name: str) -> Any:
+        """Open a file for reading."""
+        return self._path(name).open("rb")
+
+
+class S3Store:
+    """A prefix of an S3 bucket. Credentials and endpoint come from the environment, as boto3 finds them."""
+
+    def __init__(self, uri: str) -> None:
+        import s3fs
+
+        self.uri = uri.rstrip("/")
+        self._prefix = self.uri.removeprefix("s3://")
+        self._fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"retries": _S3_RETRIES})
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if name else self._prefix
+
+    def _guard(self, error: Exception, what: str) -> StorageError:
+        return StorageError(f"S3 failed to {what}: {error}")
+
+    def read(self, name: str) -> bytes:
+        """Give the whole content of an object."""
+        try:
+            return bytes(self._fs.cat_file(self._key(name)))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise self._guard(error, f"read {self.uri}/{name}") from error
+
+    def read_many(self, names: Sequence[str]) -> list[bytes]:
+        """Give the contents of several objects, read 32 at a time."""
+        with ThreadPoolExecutor(32) as pool:
+            return list(pool.map(self.read, names))
+
+    def write(self, name: str, data: Bytes) -> None:
+        """Put an object in one request (several for data past 5 GiB); S3 shows it when complete."""
+        try:
+            self._fs.pipe_file(self._key(name), bytes(data), chunksize=2**31)
+        except Exception as error:
+            raise self._guard(error, f"write {self.uri}/{name}") from error
+
+    def create(self, name: str, data: Bytes) -> bool:
+        """Put an object with If-None-Match.
+
+        A retry after a lost answer also reports "taken": the caller reads back and compares.
+        """
+        for attempt in range(_CONFLICT_RETRIES):
+            try:
+                self._fs.pipe_file(self._key(name), bytes(data), mode="create", chunksize=2**31)
+            except Exception as error:
+                if _says_taken(error):
+                    return False
+                if not _says_conflict(error):
+                    raise self._guard(error, f"create {self.uri}/{name}") from error
+                time.sleep(0.1 * 2**attempt)
+            else:
+                return True
+        raise StorageError(f"S3 kept answering 'conflict' to creating {self.uri}/{name}; try again later")
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside S3."""
+        try:
+            self._fs.cp_file(self._key(source), self._key(target))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise self._guard(error, f"copy {self.uri}/{source} to {target}") from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects, up to 1,000 a request."""
+        keys = [self._key(name) for name in names]
+        if not keys:
+            return
+        try:
+            self._fs.rm(keys)
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            raise self._guard(error, f"delete under {self.uri}") from error
+
+    def delete_tree(self, folder: str) -> None:
+        """Remove all objects below a prefix."""
+        self.delete(self.tree(folder))
+
+    def names(self, folder: str = "") -> list[str]:
+        """Name the objects directly under a prefix."""
+        key = self._key(folder)
+        try:
+            entries = self._fs.ls(key, detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._guard(error, f"list {self.uri}/{folder}") from error
+        names = (entry["name"].removeprefix(key).lstrip("/") for entry in entries if entry["type"] == "file")
+        return sorted(name for name in names if name)
+
+    def tree(self, folder: str) -> list[str]:
+        """Name all objects below a prefix."""
+        try:
+            found = self._fs.find(self._key(folder), refresh=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._guard(error, f"list {self.uri}/{folder}") from error
+        return sorted(name.removeprefix(self._prefix + "/") for name in found)
+
+    def exists(self, name: str) -> bool:
+        """Say whether an object exists."""
+        try:
+            return bool(self._fs.isfile(self._key(name)))
+        except Exception as error:
+            raise self._guard(error, f"look for {self.uri}/{name}") from error
+
+    def open(self, name: str) -> Any:
+        """Open an object for ranged reads."""
+        return self._fs.open(self._key(name), "rb", cache_type="readahead")
+
+
+def _says_taken(error: BaseException | None) -> bool:
+    """Recognise the answers of S3 servers to a failed If-None-Match: 412, EEXIST, and EINVAL of s3fs."""
+    while error is not None:
+        text = str(error)
+        if isinstance(error, FileExistsError) or "PreconditionFailed" in text or "412" in text:
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.EINVAL):
+            return "condition" in text.lower()
+        error = error.__cause__
+    return False
+
+
+def _says_conflict(error: BaseException | None) -> bool:
+    while error is not None:
+        if "ConditionalRequestConflict" in str(error) or "409" in str(error):
+            return True
+        error = error.__cause__
+    return False
