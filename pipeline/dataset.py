@@ -158,6 +158,10 @@ class Commit:
                 f"{source} is not a commit ({error}); delete it and run the stage again"
             ) from error
 
+    def to_json(self) -> str:
+        """Give the content of the unit's file in ``_commits``."""
+        return canonical(asdict(self))
+
     @property
     def num_rejects(self) -> int:
         """Rows rejected in this unit."""
@@ -180,7 +184,9 @@ def parquet_bytes(table: pa.Table, lineage: Mapping[str, Json], *, compression: 
     """Write a table as one Parquet row group in memory, lineage in the footer."""
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({schema.LINEAGE_KEY: canonical(lineage).encode()})
-    pq.write_table(table, sink, compression=compression, row_group_size=max(1, table.num_rows))
+    pq.write_table(
+        table, sink, compression=compression, row_group_size=max(1, table.num_rows), write_page_checksum=True
+    )
     return memoryview(sink.getvalue())
 
 
@@ -300,7 +306,7 @@ class Dataset:
             notes=output.notes,
         )
         name = f"_commits/{unit}.json"
-        self.store.create(name, canonical(asdict(mine)).encode())
+        self.store.create(name, mine.to_json().encode())
         # Read back whatever create() said: after a lost answer, "taken" may mean taken by ourselves.
         winner = Commit.from_bytes(self.store.read(name), f"{self.uri}/{name}")
         faults.point("after_commit_before_publish", unit)

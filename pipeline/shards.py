@@ -75,7 +75,7 @@ class Maker(Protocol):
 
     stage: str
 
-    def make(self, utterances: Sequence[Utterance]) -> Output:
+    def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Make a shard's data and rejects; the same utterances give the same bytes."""
 
     def numerics(self) -> Mapping[str, str]:
@@ -90,7 +90,7 @@ def make_unit(
     dataset: Dataset,
     unit: str,
     utterances: Sequence[Utterance],
-    make: Callable[[Sequence[Utterance]], Output],
+    make: Callable[[str, Sequence[Utterance]], Output],
     *,
     factory: MakerFactory,
     numerics: Mapping[str, str],
@@ -114,7 +114,7 @@ def make_unit(
     earlier = dataset.attempts(unit)
     attempt = dataset.announce(unit)
     if earlier < MAX_PLAIN_ATTEMPTS:
-        output = make(utterances)
+        output = make(unit, utterances)
     else:
         logger.warning("%s died in %d attempts; running it in a child process", unit, earlier)
         output = _make_carefully(unit, utterances, factory)
@@ -126,17 +126,17 @@ def _make_carefully(unit: str, utterances: Sequence[Utterance], factory: MakerFa
 
     A unit that merely lived on unlucky machines gives here the same bytes as anywhere.
     """
-    output = _in_child(factory, utterances)
+    output = _in_child(factory, unit, utterances)
     if output is not None:
         return output
     survivors = []
     for utterance in utterances:
-        if utterance.samples is not None and _in_child(factory, [utterance]) is None:
+        if utterance.samples is not None and _in_child(factory, unit, [utterance]) is None:
             utterance = utterance.rejected(
                 Reason.ENCODER_CRASH, "encoding this utterance alone killed the process that did it"
             )
         survivors.append(utterance)
-    output = _in_child(factory, survivors)
+    output = _in_child(factory, unit, survivors)
     if output is None:
         raise PipelineError(
             f"{unit} kills the process that makes it, though none of its utterances does so alone; "
@@ -145,11 +145,11 @@ def _make_carefully(unit: str, utterances: Sequence[Utterance], factory: MakerFa
     return output
 
 
-def _in_child(factory: MakerFactory, utterances: Sequence[Utterance]) -> Output | None:
+def _in_child(factory: MakerFactory, unit: str, utterances: Sequence[Utterance]) -> Output | None:
     """Make an output in a fresh process; None when the process died."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, factory, list(utterances)), daemon=True)
+    process = context.Process(target=_child, args=(sender, factory, unit, list(utterances)), daemon=True)
     process.start()
     sender.close()
     result: Output | Exception | None = None
@@ -161,9 +161,9 @@ def _in_child(factory: MakerFactory, utterances: Sequence[Utterance]) -> Output 
     return result
 
 
-def _child(sender: Any, factory: MakerFactory, utterances: list[Utterance]) -> None:
+def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utterance]) -> None:
     try:
-        output = factory().make(utterances)
+        output = factory().make(unit, utterances)
         sender.send(replace(output, data=bytes(output.data)))
     except Exception as error:
         sender.send(error)
