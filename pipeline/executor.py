@@ -99,10 +99,11 @@ def worker_shape(*, cpus: float, gpus: float, threads: int, num_workers: int | N
     )
 
 
-def cluster_shape(*, threads: int, num_workers: int | None) -> WorkerShape:
-    """Fit a stage into the Ray cluster of this process."""
+def cluster_shape(*, threads: int, num_workers: int | None, use_gpu: bool = True) -> WorkerShape:
+    """Fit a stage into the Ray cluster of this process; with ``use_gpu``, onto its GPUs where it has any."""
     total = ray.cluster_resources()
-    return worker_shape(cpus=total.get("CPU", 0), gpus=total.get("GPU", 0), threads=threads, num_workers=num_workers)
+    gpus = total.get("GPU", 0) if use_gpu else 0
+    return worker_shape(cpus=total.get("CPU", 0), gpus=gpus, threads=threads, num_workers=num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)

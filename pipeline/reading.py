@@ -6,43 +6,58 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.dataset import Dataset, canonical
+from pipeline.dataset import Dataset, canonical, sha256
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
 
 
-def open_unit(dataset: Dataset, unit: str, file: Any) -> pq.ParquetFile:
-    """Open a unit's Parquet file, page checksums on, and check its lineage against the plan.
-
-    Args:
-        dataset: The dataset.
-        unit: The unit.
-        file: Its open file, as ``dataset.store.open`` gives.
+def read_committed(dataset: Dataset, unit: str) -> bytes:
+    """Read the bytes of a unit's data file and compare them with its commit.
 
     Raises:
-        CorruptDatasetError: It is no Parquet file.
+        CorruptDatasetError: The file is gone, or is not what was committed.
+    """
+    name = dataset.data_file(unit)
+    commit = dataset.read_commit(unit)
+    try:
+        data = dataset.store.read(name)
+    except FileNotFoundError:
+        data = None
+    if commit is None or data is None:
+        raise CorruptDatasetError(f"{dataset.uri}/{name} or its commit is gone; run the stage again")
+    if sha256(data) != commit.data.sha256:
+        raise CorruptDatasetError(f"{dataset.uri}/{name} is not what was committed; restore it or make it again")
+    return data
+
+
+def read_unit(dataset: Dataset, unit: str) -> pa.Table:
+    """Read the rows of a unit, its bytes checked against the commit and its lineage against the plan.
+
+    Raises:
+        CorruptDatasetError: The file is damaged or gone.
         SchemaMismatchError: Its lineage is not the plan's.
     """
-    name = f"{dataset.uri}/{dataset.data_file(unit)}"
-    try:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptDatasetError(f"{name} cannot be read ({error}); run verify_dataset, then the stage") from error
-    lineage = (parquet.schema_arrow.metadata or {}).get(schema.LINEAGE_KEY, b"").decode(errors="replace")
-    if lineage != canonical(dataset.plan.lineage):
-        raise SchemaMismatchError(f"{name} carries the lineage {lineage or 'none'}, not that of its folder's plan")
-    return parquet
+    table = pq.read_table(pa.BufferReader(read_committed(dataset, unit)))
+    _check_lineage(dataset, unit, table.schema)
+    return table
 
 
-def read_unit(
-    dataset: Dataset, unit: str, *, row_group: int | None = None, columns: list[str] | None = None
-) -> pa.Table:
-    """Read the rows of a unit.
+def footer_sha256(file: Any) -> str:
+    """Hash the footer of an open Parquet file: page checksums cover everything else."""
+    end = file.seek(0, 2)
+    file.seek(end - 8)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(0, end - 8 - length))
+    return sha256(file.read())
+
+
+def read_row_group(dataset: Dataset, unit: str, row_group: int, footer: str) -> pa.Table:
+    """Read one row group of a unit without reading the rest.
 
     Args:
         dataset: The dataset.
         unit: The unit.
-        row_group: Read just this row group.
-        columns: Read just these columns.
+        row_group: Number of the row group.
+        footer: What ``footer_sha256`` gave when the file was written.
 
     Raises:
         CorruptDatasetError: The file is damaged or gone.
@@ -51,11 +66,22 @@ def read_unit(
     name = f"{dataset.uri}/{dataset.data_file(unit)}"
     try:
         with dataset.store.open(dataset.data_file(unit)) as file:
-            parquet = open_unit(dataset, unit, file)
-            if row_group is None:
-                return parquet.read(columns=columns)
-            return parquet.read_row_group(row_group, columns=columns)
+            if footer_sha256(file) != footer:
+                raise CorruptDatasetError(f"{name} has another footer than was committed; run verify_dataset")
+            file.seek(0)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            _check_lineage(dataset, unit, parquet.schema_arrow)
+            return parquet.read_row_group(row_group)
     except FileNotFoundError:
         raise CorruptDatasetError(f"{name} is gone; run the stage that makes it again") from None
     except (pa.ArrowException, OSError) as error:
         raise CorruptDatasetError(f"{name} is damaged ({error}); run verify_dataset") from error
+
+
+def _check_lineage(dataset: Dataset, unit: str, columns: pa.Schema) -> None:
+    lineage = (columns.metadata or {}).get(schema.LINEAGE_KEY, b"").decode(errors="replace")
+    if lineage != canonical(dataset.plan.lineage):
+        raise SchemaMismatchError(
+            f"{dataset.uri}/{dataset.data_file(unit)} carries the lineage {lineage or 'none'}, "
+            "not that of its folder's plan"
+        )

@@ -98,6 +98,7 @@ MANIFEST_INDEX = pa.schema(
         pa.field("row_group", pa.int32(), nullable=False),
         pa.field("num_rows", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("footer_sha256", pa.string(), nullable=False),
     ]
 )
 """``_index.parquet`` of a manifest: where each shard's rows lie."""

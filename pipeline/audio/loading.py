@@ -1,0 +1,103 @@
+"""From a manifest shard to decoded utterances: what a CPU task does before the encoder."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import faults
+from pipeline.audio.decode import DecodeLimits, Decoder
+from pipeline.completion import success
+from pipeline.dataset import Dataset, sha256, shard_name
+from pipeline.errors import AudioDecodeError, CorruptDatasetError
+from pipeline.reading import read_row_group
+from pipeline.shards import Utterance
+
+INDEX = "_index.parquet"
+
+
+class Manifest:
+    """A finished manifest, read shard by shard.
+
+    Attributes:
+        dataset: The manifest's folder.
+        roots: Folders and prefixes under which its audio must lie.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.dataset = Dataset.open(uri, kind="manifest")
+        self.roots: Sequence[str] = self.dataset.plan.lineage["roots"]
+        try:
+            index = self.dataset.store.read(INDEX)
+        except FileNotFoundError as error:
+            raise CorruptDatasetError(f"{uri}/{INDEX} is gone; run build_manifest in a new folder") from error
+        if sha256(index) != success(self.dataset)["index_sha256"]:
+            raise CorruptDatasetError(f"{uri}/{INDEX} is not what was written; run build_manifest in a new folder")
+        self._index = pq.read_table(pa.BufferReader(index))
+        self._position = {shard: row for row, shard in enumerate(self._index["shard"].to_pylist())}
+
+    @property
+    def units(self) -> list[str]:
+        """Names of the shards, in order."""
+        return [shard_name(shard) for shard in self._index["shard"].to_pylist()]
+
+    @property
+    def num_rows(self) -> int:
+        """Utterances in all shards."""
+        return int(sum(self._index["num_rows"].to_pylist()))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio in all shards, as headers tell."""
+        return float(sum(self._index["seconds"].to_pylist()))
+
+    def rows(self, unit: str) -> pa.Table:
+        """Read the utterances of a shard."""
+        place = self._index.slice(self._position[int(unit.removeprefix("shard-"))], 1).to_pylist()[0]
+        file = place["file"].removesuffix(".parquet")
+        return read_row_group(self.dataset, file, place["row_group"], place["footer_sha256"])
+
+
+@functools.lru_cache(maxsize=4)
+def open_manifest(uri: str) -> Manifest:
+    """Open a manifest once a process: its index is read for every shard."""
+    return Manifest(uri)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoder(sample_rate: int, limits: DecodeLimits, roots: tuple[str, ...]) -> Decoder:
+    return Decoder(sample_rate=sample_rate, limits=limits, roots=roots)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardLoader:
+    """Decodes the utterances of a shard; the decode child lives as long as the process.
+
+    Attributes:
+        manifest: URI of the manifest.
+        sample_rate: Rate of the waveforms given, Hz.
+        limits: What a recording may cost.
+    """
+
+    manifest: str
+    sample_rate: int
+    limits: DecodeLimits
+
+    def __call__(self, unit: str) -> list[Utterance]:
+        """Decode a shard; an utterance that cannot be used comes without samples, with its problem."""
+        manifest = open_manifest(self.manifest)
+        decoder = _decoder(self.sample_rate, self.limits, tuple(manifest.roots))
+        faults.point("load", unit)
+        return [self._decode(decoder, row) for row in manifest.rows(unit).to_pylist()]
+
+    def _decode(self, decoder: Decoder, row: dict[str, Any]) -> Utterance:
+        identity = {"utterance_id": row["utterance_id"], "uri": row["uri"]}
+        places = ("offset_samples", "num_samples", "sample_rate", "channel", "utterance_id")
+        try:
+            samples = decoder.decode(row["uri"], **{name: row[name] for name in places})
+        except AudioDecodeError as error:
+            return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
+        return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)

@@ -1,0 +1,289 @@
+"""Build a manifest: find the recordings of a corpus, read their headers in parallel, plan the shards.
+
+Reads: a corpus folder or listing, local or S3. Writes: a manifest dataset; its Parquet files hold up to 500,000
+candidates each, one row group a shard, and ``_index.parquet`` says where each shard lies.
+Restart: pieces of 1,000 candidates are probed and committed in the scratch dataset ``_probed/``; run again, only
+pieces without a commit are probed. Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utterance.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import schema
+from pipeline.audio import corpora
+from pipeline.audio.corpora import Candidate
+from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.loading import INDEX
+from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
+from pipeline.audio.probing import CANDIDATES, PROBED, ProbeFactory
+from pipeline.completion import check_rejects, finish, status
+from pipeline.dataset import SUCCESS, Dataset, Output, Plan, canonical, check_folder, parquet_bytes, sha256, shard_name
+from pipeline.errors import ManifestError, SettingsError
+from pipeline.executor import cluster_shape, run_stage
+from pipeline.reading import footer_sha256, read_unit
+from pipeline.reporting import StageReport, Tally
+from pipeline.schema import Reason
+from pipeline.shards import Reject, rejects_table
+from pipeline.storage import join, open_store
+
+logger = logging.getLogger(__name__)
+
+DATA_VERSION = 1
+PIECE = 1_000
+CANDIDATES_PER_FILE = 500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildManifestConfig:
+    """Settings of build_manifest."""
+
+    corpus: str
+    """Folder or listing of the corpus, local or s3://."""
+    layout: Literal["folder", "listing", "librispeech", "fsdd", "emodb"]
+    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing, or a known corpus."""
+    output: str
+    """Folder of the manifest, local or s3://."""
+    channels: Literal["mix", "pick", "split"] = "mix"
+    """What to do with several channels: average them, pick one, or make each an utterance of its own."""
+    pick_channel: int = 0
+    """The channel that --channels pick takes, from 0."""
+    roots: tuple[str, ...] = ()
+    """Further folders or prefixes under which audio may lie, beside the corpus folder."""
+    shard_minutes: float | None = None
+    """Minutes of audio in a shard; default: total / 64, at least 0.5 and at most 30."""
+    strict: bool = False
+    """Stop at a duplicate utterance id instead of rejecting the later one."""
+    max_reject_fraction: float = 1.0
+    """Share of utterances that may be rejected before the stage stops, 0 to 1."""
+    num_workers: int | None = None
+    """Header-reading processes; default: one a CPU."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in corpora.LAYOUTS:
+            raise SettingsError(f"layout must be one of {', '.join(corpora.LAYOUTS)}, got {self.layout!r}")
+        if self.shard_minutes is not None and self.shard_minutes <= 0:
+            raise SettingsError(f"shard_minutes must be above 0, got {self.shard_minutes}")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
+        if self.pick_channel < 0:
+            raise SettingsError(f"pick_channel must be at least 0, got {self.pick_channel}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedManifest:
+    """What the driver knows before Ray starts: the corpus as Arrow pieces, and the plans."""
+
+    config: BuildManifestConfig
+    pieces: Sequence[pa.Table]
+    plan: Plan
+    probe_plan: Plan
+
+
+def prepare(config: BuildManifestConfig) -> PreparedManifest:
+    """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
+
+    Raises:
+        ManifestError: The corpus cannot be listed.
+        PlanMismatchError: The output folder was made with other settings or from another corpus.
+    """
+    pieces = list(_pieces(corpora.read_corpus(config.corpus, config.layout)))
+    if not pieces:
+        raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout")
+    roots = sorted({*corpora.corpus_roots(config.corpus, config.layout), *config.roots})
+    listed = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
+    content = {
+        "data_version": DATA_VERSION,
+        "corpus_sha256": listed,
+        "layout": config.layout,
+        "roots": roots,
+        "channels": config.channels,
+        "pick_channel": config.pick_channel if config.channels == "pick" else None,
+        "shard_minutes": config.shard_minutes,
+        "strict": config.strict,
+    }
+    lineage = {"kind": "manifest", "schema_version": schema.SCHEMA_VERSION, "roots": roots, "layout": config.layout}
+    rows = sum(piece.num_rows for piece in pieces)
+    files = -(-rows // CANDIDATES_PER_FILE)
+    plan = Plan(
+        kind="manifest",
+        content=content,
+        lineage=lineage,
+        units=[f"manifest-{number:05d}" for number in range(files)],
+        totals={"rows": rows},
+    )
+    check_folder(open_store(config.output), plan)
+    probe_plan = Plan(
+        kind="probe",
+        content=content,
+        lineage={**lineage, "kind": "probe"},
+        units=[shard_name(number) for number in range(len(pieces))],
+        totals={"rows": rows},
+    )
+    return PreparedManifest(config=config, pieces=pieces, plan=plan, probe_plan=probe_plan)
+
+
+def _pieces(candidates: Iterator[Candidate]) -> Iterator[pa.Table]:
+    batch: list[Candidate] = []
+    for candidate in candidates:
+        batch.append(candidate)
+        if len(batch) == PIECE:
+            yield _candidate_table(batch)
+            batch = []
+    if batch:
+        yield _candidate_table(batch)
+
+
+def _candidate_table(batch: Sequence[Candidate]) -> pa.Table:
+    rows = []
+    for candidate in batch:
+        row = asdict(candidate)
+        row["reason"], row["detail"] = row.pop("problem") or (None, None)
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+
+def build_manifest(config: BuildManifestConfig) -> StageReport:
+    """Build the manifest of a corpus.
+
+    Raises:
+        ManifestError: The corpus cannot be listed; or, with ``strict``, two recordings share an id.
+        PlanMismatchError: The output folder was made with other settings or from another corpus.
+        TooManyRejectsError: More than ``max_reject_fraction`` of the recordings cannot be used.
+    """
+    prepared = prepare(config)
+    dataset = Dataset.create(config.output, prepared.plan)
+    if dataset.store.exists(SUCCESS):
+        report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
+    else:
+        scratch = _write_candidates(prepared)
+        factory = ProbeFactory(
+            scratch=scratch.uri,
+            limits=DecodeLimits(),
+            roots=tuple(prepared.plan.content["roots"]),
+            channels=config.channels,
+            pick_channel=config.pick_channel,
+            lineage=scratch.plan.lineage,
+        )
+        report = run_stage(
+            scratch,
+            load=None,
+            factory=factory,
+            shape=cluster_shape(threads=1, num_workers=config.num_workers, use_gpu=False),
+            numerics_mode="any",
+            max_reject_fraction=config.max_reject_fraction,
+        )
+        _write_manifest(dataset, scratch, config)
+    end = status(dataset)
+    check_rejects(end, config.max_reject_fraction)
+    digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
+    dataset.store.delete_tree(PROBED)
+    return replace(
+        report,
+        stage="manifest",
+        output=dataset.uri,
+        dataset_sha256=digest,
+        rows=end.rows,
+        rejects=end.rejects,
+        reject_reasons=end.reasons,
+        num_bytes=end.num_bytes,
+    )
+
+
+def _write_candidates(prepared: PreparedManifest) -> Dataset:
+    scratch = Dataset.create(join(prepared.config.output, PROBED), prepared.probe_plan)
+    written = set(scratch.store.names("_candidates"))
+    for unit, piece in zip(scratch.plan.units, prepared.pieces, strict=True):
+        if f"{unit}.parquet" not in written:
+            scratch.store.write(f"_candidates/{unit}.parquet", parquet_bytes(piece, {}))
+    return scratch
+
+
+def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestConfig) -> None:
+    """Join the probed pieces, drop duplicates, plan the shards and commit the manifest's files."""
+    probed = pa.concat_tables(read_unit(scratch, unit) for unit in scratch.plan.units)
+    rejected = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
+    first = duplicate_rows(probed["utterance_id"])
+    later = np.flatnonzero(first >= 0)
+    if len(later) and config.strict:
+        raise ManifestError(_duplicate(probed, int(later[0]), int(first[later[0]])))
+    duplicates = rejects_table(
+        [
+            Reject(
+                utterance_id=probed["utterance_id"][int(row)].as_py(),
+                uri=probed["uri"][int(row)].as_py(),
+                stage="manifest",
+                reason=Reason.DUPLICATE_ID,
+                detail=_duplicate(probed, int(row), int(first[row])),
+            )
+            for row in later
+        ]
+    )
+    rejects = pa.concat_tables([*rejected, duplicates])
+    rows = probed.filter(pa.array(first < 0))
+    seconds = rows["num_samples"].to_numpy() / np.maximum(rows["sample_rate"].to_numpy(), 1)
+    minutes = config.shard_minutes or shard_minutes(float(seconds.sum()))
+    shards = plan_shards(seconds, minutes)
+    rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
+    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects)
+
+
+def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table) -> None:
+    shards = rows["shard"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.zeros(0, int)
+    ends = np.r_[starts[1:], len(shards)]
+    last = len(dataset.plan.units) - 1
+    index: list[dict[str, object]] = []
+    for number, unit in enumerate(dataset.plan.units):
+        in_file = np.flatnonzero(np.minimum(starts // CANDIDATES_PER_FILE, last) == number)
+        sink = pa.BufferOutputStream()
+        places: list[dict[str, object]] = []
+        lineage = {schema.LINEAGE_KEY: canonical(dataset.plan.lineage).encode()}
+        with pq.ParquetWriter(
+            sink, schema.MANIFEST.with_metadata(lineage), compression="zstd", write_page_checksum=True
+        ) as writer:
+            for group, shard in enumerate(in_file):
+                begin, end = int(starts[shard]), int(ends[shard])
+                writer.write_table(rows.slice(begin, end - begin).replace_schema_metadata(lineage))
+                places.append(
+                    {
+                        "shard": int(shards[begin]),
+                        "file": dataset.data_file(unit),
+                        "row_group": group,
+                        "num_rows": end - begin,
+                        "seconds": float(seconds[begin:end].sum()),
+                    }
+                )
+        held = slice(int(starts[in_file[0]]), int(ends[in_file[-1]])) if len(in_file) else slice(0, 0)
+        data = sink.getvalue()
+        footer = footer_sha256(pa.BufferReader(data))
+        index += [{**place, "footer_sha256": footer} for place in places]
+        out = rejects if number == 0 else rejects.slice(0, 0)
+        output = Output(
+            data=memoryview(data),
+            rows=held.stop - held.start,
+            rejects=out,
+            seconds=float(seconds[held].sum()),
+            notes={"reasons": dict(Counter(out["reason"].to_pylist()))},
+        )
+        if dataset.read_commit(unit) is None:
+            dataset.commit(unit, dataset.announce(unit), output, {})
+    dataset.store.write(INDEX, parquet_bytes(pa.Table.from_pylist(index, schema=schema.MANIFEST_INDEX), {}))
+
+
+def _read_rejects(dataset: Dataset, unit: str) -> pa.Table:
+    with dataset.store.open(f"_rejects/{unit}.parquet") as file:
+        return pq.read_table(file).cast(schema.REJECTS)
+
+
+def _duplicate(rows: pa.Table, later: int, first: int) -> str:
+    return (
+        f"utterance_id {rows['utterance_id'][later].as_py()} of {rows['uri'][later].as_py()} "
+        f"is taken by {rows['uri'][first].as_py()}"
+    )

@@ -1,0 +1,192 @@
+"""Command lines of the jobs: flags -> config -> logging -> stage -> report; and the console script ``strata``.
+
+A job is ``run(stage, description)``. Its flags are the fields of the config class in the stage's signature.
+Order: class default < preset < flag. The last line on standard output is the report as JSON.
+"""
+
+import contextlib
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+import tomllib
+import typing
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.reporting import print_report
+from pipeline.run import run_status
+from pipeline.storage import open_store
+from pipeline.verification import VerifyDatasetConfig
+
+logger = logging.getLogger(__name__)
+
+JOBS = {
+    "run_pipeline": "pipeline.run",
+    "build_manifest": "pipeline.audio.stage",
+    "extract_features": "pipeline.features.stage",
+    "fit_kmeans": "pipeline.kmeans.stage",
+    "tokenize_corpus": "pipeline.tokens.stage",
+    "verify_dataset": "pipeline.verification",
+    "synthesize_corpus": "pipeline.audio.synthesis.stage",
+}
+"""Jobs of the console script, and the module that holds each one's stage."""
+
+COMMON = """
+
+common flags:
+  --preset NAME_OR_FILE   settings from a TOML file or a shipped preset; flags on the line win
+  --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
+  --ray-address ADDRESS   'local' starts Ray here; default: RAY_ADDRESS, else a running cluster, else local
+  --verbose               log also what libraries say
+"""
+
+
+def main() -> None:
+    """Run the console script: ``strata JOB [flags]``."""
+    if len(sys.argv) < 2 or sys.argv[1] not in JOBS:
+        asked = len(sys.argv) >= 2 and sys.argv[1] in ("-h", "--help")
+        print("usage: strata JOB [flags]; strata JOB --help\njobs: " + ", ".join(JOBS), file=sys.stderr)
+        sys.exit(0 if asked else 2)
+    name = sys.argv.pop(1)
+    stage = getattr(import_module(JOBS[name]), name)
+    run(stage, description=inspect.getdoc(stage) or name)
+
+
+def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | None = None) -> None:
+    """Run a stage from the command line and exit: 0 done, 1 failed, 2 wrong settings, 143 terminated.
+
+    Args:
+        stage: A function of one config dataclass, giving a report.
+        description: Text of ``--help``.
+        args: Arguments, default those of the process.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        config = _parse(stage, given, description)
+        if "--status" in given or getattr(config, "status", False):
+            _show_status(getattr(config, "output", None) or config.dataset)
+            return
+        report = stage(config)
+        _record(report)
+    except SettingsError as error:
+        _fail(error, 2)
+    except PipelineError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is committed stays, run the same command to go on", 130)
+
+
+def _fail(error: object, code: int) -> typing.NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parse(stage: Callable[[Any], Any], given: list[str], description: str) -> Any:
+    """Build the config of a stage from preset and flags."""
+    kind = next(iter(typing.get_type_hints(stage).values()))
+    preset = _take(given, "--preset")
+    address = _take(given, "--ray-address")
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if "--verbose" not in given:
+        for name in ("ray", "httpx", "transformers", "botocore", "aiobotocore", "s3fs", "fsspec"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    own = ("--verbose",) if kind is VerifyDatasetConfig else ("--verbose", "--status")
+    flags = [flag for flag in given if flag not in own]
+    if preset is not None:
+        flags = [*_preset_flags(preset), *flags]
+    return tyro.cli(kind, args=flags, description=description.strip() + COMMON)
+
+
+def _take(given: list[str], flag: str) -> str | None:
+    """Remove a flag of our own and its value from the line."""
+    for position, word in enumerate(given):
+        if word == flag and position + 1 < len(given):
+            del given[position]
+            return given.pop(position)
+        if word.startswith(flag + "="):
+            return given.pop(position).removeprefix(flag + "=")
+    return None
+
+
+def preset_file(name: str) -> Path:
+    """Find a preset: a file, or the name of one that ships.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    package = Path(__file__).parent
+    folders = (package.parent / "jobs" / "presets", package / "presets")
+    candidates = [Path(name), *(folder / f"{Path(name).stem}.toml" for folder in folders)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    shipped = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    raise SettingsError(f"no preset {name!r}: neither a file nor one of {', '.join(shipped)}")
+
+
+def _preset_flags(name: str) -> list[str]:
+    """Spell a preset out as flags, so that a wrong key is refused like a wrong flag."""
+    path = preset_file(name)
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"preset {path} is not TOML: {error}") from error
+    flags = []
+    for key, value in settings.items():
+        flag = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            flags += [flag, *map(str, value)]
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _show_status(output: str) -> None:
+    for state in run_status(output):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in state.reasons.items())
+        lines = [
+            ("dataset", state.uri),
+            ("done", f"{state.done:,} of {state.units:,} units, {state.pending:,} pending"),
+            ("rows", f"{state.rows:,} + {state.rejects:,} rejects" + (f" ({reasons})" if reasons else "")),
+            ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
+            ("finished", "yes" if state.finished else "no"),
+        ]
+        print_report(state.kind, lines)
+        print(
+            json.dumps(
+                {
+                    "kind": state.kind,
+                    "done": state.done,
+                    "pending": state.pending,
+                    "rows": state.rows,
+                    "rejects": state.rejects,
+                    "reasons": dict(state.reasons),
+                    "finished": state.finished,
+                }
+            )
+        )
+
+
+def _record(report: Any) -> None:
+    """Write the report beside the data, show it, and print it as JSON."""
+    text = json.dumps(report.to_json(), sort_keys=True)
+    name = "report.json" if report.stage == "run" else "_report.json"
+    if report.stage != "verify":
+        with contextlib.suppress(FileNotFoundError):
+            open_store(report.output).write(name, text.encode())
+            open_store(report.output).delete_tree("_tmp")
+    print_report(report.stage, report.lines())
+    print(text)

@@ -1,0 +1,174 @@
+"""What extract_features and tokenize_corpus share: the settings of one encoder pass, and what they mean.
+
+Both encode every shard of a manifest with the same batches, so tokens from audio equal tokens from features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import schema
+from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.loading import ShardLoader
+from pipeline.errors import SettingsError
+from pipeline.features.encoder import EncoderInfo, describe
+from pipeline.features.extractor import FeatureExtractor, Rejected, UtteranceFeatures
+from pipeline.features.numerics import numerics_key
+from pipeline.shards import Reject, Utterance, mark
+
+DATA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingConfig:
+    """Settings of an encoder pass over a manifest."""
+
+    layers: tuple[int, ...]
+    """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l."""
+    encoder: str
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
+    revision: str | None = None
+    """Git revision of a Hugging Face name, to pin it."""
+    normalize_waveform: bool | None = None
+    """Normalise each utterance to zero mean and unit variance; default: as preprocessor_config.json says."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the encoder's arithmetic; features are float16 on disk in either case."""
+    batch_seconds: float = 60.0
+    """Padded seconds of audio in one batch of the encoder, at most."""
+    max_utterance_seconds: float = 180.0
+    """Longest utterance that is encoded, seconds; longer ones are rejected as too_long."""
+    decode_timeout_seconds: float = 60.0
+    """Time after which the decoding of one utterance is given up, seconds."""
+    decode_memory_gb: float = 2.0
+    """Memory that the decode process may take, GiB."""
+    threads_per_worker: int = 1
+    """Compute threads of an encoder actor on CPU; part of the plan, because bits depend on it."""
+    num_workers: int | None = None
+    """Encoder actors; default: one a GPU, or one a thread that the CPUs have."""
+    numerics: Literal["same", "any"] = "same"
+    """Whether the dataset may mix machines whose bits may differ (device, CPU type, library versions)."""
+    max_reject_fraction: float = 1.0
+    """Share of utterances that may be rejected before the stage stops, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.layers)) != len(self.layers) or min(self.layers, default=0) < 0:
+            raise SettingsError(f"layers must be distinct numbers from 0, got {list(self.layers)}")
+        for name in ("batch_seconds", "max_utterance_seconds", "decode_timeout_seconds", "decode_memory_gb"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.threads_per_worker < 1:
+            raise SettingsError(f"threads_per_worker must be at least 1, got {self.threads_per_worker}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise SettingsError(f"num_workers must be at least 1, got {self.num_workers}")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
+
+    @property
+    def limits(self) -> DecodeLimits:
+        """What a recording may cost."""
+        return DecodeLimits(
+            max_seconds=self.max_utterance_seconds,
+            timeout_seconds=self.decode_timeout_seconds,
+            memory_bytes=int(self.decode_memory_gb * 2**30),
+        )
+
+    def describe(self) -> EncoderInfo:
+        """Describe the encoder without loading its weights.
+
+        Raises:
+            EncoderError: It cannot be found, or has not these layers.
+        """
+        return describe(
+            self.encoder,
+            layers=self.layers,
+            revision=self.revision,
+            normalize_waveform=self.normalize_waveform,
+        )
+
+
+def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
+    """Give the content key of an encoder pass: everything its features depend on."""
+    return {
+        "encoding_version": DATA_VERSION,
+        "input_sha256": input_sha256,
+        "encoder_sha256": encoder.weights_sha256,
+        "layers": sorted(config.layers),
+        "normalize_waveform": encoder.normalize_waveform,
+        "dtype": config.dtype,
+        "batch_seconds": config.batch_seconds,
+        "max_utterance_seconds": config.max_utterance_seconds,
+        "decode_timeout_seconds": config.decode_timeout_seconds,
+        "decode_memory_gb": config.decode_memory_gb,
+        "threads_per_worker": config.threads_per_worker,
+    }
+
+
+def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
+    """Give what readers need to know of an encoder pass; it goes into every footer."""
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "input_sha256": input_sha256,
+        # The folder's name only: its path differs between machines, and footers must not.
+        "encoder": Path(config.encoder).name if Path(config.encoder).exists() else config.encoder,
+        "encoder_sha256": encoder.weights_sha256,
+        "layers": sorted(config.layers),
+        "dim": encoder.dim,
+        "sample_rate": encoder.sample_rate,
+        "hop_length": encoder.hop_length,
+        "frame_rate": encoder.frame_rate,
+        "dtype": config.dtype,
+    }
+
+
+def shard_loader(config: EncodingConfig, manifest: str, encoder: EncoderInfo) -> ShardLoader:
+    """Give what decodes the shards of a manifest for this encoder."""
+    return ShardLoader(manifest=manifest, sample_rate=encoder.sample_rate, limits=config.limits)
+
+
+class ShardEncoder:
+    """Encodes the utterances of shards on one device, keeping every reject."""
+
+    def __init__(self, config: EncodingConfig, device: str, stage: str) -> None:
+        self._stage = stage
+        self.extractor = FeatureExtractor(
+            encoder=config.encoder,
+            revision=config.revision,
+            layers=sorted(config.layers),
+            dtype=config.dtype,
+            device=device,
+            normalize_waveform=config.normalize_waveform,
+            batch_seconds=config.batch_seconds,
+            threads=config.threads_per_worker,
+        )
+
+    def numerics(self) -> Mapping[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return numerics_key(self.extractor.device)
+
+    def encode(self, utterances: Sequence[Utterance]) -> tuple[list[tuple[Utterance, UtteranceFeatures]], list[Reject]]:
+        """Encode the utterances of one shard.
+
+        Returns:
+            The encoded ones with their features, and the rejects, each in the shard's order.
+        """
+        mark(utterances)
+        usable = [utterance for utterance in utterances if utterance.samples is not None]
+        results = self.extractor.extract([u.utterance_id for u in usable], [u.samples for u in usable])
+        found = dict(zip((u.utterance_id for u in usable), results, strict=True))
+        encoded, rejects = [], []
+        for utterance in utterances:
+            result = found.get(utterance.utterance_id)
+            if isinstance(result, UtteranceFeatures):
+                encoded.append((utterance, result))
+            elif isinstance(result, Rejected):
+                rejects.append(self._reject(utterance, result.reason, result.detail))
+            else:
+                assert utterance.problem is not None
+                rejects.append(self._reject(utterance, *utterance.problem))
+        return encoded, rejects
+
+    def _reject(self, utterance: Utterance, reason: str, detail: str) -> Reject:
+        return Reject(
+            utterance_id=utterance.utterance_id, uri=utterance.uri, stage=self._stage, reason=reason, detail=detail
+        )

@@ -1,0 +1,180 @@
+"""All stages by one set of settings, and the state of a run from its commits.
+
+Writes ``OUTPUT/{manifest,features,codebooks,tokens}``, each a dataset that can be made again alone, and
+``OUTPUT/tokenizer``, the folder that ``Tokenizer.from_pretrained`` loads. Run again, it does what is missing.
+"""
+
+import logging
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from pipeline.audio.loading import Manifest
+from pipeline.audio.stage import BuildManifestConfig, build_manifest
+from pipeline.audio.stage import prepare as prepare_manifest
+from pipeline.completion import Status, status
+from pipeline.dataset import PLAN, Dataset
+from pipeline.errors import DatasetError, SettingsError
+from pipeline.features.demo_encoder import build_small_encoder
+from pipeline.features.encoder import encoder_files
+from pipeline.features.encoding import EncodingConfig
+from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans, read_codebooks
+from pipeline.reporting import StageReport
+from pipeline.storage import join, open_store
+from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.tokenizer import save_bundle
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("manifest", "features", "codebooks", "tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPipelineConfig(EncodingConfig):
+    """Settings of run_pipeline."""
+
+    corpus: str
+    """Folder or listing of the corpus, local or s3://."""
+    layout: Literal["folder", "listing", "librispeech", "fsdd", "emodb"]
+    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing, or a known corpus."""
+    output: str
+    """Folder of the run, local or s3://."""
+    num_clusters: int
+    """Clusters of each layer's codebook (K), 2 to 65,536."""
+    encoder: str = ""
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: a small random one, for trying out."""
+    channels: Literal["mix", "pick", "split"] = "mix"
+    """What to do with several channels: average them, pick one, or make each an utterance of its own."""
+    pick_channel: int = 0
+    """The channel that --channels pick takes, from 0."""
+    roots: tuple[str, ...] = ()
+    """Further folders or prefixes under which audio may lie, beside the corpus folder."""
+    shard_minutes: float | None = None
+    """Minutes of audio in a shard; default: total / 64, at least 0.5 and at most 30."""
+    strict: bool = False
+    """Stop at a duplicate utterance id instead of rejecting the later one."""
+    all_features: bool = False
+    """Keep the features of every frame; default: only the sample that the codebooks are fitted on."""
+    frames_per_cluster: int = 500
+    """Frames kept for each cluster to fit the codebooks on, unless --all-features."""
+    max_iterations: int = 50
+    """Iterations of K-means at most."""
+    tolerance: float = 1e-4
+    """Stop a layer's K-means when its inertia falls by less than this share in an iteration."""
+    seed: int = 0
+    """Seed of the choice of frames and of K-means."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers:
+            raise SettingsError("layers must name at least one layer, as --layers 7 12")
+        if self.frames_per_cluster < 1:
+            raise SettingsError(f"frames_per_cluster must be at least 1, got {self.frames_per_cluster}")
+        FitKmeansConfig(features="", output="", **_shared(self, FitKmeansConfig))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineReport:
+    """The reports of all stages of a run."""
+
+    stage: str
+    output: str
+    encoder: str
+    stages: list[StageReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the report as label and value pairs."""
+        lines = [("encoder", self.encoder)]
+        for report in self.stages:
+            lines += [("", ""), (report.stage, ""), *report.lines()]
+        return lines
+
+
+def _shared(config: Any, wanted: type) -> dict[str, Any]:
+    """Pick the settings that a stage has under the same name; inputs and outputs are given one by one."""
+    own = {field.name for field in fields(config)} - {"output", "max_reject_fraction"}
+    return {field.name: getattr(config, field.name) for field in fields(wanted) if field.name in own}
+
+
+def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
+    """Turn a corpus into tokens of several layers: manifest, features, codebooks, tokens.
+
+    Raises:
+        PipelineError: What a stage raises; the stages before it stay done.
+    """
+    folder = {stage: join(config.output, stage) for stage in STAGES}
+    limit = config.max_reject_fraction
+    manifest = BuildManifestConfig(
+        output=folder["manifest"], max_reject_fraction=limit, **_shared(config, BuildManifestConfig)
+    )
+    prepare_manifest(manifest)
+    encoding = _shared(config, EncodingConfig) | {"encoder": _encoder(config), "max_reject_fraction": limit}
+    EncodingConfig(**encoding).describe()
+    reports = [build_manifest(manifest)]
+    features = ExtractFeaturesConfig(
+        manifest=folder["manifest"],
+        output=folder["features"],
+        sample_fraction=_sample_fraction(config, encoding),
+        seed=config.seed,
+        **encoding,
+    )
+    reports.append(extract_features(features))
+    fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_shared(config, FitKmeansConfig))
+    reports.append(fit_kmeans(fit))
+    tokens = TokenizeCorpusConfig(
+        manifest=folder["manifest"], codebooks=folder["codebooks"], output=folder["tokens"], **encoding
+    )
+    reports.append(tokenize_corpus(tokens))
+    _save_tokenizer(config, tokens)
+    return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports)
+
+
+def _encoder(config: RunPipelineConfig) -> str:
+    if config.encoder:
+        return config.encoder
+    target = join(config.output, "encoder")
+    logger.warning("no --encoder: building a small HuBERT with random weights (seed 0) at %s, for trying out", target)
+    build_small_encoder(target)
+    return target
+
+
+def _sample_fraction(config: RunPipelineConfig, encoding: dict[str, Any]) -> float:
+    """Choose the share of frames so that about ``frames_per_cluster`` a cluster are kept."""
+    if config.all_features:
+        return 1.0
+    encoder = EncodingConfig(**encoding).describe()
+    frames = Manifest(join(config.output, "manifest")).seconds * encoder.frame_rate
+    return min(1.0, config.frames_per_cluster * config.num_clusters / max(1.0, frames))
+
+
+def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> None:
+    encoder = tokens.describe()
+    save_bundle(
+        join(config.output, "tokenizer"),
+        encoder_files=encoder_files(tokens.encoder, revision=tokens.revision),
+        codebooks=read_codebooks(tokens.codebooks, tokens.layers),
+        settings={
+            "dtype": tokens.dtype,
+            "normalize_waveform": encoder.normalize_waveform,
+            "batch_seconds": tokens.batch_seconds,
+        },
+    )
+
+
+def run_status(output: str) -> list[Status]:
+    """Give the state of a dataset, or of every dataset of a run, from commits alone; needs no Ray.
+
+    Raises:
+        DatasetError: There is neither.
+    """
+    if open_store(output).exists(PLAN):
+        return [status(Dataset.open(output, finished=False))]
+    folders = [join(output, stage) for stage in STAGES]
+    found = [status(Dataset.open(folder, finished=False)) for folder in folders if open_store(folder).exists(PLAN)]
+    if not found:
+        raise DatasetError(f"{output} is neither a dataset nor a run; nothing was begun there")
+    return found

@@ -1,0 +1,245 @@
+"""Tokenise a corpus: a manifest (or its features) and codebooks in, one token a layer and frame out.
+
+Reads: a manifest, its recordings and codebooks; or a features dataset and codebooks. Writes: a tokens dataset,
+``utterance_id, num_frames, layer_07: list<uint16>, ...``. No features touch the disk when it starts from audio.
+Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import schema
+from pipeline.audio.loading import Manifest
+from pipeline.completion import read_shard_table, success
+from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
+from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.executor import Load, cluster_shape, run_stage
+from pipeline.features.encoding import EncodingConfig, ShardEncoder, encoding_content, encoding_lineage, shard_loader
+from pipeline.features.numerics import numerics_key
+from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.stage import read_codebooks
+from pipeline.reading import read_unit
+from pipeline.reporting import StageReport
+from pipeline.runtime import set_threads
+from pipeline.shards import MakerFactory, Utterance, reasons, rejects_table
+from pipeline.storage import open_store
+from pipeline.tokens.quantize import check_codebooks, quantize
+
+DATA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeCorpusConfig(EncodingConfig):
+    """Settings of tokenize_corpus."""
+
+    codebooks: str
+    """Codebooks dataset, local or s3://."""
+    output: str
+    """Folder of the tokens dataset, local or s3://."""
+    manifest: str | None = None
+    """Manifest dataset to tokenise from audio, local or s3://."""
+    features: str | None = None
+    """Features dataset with every frame, to tokenise from instead of audio; the tokens are the same."""
+    encoder: str = ""
+    """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
+    layers: tuple[int, ...] = ()
+    """Layers to tokenise; default: every layer that has a codebook."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.manifest is None) == (self.features is None):
+            raise SettingsError("give either --manifest (with --encoder) or --features")
+        if self.manifest is not None and not self.encoder:
+            raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTokens:
+    """What the driver knows before Ray starts."""
+
+    plan: Plan
+    config: TokenizeCorpusConfig
+    load: Load | None
+
+
+def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
+    """Plan the tokens dataset and refuse codebooks or a folder that do not fit. Needs no Ray.
+
+    Raises:
+        CodebookMismatchError: The codebooks were fitted on other features.
+        DatasetError: An input is not finished.
+        PlanMismatchError: The output folder was made with other settings.
+    """
+    codebooks = read_codebooks(config.codebooks, config.layers)
+    made_of = {schema.layer_column(book.layer): book.sha256 for book in codebooks}
+    config = _with_layers(config, [book.layer for book in codebooks])
+    prepared = (_from_audio if config.manifest is not None else _from_features)(config, codebooks)
+    content = {**prepared.plan.content, "data_version": DATA_VERSION, "codebooks": made_of}
+    lineage = {**prepared.plan.lineage, "kind": "tokens", "codebooks": made_of}
+    lineage["num_clusters"] = {schema.layer_column(book.layer): book.num_clusters for book in codebooks}
+    plan = Plan(kind="tokens", content=content, lineage=lineage, units=prepared.plan.units, totals=prepared.plan.totals)
+    check_folder(open_store(config.output), plan)
+    return PreparedTokens(plan=plan, config=config, load=prepared.load)
+
+
+def _with_layers(config: TokenizeCorpusConfig, layers: Sequence[int]) -> TokenizeCorpusConfig:
+    return replace(config, layers=tuple(sorted(layers)))
+
+
+def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
+    assert config.manifest is not None
+    encoder = config.describe()
+    check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
+    manifest = Manifest(config.manifest)
+    input_sha256 = success(manifest.dataset)["dataset_sha256"]
+    plan = Plan(
+        kind="tokens",
+        content=encoding_content(config, encoder, input_sha256),
+        lineage=encoding_lineage(config, encoder, input_sha256),
+        units=manifest.units,
+        totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
+    )
+    return PreparedTokens(plan=plan, config=config, load=shard_loader(config, config.manifest, encoder))
+
+
+def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
+    assert config.features is not None
+    features = Dataset.open(config.features, kind="features")
+    lineage = features.plan.lineage
+    if lineage["sample_fraction"] != 1:
+        raise SettingsError(
+            f"{config.features} holds a sample of the frames (sample_fraction {lineage['sample_fraction']:g}); "
+            "tokens need every frame: tokenise from --manifest, or extract with --sample-fraction 1"
+        )
+    check_codebooks(codebooks, encoder_sha256=lineage["encoder_sha256"], dim=lineage["dim"])
+    if absent := sorted(set(config.layers) - set(lineage["layers"])):
+        raise CodebookMismatchError(f"{config.features} has layers {lineage['layers']}, the codebooks also {absent}")
+    input_sha256 = success(features)["dataset_sha256"]
+    table = read_shard_table(features)
+    plan = Plan(
+        kind="tokens",
+        content={"input_sha256": input_sha256, "layers": list(config.layers)},
+        lineage={**lineage, "layers": list(config.layers), "input_sha256": input_sha256},
+        units=features.plan.units,
+        totals={
+            name: sum(table[column].to_pylist()) for name, column in (("rows", "num_rows"), ("seconds", "seconds"))
+        },
+    )
+    return PreparedTokens(plan=plan, config=config, load=None)
+
+
+def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
+    """Write the tokens of every utterance of a manifest, or of a features dataset.
+
+    Raises:
+        CodebookMismatchError: The codebooks were fitted on other features.
+        PlanMismatchError: The output folder was made with other settings.
+        TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
+    """
+    prepared = prepare(config)
+    dataset = Dataset.create(config.output, prepared.plan)
+    from_audio = config.manifest is not None
+    shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers, use_gpu=from_audio)
+    maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
+    factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
+    return run_stage(
+        dataset,
+        load=prepared.load,
+        factory=factory,
+        shape=shape,
+        numerics_mode=config.numerics,
+        max_reject_fraction=config.max_reject_fraction,
+    )
+
+
+class AudioTokenMaker:
+    """Turns the utterances of a shard into tokens, through the encoder."""
+
+    stage = "tokens"
+
+    def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
+        self._plan = plan
+        self._codebooks = read_codebooks(config.codebooks, config.layers)
+        self._encoder = ShardEncoder(config, device, self.stage)
+        self.numerics = self._encoder.numerics
+
+    def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
+        """Encode and quantise a shard, and lay its tokens out as Parquet."""
+        encoded, rejects = self._encoder.encode(utterances)
+        rows = [
+            {"utterance_id": utterance.utterance_id, **_token_columns(quantize(found.features, self._codebooks))}
+            for utterance, found in encoded
+        ]
+        return _output(
+            rows,
+            self._plan,
+            rejects=rejects_table(rejects),
+            seconds=sum(utterance.seconds for utterance, _ in encoded),
+            notes={"reasons": reasons(rejects)},
+        )
+
+
+class FeatureTokenMaker:
+    """Turns the rows of a features shard into tokens."""
+
+    stage = "tokens"
+
+    def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
+        assert config.features is not None
+        set_threads(config.threads_per_worker)
+        self._plan = plan
+        self._features = Dataset.open(config.features, kind="features")
+        self._codebooks = read_codebooks(config.codebooks, config.layers)
+        self._device = device
+
+    def numerics(self) -> dict[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return numerics_key(self._device)
+
+    def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
+        """Quantise a shard's features; ``utterances`` is empty, the rows are read here."""
+        commit = self._features.read_commit(unit)
+        assert commit is not None
+        dim = self._plan.lineage["dim"]
+        pieces: dict[str, list[dict[int, np.ndarray]]] = {}
+        for row in read_unit(self._features, unit).to_pylist():
+            cells = {
+                book.layer: np.frombuffer(row[schema.layer_column(book.layer)], "<f2").reshape(-1, dim)
+                for book in self._codebooks
+            }
+            pieces.setdefault(row["utterance_id"], []).append(quantize(cells, self._codebooks))
+        rows = [
+            {
+                "utterance_id": utterance_id,
+                **_token_columns({layer: np.concatenate([piece[layer] for piece in found]) for layer in found[0]}),
+            }
+            for utterance_id, found in pieces.items()
+        ]
+        return _output(rows, self._plan, rejects=None, seconds=commit.seconds, notes={})
+
+
+def _token_columns(tokens: dict[int, np.ndarray]) -> dict[str, Any]:
+    columns: dict[str, Any] = {schema.layer_column(layer): ids for layer, ids in tokens.items()}
+    return {"num_frames": len(next(iter(tokens.values()))), **columns}
+
+
+def _output(
+    rows: list[dict[str, Any]], plan: Plan, *, rejects: pa.Table | None, seconds: float, notes: dict[str, Any]
+) -> Output:
+    columns = schema.tokens(plan.lineage["layers"])
+    table = pa.table(
+        {field.name: pa.array([row[field.name] for row in rows], field.type) for field in columns}, schema=columns
+    )
+    return Output(
+        data=parquet_bytes(table, plan.lineage),
+        rows=len(rows),
+        rejects=rejects,
+        seconds=seconds,
+        num_frames=sum(row["num_frames"] for row in rows),
+        notes=notes,
+    )

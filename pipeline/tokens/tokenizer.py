@@ -1,0 +1,144 @@
+"""Tokenise a waveform without Ray: one folder holds the encoder, its codebooks and the settings.
+
+tokenizer = Tokenizer.from_pretrained("out/tokenizer")
+tokens = tokenizer.encode(waveform, sample_rate=16_000)      # {2: uint16 (T,), 4: uint16 (T,)}
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import soxr
+
+from pipeline import schema
+from pipeline.audio.decode import to_float32
+from pipeline.dataset import canonical
+from pipeline.errors import CodebookMismatchError, FeatureError
+from pipeline.features.extractor import FeatureExtractor, Rejected
+from pipeline.kmeans.codebook import Codebook
+from pipeline.storage import Store, open_store
+from pipeline.tokens.quantize import check_codebooks, quantize
+
+CONFIG = "config.json"
+ENCODER = "encoder"
+CODEBOOKS = "codebooks"
+FORMAT = "strata-tokenizer"
+
+
+class Tokenizer:
+    """An encoder and one codebook a layer; gives the tokens that tokenize_corpus writes.
+
+    Attributes:
+        layers: Encoder layers, ascending.
+        sample_rate: Rate at which the encoder hears, Hz; ``encode`` resamples to it.
+        hop_length: Samples a frame.
+        frame_rate: Frames a second.
+        num_clusters: K by layer.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, codebooks: Sequence[Codebook]) -> None:
+        encoder = extractor.encoder
+        check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
+        if sorted(book.layer for book in codebooks) != list(encoder.layers):
+            raise CodebookMismatchError(
+                f"the encoder gives layers {list(encoder.layers)}, codebooks exist for "
+                f"{sorted(book.layer for book in codebooks)}; there must be one for each"
+            )
+        self._extractor = extractor
+        self.codebooks = sorted(codebooks, key=lambda book: book.layer)
+        self.layers = tuple(book.layer for book in self.codebooks)
+        self.num_clusters = {book.layer: book.num_clusters for book in self.codebooks}
+        self.sample_rate = encoder.sample_rate
+        self.hop_length = encoder.hop_length
+        self.frame_rate = encoder.frame_rate
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, device: str = "cpu", threads: int = 1) -> Self:
+        """Load a folder that ``save_bundle`` wrote.
+
+        Args:
+            folder: Local folder.
+            device: A torch device.
+            threads: Compute threads on CPU; the corpus job's default is 1.
+
+        Raises:
+            CodebookMismatchError: It is no such folder, or its parts do not belong together.
+        """
+        root = Path(folder)
+        try:
+            config = json.loads((root / CONFIG).read_text())
+            if config["format"] != FORMAT:
+                raise KeyError(config["format"])
+        except (OSError, ValueError, KeyError) as error:
+            raise CodebookMismatchError(
+                f"{folder} is no tokenizer folder ({error!r}); run_pipeline writes one to OUTPUT/tokenizer"
+            ) from error
+        books = []
+        for entry in config["codebooks"]:
+            path = root / CODEBOOKS / entry["file"]
+            book = Codebook.from_bytes(path.read_bytes(), str(path))
+            if book.sha256 != entry["sha256"]:
+                raise CodebookMismatchError(f"{path} is not the codebook that {CONFIG} names; restore the folder")
+            books.append(book)
+        extractor = FeatureExtractor(
+            encoder=str(root / ENCODER),
+            layers=sorted(book.layer for book in books),
+            dtype=config["dtype"],
+            device=device,
+            normalize_waveform=config["normalize_waveform"],
+            batch_seconds=config["batch_seconds"],
+            threads=threads,
+        )
+        return cls(extractor, books)
+
+    def encode(self, waveform: np.ndarray, sample_rate: int) -> dict[int, np.ndarray]:
+        """Tokenise one utterance.
+
+        Args:
+            waveform: (S,) float in [-1, 1] or int16; it is not changed.
+            sample_rate: Its rate, Hz; resampled to the encoder's where it differs.
+
+        Returns:
+            By layer, uint16 (T,) in [0, K).
+
+        Raises:
+            ValueError: The waveform is not (S,), or not finite.
+            FeatureError: It is too short for one frame, or its features do not fit float16.
+        """
+        samples = np.asarray(waveform)
+        if samples.ndim != 1:
+            raise ValueError(f"waveform must be (S,), one channel, got shape {samples.shape}")
+        samples = to_float32(samples)
+        if not np.isfinite(samples).all():
+            raise ValueError("waveform holds values that are not finite")
+        if sample_rate != self.sample_rate:
+            samples = soxr.resample(samples, sample_rate, self.sample_rate, quality="HQ")
+        found = self._extractor.extract([""], [samples])[0]
+        if isinstance(found, Rejected):
+            raise FeatureError(f"waveform cannot be tokenised: {found.reason}: {found.detail}")
+        return quantize(found.features, self.codebooks)
+
+
+def save_bundle(
+    target: str, *, encoder_files: Mapping[str, bytes], codebooks: Sequence[Codebook], settings: Mapping[str, Any]
+) -> None:
+    """Write the folder that ``Tokenizer.from_pretrained`` loads; its config last, so that half a folder is refused.
+
+    Args:
+        target: Local folder or s3:// prefix.
+        encoder_files: The encoder's files by name, as ``config.json``, ``model.safetensors``.
+        codebooks: One codebook a layer.
+        settings: ``dtype``, ``normalize_waveform`` and ``batch_seconds`` of the encoder pass.
+    """
+    store: Store = open_store(target)
+    for name, data in encoder_files.items():
+        store.write(f"{ENCODER}/{name}", data)
+    entries = []
+    for book in sorted(codebooks, key=lambda book: book.layer):
+        name = schema.codebook_name(book.layer, book.num_clusters)
+        store.write(f"{CODEBOOKS}/{name}", book.to_bytes())
+        entries.append({"file": name, "layer": book.layer, "sha256": book.sha256})
+    config = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION, "codebooks": entries, **settings}
+    store.write(CONFIG, canonical(config).encode())
