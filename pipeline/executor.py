@@ -26,6 +26,7 @@ from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import Commit, Dataset, Output
 from pipeline.errors import ClusterShapeError, PipelineError, StorageError
 from pipeline.reporting import Progress, StageReport, Tally
+from pipeline.runtime import ALLOCATOR
 from pipeline.shards import MakerFactory, Utterance, make_unit
 from pipeline.storage import open_store
 
@@ -99,8 +100,23 @@ def worker_shape(*, cpus: float, gpus: float, threads: int, num_workers: int | N
     )
 
 
+def connect() -> None:
+    """Join the Ray cluster that RAY_ADDRESS names or that runs here, else start a local one; once a process."""
+    if ray.is_initialized():
+        return
+    # The driver's own variables, so that fault points reach workers of a running cluster too.
+    variables = {**ALLOCATOR, **{k: v for k, v in os.environ.items() if k == faults.VARIABLE}}
+    ray.init(
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        include_dashboard=False,
+        runtime_env={"env_vars": variables},
+    )
+
+
 def cluster_shape(*, threads: int, num_workers: int | None, use_gpu: bool = True) -> WorkerShape:
-    """Fit a stage into the Ray cluster of this process; with ``use_gpu``, onto its GPUs where it has any."""
+    """Fit a stage into the Ray cluster, started if need be; with ``use_gpu``, onto its GPUs where it has any."""
+    connect()
     total = ray.cluster_resources()
     gpus = total.get("GPU", 0) if use_gpu else 0
     return worker_shape(cpus=total.get("CPU", 0), gpus=gpus, threads=threads, num_workers=num_workers)

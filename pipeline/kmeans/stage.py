@@ -17,6 +17,7 @@ from pipeline import faults, schema
 from pipeline.completion import finish, read_shard_table, status, success
 from pipeline.dataset import Dataset, Output, Plan, check_folder
 from pipeline.errors import SettingsError
+from pipeline.executor import connect
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.cluster import Cluster
 from pipeline.kmeans.codebook import Codebook
@@ -160,6 +161,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     tally = Tally(status(dataset))
     layers = {layer: unit_name(layer, config.num_clusters) for layer in plan.content["layers"]}
     pending = {layer: unit for layer, unit in layers.items() if unit in set(dataset.pending())}
+    connect()
     num_workers = config.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     if pending:
         features = Dataset.open(config.features, kind="features")
