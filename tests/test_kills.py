@@ -1,0 +1,156 @@
+"""Promises R2, R4 and R5 on real processes: SIGKILL of workers and drivers, two drivers, a driver that was stopped."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from made_corpus import data_bytes, write_corpus
+
+from pipeline.faults import VARIABLE
+from pipeline.run import RunPipelineConfig, run_pipeline
+from pipeline.verification import VerifyDatasetConfig, verify_dataset
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def base(local_ray, tmp_path_factory, small_encoder):
+    """A finished run whose tokens are the truth; tests below make them again under fire."""
+    folder = tmp_path_factory.mktemp("base")
+    encoder = small_encoder(kind="hubert", stem="group", stable=False)
+    run_pipeline(
+        RunPipelineConfig(
+            corpus=str(write_corpus(folder / "audio", num_files=24)),
+            layout="folder",
+            output=str(folder),
+            encoder=str(encoder),
+            layers=(1, 3),
+            num_clusters=8,
+            max_iterations=4,
+            shard_minutes=0.05,
+        )
+    )
+    return folder, encoder
+
+
+def start(base, output, faults=()):
+    """Start the tokens job of the base run in a process of its own, on a Ray of its own."""
+    folder, encoder = base
+    command = [
+        *(sys.executable, str(ROOT / "jobs" / "tokenize_corpus.py"), "--ray-address", "local"),
+        *("--manifest", folder / "manifest", "--codebooks", folder / "codebooks"),
+        *("--encoder", encoder, "--output", output),
+    ]
+    environment = {**os.environ, VARIABLE: json.dumps(list(faults)), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=240)
+    return process.returncode, out
+
+
+def check(base, output):
+    folder, _ = base
+    assert data_bytes(output) == data_bytes(folder / "tokens")
+    found = verify_dataset(VerifyDatasetConfig(dataset=str(output)))
+    assert (found.rows, found.rejects) == (24, 0)
+
+
+def commits(output):
+    return {path.stem for path in (Path(output) / "_commits").glob("*.json")}
+
+
+def wait_for_commits(output, process, count):
+    deadline = time.monotonic() + 120
+    while len(commits(output)) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def tree(process):
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def test_workers_killed_at_named_points_cost_time_only(base, tmp_path):
+    points = (
+        "load",
+        "encode",
+        "after_announce_before_data",
+        "after_data_before_commit",
+        "after_commit_before_publish",
+        "after_publish",
+    )
+    faults = [{"point": name, "action": "kill", "once": str(tmp_path / name)} for name in points]
+    code, out = finish(start(base, tmp_path / "tokens", faults))
+    assert code == 0, out
+    assert [name for name in points if not (tmp_path / name).exists()] == []
+    check(base, tmp_path / "tokens")
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["driver_after_commit", "before_shard_table", "after_shard_table_before_success", "after_success_before_cleanup"],
+)
+def test_a_driver_killed_at_a_named_point_is_run_again_to_the_same_bytes(base, tmp_path, point):
+    log = {"point": "load", "action": "log", "path": str(tmp_path / "loads")}
+    fault = {"point": point, "action": "kill", "once": str(tmp_path / "killed")}
+    code, out = finish(start(base, tmp_path / "tokens", [log, fault]))
+    assert code == -signal.SIGKILL, out
+    done = commits(tmp_path / "tokens")
+    before = Counter((tmp_path / "loads").read_text().split("\n"))
+    code, out = finish(start(base, tmp_path / "tokens", [log]))
+    assert code == 0, out
+    after = Counter((tmp_path / "loads").read_text().split("\n"))
+    assert done
+    assert [unit for unit in done if after[f"load {unit}"] != before[f"load {unit}"]] == []
+    check(base, tmp_path / "tokens")
+
+
+def test_a_driver_killed_at_a_random_moment_is_run_again_to_the_same_bytes(base, tmp_path):
+    moment = random.Random(time.time_ns())
+    process = start(base, tmp_path / "tokens")
+    wait_for_commits(tmp_path / "tokens", process, moment.randint(1, 8))
+    time.sleep(moment.uniform(0, 0.3))
+    process.kill()
+    finish(process)
+    code, out = finish(start(base, tmp_path / "tokens"))
+    assert code == 0, out
+    check(base, tmp_path / "tokens")
+
+
+def test_two_drivers_at_once_one_of_them_a_zombie_write_every_row_once(base, tmp_path):
+    zombie = start(base, tmp_path / "tokens")
+    wait_for_commits(tmp_path / "tokens", zombie, 2)
+    stopped = tree(zombie)
+    for process in stopped:
+        process.suspend()
+    other = start(base, tmp_path / "tokens")
+    code, out = finish(other)
+    assert code == 0, out
+    check(base, tmp_path / "tokens")
+    for process in stopped:
+        process.resume()
+    code, out = finish(zombie)
+    assert code == 0, out
+    check(base, tmp_path / "tokens")
+
+
+def test_two_drivers_side_by_side_write_every_row_once(base, tmp_path):
+    both = [start(base, tmp_path / "tokens") for _ in range(2)]
+    results = [finish(process) for process in both]
+    assert [code for code, _ in results] == [0, 0], results
+    check(base, tmp_path / "tokens")

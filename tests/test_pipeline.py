@@ -1,0 +1,214 @@
+"""The main job end to end on local Ray: a folder of speech-like audio to tokens, and what must stay equal."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from made_corpus import data_bytes, write_corpus
+
+from pipeline.audio.loading import Manifest
+from pipeline.errors import CodebookMismatchError, PlanMismatchError, SettingsError, TooManyRejectsError
+from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
+from pipeline.run import RunPipelineConfig, run_pipeline, run_status
+from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.tokenizer import Tokenizer
+from pipeline.verification import VerifyDatasetConfig, verify_dataset
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+NUM_FILES = 14
+
+
+def settings(corpus, output, encoder, **changes):
+    return RunPipelineConfig(
+        **{
+            "corpus": str(corpus),
+            "layout": "folder",
+            "output": str(output),
+            "encoder": str(encoder),
+            "layers": (1, 3),
+            "num_clusters": 8,
+            "max_iterations": 8,
+            "shard_minutes": 0.1,
+            "all_features": True,
+            "num_workers": 2,
+            "max_reject_fraction": 0.0,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder(small_encoder):
+    # Group norm: the stem whose features depend on batch neighbours if anything is wrong.
+    return small_encoder(kind="hubert", stem="group", stable=False)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "audio")
+
+
+@pytest.fixture(scope="module")
+def run(local_ray, tmp_path_factory, corpus, encoder):
+    output = tmp_path_factory.mktemp("run")
+    return output, run_pipeline(settings(corpus, output, encoder))
+
+
+def tokens_of(folder):
+    columns = ["utterance_id", "num_frames", "layer_01", "layer_03"]
+    return {row["utterance_id"]: row for row in pq.read_table(folder, columns=columns).to_pylist()}
+
+
+def test_every_utterance_becomes_one_row_and_all_datasets_verify(run):
+    output, report = run
+    assert [stage.rows for stage in report.stages] == [NUM_FILES, NUM_FILES, 2, NUM_FILES]
+    assert len(tokens_of(output / "tokens")) == NUM_FILES
+    for name in ("manifest", "features", "codebooks", "tokens"):
+        assert verify_dataset(VerifyDatasetConfig(dataset=str(output / name))).faults == []
+
+
+def test_frames_follow_the_formula_and_tokens_stay_below_k(run):
+    output, _ = run
+    manifest = Manifest(str(output / "manifest"))
+    lengths = {
+        row["utterance_id"]: row["num_samples"] * 16000 / row["sample_rate"]
+        for unit in manifest.units
+        for row in manifest.rows(unit).to_pylist()
+    }
+    for name, row in tokens_of(output / "tokens").items():
+        assert abs(row["num_frames"] - ((lengths[name] - 400) // 320 + 1)) <= 1
+        for column in ("layer_01", "layer_03"):
+            assert len(row[column]) == row["num_frames"]
+            assert max(row[column]) < 8
+
+
+def test_decoding_and_encoding_used_different_processes(run):
+    for report in (run[1].stages[1], run[1].stages[3]):
+        assert report.load_processes >= 1
+        assert report.make_processes >= 1
+        assert "encoder actor" in report.workers
+
+
+def test_run_again_it_does_nothing_and_changes_nothing(run, corpus, encoder):
+    output, _ = run
+    before = {name: data_bytes(output / name) for name in ("manifest", "features", "codebooks", "tokens")}
+    again = run_pipeline(settings(corpus, output, encoder))
+    assert [stage.units_done_now for stage in again.stages] == [0, 0, 0, 0]
+    assert {name: data_bytes(output / name) for name in before} == before
+
+
+def test_one_worker_gives_the_same_bytes_as_two(run, corpus, encoder, tmp_path):
+    output, _ = run
+    run_pipeline(settings(corpus, tmp_path / "one", encoder, num_workers=1))
+    for name in ("manifest", "features", "codebooks", "tokens"):
+        assert data_bytes(tmp_path / "one" / name) == data_bytes(output / name), name
+
+
+def test_tokens_from_features_equal_tokens_from_audio(run, tmp_path):
+    output, _ = run
+    config = TokenizeCorpusConfig(
+        features=str(output / "features"), codebooks=str(output / "codebooks"), output=str(tmp_path / "tokens")
+    )
+    tokenize_corpus(config)
+    assert tokens_of(tmp_path / "tokens") == tokens_of(output / "tokens")
+
+
+def test_the_tokenizer_folder_gives_the_tokens_of_the_job(run, corpus):
+    output, _ = run
+    tokenizer = Tokenizer.from_pretrained(str(output / "tokenizer"))
+    assert (tokenizer.layers, tokenizer.hop_length, tokenizer.frame_rate) == ((1, 3), 320, 50.0)
+    expected = tokens_of(output / "tokens")
+    for number in (0, 3):
+        waveform, rate = soundfile.read(corpus / f"{number:03d}.wav", dtype="float32")
+        kept = waveform.copy()
+        found = tokenizer.encode(waveform, rate)
+        np.testing.assert_array_equal(waveform, kept)
+        row = next(row for name, row in expected.items() if name.startswith(f"{number:03d}"))
+        assert found[1].tolist() == row["layer_01"]
+        assert found[3].tolist() == row["layer_03"]
+        assert found[1].dtype == np.uint16
+
+
+def test_a_sampled_run_keeps_about_the_frames_asked_for_with_their_numbers(run, corpus, encoder, tmp_path):
+    output, _ = run
+    run_pipeline(settings(corpus, tmp_path, encoder, all_features=False, frames_per_cluster=40))
+    sample = pq.read_table(tmp_path / "features").to_pylist()
+    whole = {row["utterance_id"]: row for row in pq.read_table(output / "features").to_pylist()}
+    assert 0.6 < sum(row["num_frames"] for row in sample) / 320 < 1.5
+    for row in sample:
+        full = np.frombuffer(whole[row["utterance_id"]]["layer_03"], "<f2").reshape(-1, 48)
+        kept = np.frombuffer(row["layer_03"], "<f2").reshape(-1, 48)
+        np.testing.assert_array_equal(kept, full[row["frame_index"]])
+    with pytest.raises(SettingsError, match="every frame"):
+        tokenize_corpus(
+            TokenizeCorpusConfig(
+                features=str(tmp_path / "features"), codebooks=str(tmp_path / "codebooks"), output=str(tmp_path / "t")
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"layers": (1, 2)}, "layers"),
+        ({"batch_seconds": 5.0}, "batch_seconds"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"max_utterance_seconds": 9.0}, "max_utterance_seconds"),
+        ({"threads_per_worker": 2}, "threads_per_worker"),
+    ],
+)
+def test_changed_settings_are_refused_naming_them(run, encoder, change, named):
+    output, _ = run
+    same = ExtractFeaturesConfig(
+        manifest=str(output / "manifest"), output=str(output / "features"), encoder=str(encoder), layers=(1, 3)
+    )
+    with pytest.raises(PlanMismatchError, match=named) as caught:
+        extract_features(dataclasses.replace(same, **change))
+    assert str(caught.value).count("folder has") == 1
+
+
+def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):
+    output, _ = run
+    other = small_encoder(kind="hubert", stem="group", stable=False, seed=1)
+    with pytest.raises(CodebookMismatchError):
+        tokenize_corpus(
+            TokenizeCorpusConfig(
+                manifest=str(output / "manifest"),
+                codebooks=str(output / "codebooks"),
+                encoder=str(other),
+                output=str(tmp_path / "tokens"),
+            )
+        )
+
+
+def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
+    output, _ = run
+    with pytest.raises(SettingsError, match="fewer than num_clusters"):
+        fit_kmeans(FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=60000))
+
+
+def test_status_comes_from_commits(run):
+    states = run_status(str(run[0]))
+    assert [(state.kind, state.pending, state.finished) for state in states] == [
+        ("manifest", 0, True),
+        ("features", 0, True),
+        ("codebooks", 0, True),
+        ("tokens", 0, True),
+    ]
+
+
+def test_a_duplicate_stem_is_rejected_naming_both_files_and_the_limit_holds(corpus, encoder, tmp_path):
+    folder = write_corpus(tmp_path / "audio", num_files=4)
+    waveform, rate = soundfile.read(folder / "001.wav")
+    soundfile.write(folder / "001.flac", waveform, rate)
+    report = run_pipeline(settings(folder, tmp_path / "a", encoder, max_reject_fraction=0.2))
+    assert (report.stages[0].rows, report.stages[0].reject_reasons) == (4, {"duplicate_id": 1})
+    (reject,) = pq.read_table(tmp_path / "a" / "manifest" / "_rejects").to_pylist()
+    assert "001.flac" in reject["detail"]
+    assert "001.wav" in reject["detail"]
+    with pytest.raises(TooManyRejectsError, match="1 of 5 utterances"):
+        run_pipeline(settings(folder, tmp_path / "b", encoder, max_reject_fraction=0.1))

@@ -1,0 +1,102 @@
+"""One real submission: ``ray start --head`` with token authentication, ``ray job submit``, nothing without a token."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from made_corpus import write_corpus
+
+ROOT = Path(__file__).parents[1]
+RAY = str(Path(sys.executable).parent / "ray")
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def head(tmp_path):
+    """A head node of our own with a token of our own; its processes are ended one by one, by id."""
+    token = tmp_path / "token"
+    token.write_text(os.urandom(32).hex())
+    token.chmod(0o600)
+    gcs, dashboard = free_port(), free_port()
+    temp = Path("/tmp") / f"ray-job-test-{os.getpid()}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    command = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}", "--disable-usage-stats"]
+    server = subprocess.Popen(
+        command, env=environment, stdout=(tmp_path / "head.log").open("w"), stderr=subprocess.STDOUT
+    )
+    try:
+        yield f"http://127.0.0.1:{dashboard}", environment
+    finally:
+        family = psutil.Process(server.pid).children(recursive=True)
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+        for process in family:
+            if process.is_running():
+                process.kill()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def status_without_token(address):
+    try:
+        return urllib.request.urlopen(f"{address}/api/jobs/", timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def wait_until_up(address):
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return status_without_token(address)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
+def test_a_submitted_run_turns_a_folder_into_tokens(head, small_encoder, tmp_path):
+    address, environment = head
+    assert wait_until_up(address) in (401, 403)
+    encoder = small_encoder(kind="hubert", stem="group", stable=False)
+    corpus = write_corpus(tmp_path / "audio", num_files=6)
+    command = [
+        *(RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", sys.executable),
+        *("jobs/run_pipeline.py", "--corpus", corpus, "--layout", "folder", "--output", tmp_path / "run"),
+        *("--encoder", encoder, "--layers", "1", "3", "--num-clusters", "8", "--shard-minutes", "0.1"),
+    ]
+    done = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "succeeded" in done.stdout
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [stage["rows"] for stage in report["stages"]] == [6, 6, 2, 6]
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "verify_dataset.py"), "--dataset", str(tmp_path / "run" / "tokens")],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr

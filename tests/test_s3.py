@@ -1,0 +1,137 @@
+"""The whole path on a real S3 server (SeaweedFS): manifest, features, codebooks and tokens on s3://."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from made_corpus import data_bytes, write_corpus
+
+from pipeline.errors import PlanMismatchError
+from pipeline.run import RunPipelineConfig, run_pipeline, run_status
+from pipeline.storage import open_store, probe
+from pipeline.tokens.tokenizer import Tokenizer
+from pipeline.verification import VerifyDatasetConfig, verify_dataset
+
+
+def free_port():
+    with socket.socket() as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        return probe_socket.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """An S3 server on loopback with one bucket, ended with the module."""
+    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
+    folder = tmp_path_factory.mktemp("s3")
+    master, volume, filer, s3 = (free_port() for _ in range(4))
+    command = [weed, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+    for name, port in (("master", master), ("volume", volume), ("filer", filer), ("s3", s3)):
+        command.append(f"-{name}.port.grpc={free_port()}")
+    command += ["-volume.max=50", "-master.volumeSizeLimitMB=64"]
+    server = subprocess.Popen(command, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
+    old = dict(os.environ)
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="any",
+        AWS_SECRET_ACCESS_KEY="any",
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3}",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+    try:
+        _make_bucket(f"http://127.0.0.1:{s3}/corpus", server)
+        yield "s3://corpus"
+    finally:
+        server.terminate()
+        server.wait(20)
+        os.environ.clear()
+        os.environ.update(old)
+
+
+def _make_bucket(url, server):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
+            return
+        except OSError:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+
+
+def test_the_store_keeps_its_promises_on_s3(bucket):
+    store = open_store(f"{bucket}/store")
+    probe(store)
+    store.write("a/x", b"1")
+    store.write("a/x", b"2")
+    store.copy("a/x", "y")
+    assert (store.read("y"), store.names("a"), store.names()) == (b"2", ["x"], ["y"])
+    assert store.tree("a") == ["a/x"]
+    with pytest.raises(FileNotFoundError):
+        store.read("nothing")
+    with store.open("y") as file:
+        assert file.read() == b"2"
+    store.delete_tree("a")
+    assert not store.exists("a/x")
+    assert store.names("a") == []
+
+
+def test_of_eight_racing_creators_on_s3_exactly_one_wins(bucket):
+    won, barrier = [], threading.Barrier(8)
+
+    def race(number):
+        store = open_store(f"{bucket}/race")
+        barrier.wait()
+        if store.create("_commits/x.json", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert open_store(f"{bucket}/race").read("_commits/x.json") == str(won[0]).encode()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, local_ray, small_encoder, tmp_path):
+    import s3fs
+
+    corpus = write_corpus(tmp_path / "audio", num_files=8)
+    encoder = small_encoder(kind="hubert", stem="group", stable=False)
+    fs = s3fs.S3FileSystem()
+    fs.put(str(corpus), "corpus/audio", recursive=True)
+    fs.put(str(encoder), "corpus/encoder", recursive=True)
+
+    def settings(root, **changes):
+        fixed = {"layout": "folder", "layers": (1, 3), "num_clusters": 8, "max_iterations": 4, "shard_minutes": 0.1}
+        return RunPipelineConfig(output=f"{root}/run", **{**fixed, **changes})
+
+    on_disk = run_pipeline(settings(tmp_path, corpus=str(corpus), encoder=str(encoder)))
+    on_s3 = run_pipeline(settings(bucket, corpus=f"{bucket}/audio", encoder=f"{bucket}/encoder"))
+    assert [stage.rows for stage in on_s3.stages] == [stage.rows for stage in on_disk.stages] == [8, 8, 2, 8]
+    for name in ("manifest", "features", "codebooks", "tokens"):
+        assert verify_dataset(VerifyDatasetConfig(dataset=f"{bucket}/run/{name}")).faults == []
+    fs.get("corpus/run/tokens", str(tmp_path / "fetched"), recursive=True)
+    fetched, local = (
+        {row["utterance_id"]: (row["layer_01"], row["layer_03"]) for row in pq.read_table(folder).to_pylist()}
+        for folder in (tmp_path / "fetched", tmp_path / "run" / "tokens")
+    )
+    assert fetched == local
+    assert len(data_bytes(tmp_path / "fetched")) == len(data_bytes(tmp_path / "run" / "tokens"))
+    assert [state.finished for state in run_status(f"{bucket}/run")] == [True] * 4
+    fs.get("corpus/run/tokenizer", str(tmp_path / "tokenizer"), recursive=True)
+    assert Tokenizer.from_pretrained(str(tmp_path / "tokenizer")).layers == (1, 3)
+    with pytest.raises(PlanMismatchError, match="layers"):
+        run_pipeline(settings(bucket, corpus=f"{bucket}/audio", encoder=f"{bucket}/encoder", layers=(1, 2)))
