@@ -35,6 +35,7 @@ JOBS = {
     "fit_kmeans": "pipeline.kmeans.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "verify_dataset": "pipeline.verification",
+    "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
 }
 """Jobs of the console script, and the module that holds each one's stage."""
@@ -184,7 +185,7 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     text = json.dumps(report.to_json(), sort_keys=True)
     name = "report.json" if report.stage == "run" else "_report.json"
-    if report.stage != "verify":
+    if report.stage not in ("verify", "gpu-check"):
         with contextlib.suppress(FileNotFoundError):
             open_store(report.output).write(name, text.encode())
             open_store(report.output).delete_tree("_tmp")

@@ -15,89 +15,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import faults
+from pipeline import errors, faults
 from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import Commit, Dataset, Output
-from pipeline.errors import ClusterShapeError, PipelineError, StorageError
+from pipeline.errors import AudioDecodeError, PipelineError, StorageError
+from pipeline.payload import pack, unpack
 from pipeline.reporting import Progress, StageReport, Tally
 from pipeline.runtime import ALLOCATOR
 from pipeline.shards import MakerFactory, Utterance, make_unit
 from pipeline.storage import open_store
+from pipeline.worker_shape import DECODE_CPUS, WorkerShape, worker_shape
 
 logger = logging.getLogger(__name__)
 
 WINDOW = 10_000
 """Units given to Ray Data at a time: its planning holds every block of a run in the driver."""
 
-DECODE_CPUS = 0.25
 Load = Callable[[str], list[Utterance]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerShape:
-    """How a stage lies on the cluster.
-
-    Attributes:
-        num_workers: Encoder actors.
-        cpus: CPUs claimed by each.
-        gpus: GPUs claimed by each, 0 or 1.
-        threads: Compute threads in each.
-        decoders: Decode tasks that can run beside them.
-    """
-
-    num_workers: int
-    cpus: float
-    gpus: int
-    threads: int
-    decoders: int
-
-    @property
-    def device(self) -> str:
-        """The torch device of a worker; Ray shows it only its own GPU."""
-        return "cuda" if self.gpus else "cpu"
-
-    def __str__(self) -> str:
-        return (
-            f"{self.num_workers} encoder actor(s) with {self.cpus:g} CPU, {self.gpus} GPU, {self.threads} thread(s) "
-            f"each; up to {self.decoders} decode task(s) of {DECODE_CPUS:g} CPU"
-        )
-
-
-def worker_shape(*, cpus: float, gpus: float, threads: int, num_workers: int | None = None) -> WorkerShape:
-    """Fit encoder actors and decode tasks into a cluster.
-
-    On CPUs an actor claims a quarter less than its threads: actors that claimed every CPU left none to the decode
-    tasks that feed them, and the run never ended (2 CPUs, two 1-CPU actors).
-
-    Args:
-        cpus: CPUs of the cluster.
-        gpus: GPUs of the cluster.
-        threads: Compute threads of an actor on CPU.
-        num_workers: Actors wanted; default one a GPU, or as many as the CPUs carry.
-
-    Raises:
-        ClusterShapeError: The actors and one decode task do not fit.
-    """
-    use_gpu = gpus >= 1
-    claim = 1.0 if use_gpu else threads - DECODE_CPUS
-    count = num_workers or max(1, int(gpus) if use_gpu else int(cpus // threads))
-    left = cpus - count * claim
-    if left < DECODE_CPUS or (use_gpu and count > gpus):
-        raise ClusterShapeError(
-            f"{count} encoder actor(s) of {claim:g} CPU{' and 1 GPU' if use_gpu else ''} and a decode task of "
-            f"{DECODE_CPUS:g} CPU do not fit into {cpus:g} CPU and {gpus:g} GPU; lower --num-workers or "
-            "--threads-per-worker"
-        )
-    shape_gpus = 1 if use_gpu else 0
-    return WorkerShape(
-        num_workers=count, cpus=claim, gpus=shape_gpus, threads=threads, decoders=int(left / DECODE_CPUS)
-    )
 
 
 def connect() -> None:
@@ -177,13 +116,17 @@ def run_units(
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=shape.num_workers, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+                size=min(shape.num_workers, len(window)),
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
             ),
             num_cpus=shape.cpus,
             num_gpus=shape.gpus,
         )
         try:
             for row in rows.iter_rows():
+                if row["error"]:
+                    raise named_error(row["error"])
                 yield Done(
                     commit=Commit.from_bytes(row["commit"].encode(), row["unit"]),
                     load_pid=row["load_pid"],
@@ -191,8 +134,8 @@ def run_units(
                     load_bytes=row["load_bytes"],
                     make_bytes=row["make_bytes"],
                 )
-        except Exception as error:
-            raise user_error(error) from error
+        except ray.exceptions.RayError as error:
+            raise PipelineError(f"a worker failed; what is committed stays: {_last_line(error)}") from error
 
 
 def _windows(units: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -200,19 +143,23 @@ def _windows(units: Sequence[str]) -> Iterator[Sequence[str]]:
         yield units[start : start + WINDOW]
 
 
-def user_error(error: BaseException) -> BaseException:
-    """Find our own exception inside what Ray wrapped around it; else give the error itself."""
-    seen: list[BaseException] = []
-    queue: list[Any] = [error]
-    while queue:
-        current = queue.pop(0)
-        if not isinstance(current, BaseException) or current in seen:
-            continue
-        seen.append(current)
-        if isinstance(current, PipelineError):
-            return current
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return error
+def named_error(text: str) -> PipelineError:
+    """Give back an exception of ours that a worker wrote down as ``ClassName: message``.
+
+    Ray Data wraps what a worker raises and loses the cause, so our own errors travel as values.
+    """
+    name, _, message = text.partition(": ")
+    kind = getattr(errors, name, PipelineError)
+    return kind(message) if kind is not AudioDecodeError else PipelineError(message)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _write_down(error: PipelineError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def run_stage(
@@ -262,7 +209,8 @@ def _configure() -> None:
     context.max_consecutive_actor_init_deaths = 5
     context.max_errored_blocks = 0
     context.enable_fallback_to_arrow_object_ext_type = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # Ray Data repeats every worker's traceback here; ours is one sentence.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def check_nodes(dataset: Dataset) -> None:
@@ -298,37 +246,52 @@ class _Loader:
         self.__name__ = "load"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        payload = pack(self._load(row["unit"]))
-        return {"unit": row["unit"], "payload": payload, "load_pid": os.getpid(), "load_bytes": peak_memory()}
+        problem, payload = "", b""
+        try:
+            payload = pack(self._load(row["unit"]))
+        except PipelineError as error:
+            problem = _write_down(error)
+        return {**row, "payload": payload, "error": problem, "load_pid": os.getpid(), "load_bytes": peak_memory()}
 
 
 class ShardWorker:
     """The actor that makes and commits units; one a device."""
 
     def __init__(self, uri: str, factory: MakerFactory, numerics_mode: str) -> None:
-        self._dataset = Dataset.open(uri, finished=False)
         self._factory = factory
-        self._maker = factory()
-        self._numerics = self._maker.numerics()
-        self._dataset.claim_numerics(self._numerics, numerics_mode)
         self._device = threading.Lock()
+        self._problem = ""
+        try:
+            self._dataset = Dataset.open(uri, finished=False)
+            self._maker = factory()
+            self._numerics = self._maker.numerics()
+            self._dataset.claim_numerics(self._numerics, numerics_mode)
+        except PipelineError as error:
+            self._problem = _write_down(error)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Make one unit: a row of (unit, payload) in, a row of (unit, commit, ...) out."""
-        unit = batch["unit"][0].as_py()
-        loaded = "payload" in batch.column_names
-        utterances = unpack(batch["payload"][0].as_buffer()) if loaded else []
-        commit = make_unit(self._dataset, unit, utterances, self._make, factory=self._factory, numerics=self._numerics)
-        return pa.table(
-            {
-                "unit": [unit],
-                "commit": [commit.to_json()],
-                "load_pid": [batch["load_pid"][0].as_py() if loaded else 0],
-                "make_pid": [os.getpid()],
-                "load_bytes": [batch["load_bytes"][0].as_py() if loaded else 0],
-                "make_bytes": [peak_memory()],
-            }
-        )
+        row = {name: batch[name][0].as_py() for name in batch.column_names if name != "payload"}
+        problem = self._problem or row.get("error", "")
+        commit = ""
+        if not problem:
+            try:
+                utterances = unpack(batch["payload"][0].as_buffer()) if "payload" in batch.column_names else []
+                commit = make_unit(
+                    self._dataset, row["unit"], utterances, self._make, factory=self._factory, numerics=self._numerics
+                ).to_json()
+            except PipelineError as error:
+                problem = _write_down(error)
+        done = {
+            "unit": row["unit"],
+            "commit": commit,
+            "error": problem,
+            "load_pid": row.get("load_pid", 0),
+            "make_pid": os.getpid(),
+            "load_bytes": row.get("load_bytes", 0),
+            "make_bytes": peak_memory(),
+        }
+        return pa.table({name: [value] for name, value in done.items()})
 
     def _make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         with self._device:
@@ -338,41 +301,3 @@ class ShardWorker:
 def peak_memory() -> int:
     """Give the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def pack(utterances: Sequence[Utterance]) -> bytes:
-    """Put utterances into one Arrow stream: int16 stays int16, so lossless audio costs half."""
-    table = pa.table(
-        {
-            "utterance_id": [u.utterance_id for u in utterances],
-            "uri": [u.uri for u in utterances],
-            "dtype": [u.samples.dtype.str if u.samples is not None else None for u in utterances],
-            "samples": pa.array(
-                [u.samples.tobytes() if u.samples is not None else None for u in utterances], pa.large_binary()
-            ),
-            "seconds": pa.array([u.seconds for u in utterances], pa.float64()),
-            "reason": pa.array([u.problem[0] if u.problem else None for u in utterances], pa.string()),
-            "detail": pa.array([u.problem[1] if u.problem else None for u in utterances], pa.string()),
-        }
-    )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def unpack(payload: pa.Buffer) -> list[Utterance]:
-    """Give back what ``pack`` took; waveforms are views into the payload."""
-    table = pa.ipc.open_stream(payload).read_all()
-    samples = table["samples"].combine_chunks() if table.num_rows else []
-    columns = table.drop_columns(["samples"]).to_pylist()
-    return [
-        Utterance(
-            utterance_id=row["utterance_id"],
-            uri=row["uri"],
-            samples=np.frombuffer(cell.as_buffer(), np.dtype(row["dtype"])) if row["dtype"] else None,
-            seconds=row["seconds"],
-            problem=(row["reason"], row["detail"]) if row["reason"] else None,
-        )
-        for row, cell in zip(columns, samples, strict=True)
-    ]

@@ -1,6 +1,7 @@
 """Threads and allocator of worker processes, set once before heavy libraries start their pools."""
 
 import os
+import sys
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -12,17 +13,14 @@ training step 6 times slower on a virtual machine. Read at process start, so the
 
 
 def set_threads(threads: int) -> None:
-    """Make torch and faiss compute with this many threads; each brings an OpenMP of its own.
+    """Make torch and faiss compute with this many threads, loaded already or later; each has its own OpenMP.
 
     Args:
         threads: Threads, a constant of the plan: 1 and 2 threads give different bits.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
-    try:
-        import faiss
-    except ImportError:
-        return
-    faiss.omp_set_num_threads(threads)
+    # Neither is imported here: torch alone takes seconds, and a K-means actor does without it.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    if faiss := sys.modules.get("faiss"):
+        faiss.omp_set_num_threads(threads)

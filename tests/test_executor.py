@@ -11,8 +11,9 @@ import pytest
 from pipeline import executor
 from pipeline.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
 from pipeline.errors import ClusterShapeError, PlanMismatchError
-from pipeline.executor import worker_shape
+from pipeline.payload import pack, unpack
 from pipeline.shards import Utterance
+from pipeline.worker_shape import DECODE_CPUS, worker_shape
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ from pipeline.shards import Utterance
 def test_shapes_leave_room_for_decoding(cpus, gpus, threads, num_workers, expected):
     shape = worker_shape(cpus=cpus, gpus=gpus, threads=threads, num_workers=num_workers)
     assert (shape.num_workers, shape.cpus, shape.gpus) == expected
-    assert shape.num_workers * shape.cpus + shape.decoders * executor.DECODE_CPUS <= cpus
+    assert shape.num_workers * shape.cpus + shape.decoders * DECODE_CPUS <= cpus
     assert shape.decoders >= 1
 
 
@@ -45,7 +46,7 @@ def test_packed_utterances_come_back_bit_for_bit():
         Utterance(utterance_id="b", uri="b.wav", samples=rng.standard_normal(7).astype(np.float32), seconds=0.5),
         Utterance(utterance_id="c", uri="c.wav", samples=None, seconds=0.0, problem=("empty", "0 bytes")),
     ]
-    back = executor.unpack(pa.py_buffer(executor.pack(rows)))
+    back = unpack(pa.py_buffer(pack(rows)))
     assert [(u.utterance_id, u.uri, u.seconds, u.problem) for u in back] == [
         (u.utterance_id, u.uri, u.seconds, u.problem) for u in rows
     ]
@@ -53,7 +54,7 @@ def test_packed_utterances_come_back_bit_for_bit():
         assert after.samples.dtype == before.samples.dtype
         np.testing.assert_array_equal(after.samples, before.samples)
     assert back[2].samples is None
-    assert executor.unpack(pa.py_buffer(executor.pack([]))) == []
+    assert unpack(pa.py_buffer(pack([]))) == []
 
 
 def _load(unit):

@@ -65,7 +65,7 @@ def tokens_of(folder):
 
 def test_every_utterance_becomes_one_row_and_all_datasets_verify(run):
     output, report = run
-    assert [stage.rows for stage in report.stages] == [NUM_FILES, NUM_FILES, 2, NUM_FILES]
+    assert [stage.rows for stage in report.stages] == [NUM_FILES, NUM_FILES, 16, NUM_FILES]
     assert len(tokens_of(output / "tokens")) == NUM_FILES
     for name in ("manifest", "features", "codebooks", "tokens"):
         assert verify_dataset(VerifyDatasetConfig(dataset=str(output / name))).faults == []

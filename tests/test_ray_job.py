@@ -91,7 +91,7 @@ def test_a_submitted_run_turns_a_folder_into_tokens(head, small_encoder, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert [stage["rows"] for stage in report["stages"]] == [6, 6, 2, 6]
+    assert [stage["rows"] for stage in report["stages"]] == [6, 6, 16, 6]
     checked = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "verify_dataset.py"), "--dataset", str(tmp_path / "run" / "tokens")],
         env={**environment, "PYTHONPATH": str(ROOT)},

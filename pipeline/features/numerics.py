@@ -18,15 +18,15 @@ def numerics_key(device: str) -> dict[str, str]:
     Returns:
         Device name, instruction set and library versions; equal on machines that give equal bits.
     """
-    import torch
-
     key = {name: importlib.metadata.version(name) for name in LIBRARIES}
     if device.startswith("cuda"):
+        import torch
+
         key["device"] = torch.cuda.get_device_name(device)
         key["cuda"] = str(torch.version.cuda)
     else:
         key["device"] = f"cpu {platform.machine()}"
-        key["instructions"] = " ".join(_instructions()) or torch.backends.cpu.get_cpu_capability()
+        key["instructions"] = " ".join(_instructions())
     return key
 
 

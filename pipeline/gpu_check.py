@@ -1,0 +1,162 @@
+"""One command for the first person with a GPU: does it agree with the CPU, in what time, in how much memory?
+
+It has never been run on a GPU by its authors; read its figures before trusting a large run to it.
+"""
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.features.demo_encoder import build_small_encoder
+from pipeline.features.extractor import FeatureExtractor, Rejected
+from pipeline.kmeans.assignment import nearest
+from pipeline.kmeans.seeding import kmeans_plus_plus
+
+NOT_RUN = "this check has not been run on a GPU by its authors: report what it prints"
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckGpuConfig:
+    """Settings of check_gpu."""
+
+    encoder: str = ""
+    """Encoder to check: a Hugging Face name or a local folder; default: a small random one."""
+    layers: tuple[int, ...] = (2, 4, 6)
+    """Layers compared."""
+    num_utterances: int = 32
+    """Utterances of 2 to 15 seconds that are encoded on each device."""
+    num_clusters: int = 100
+    """Clusters of the codebook, chosen from the CPU's features."""
+
+    def __post_init__(self) -> None:
+        if self.num_utterances < 1 or self.num_clusters < 2:
+            raise SettingsError("num_utterances must be at least 1 and num_clusters at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFigures:
+    """What one device and dtype gave.
+
+    Attributes:
+        device: ``cpu`` or the GPU's name.
+        dtype: Arithmetic of the encoder.
+        times_real_time: Seconds of audio per second, after one warm-up batch.
+        peak_bytes: Peak GPU memory, 0 on CPU.
+        largest_difference: By layer, the largest difference to the CPU's float32 features.
+        token_agreement: By layer, the share of tokens equal to the CPU's float32 tokens.
+    """
+
+    device: str
+    dtype: str
+    times_real_time: float
+    peak_bytes: int
+    largest_difference: dict[int, float]
+    token_agreement: dict[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuReport:
+    """The figures of all devices and dtypes."""
+
+    stage: str
+    output: str
+    note: str
+    figures: list[DeviceFigures]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the report as label and value pairs."""
+        lines = [("note", self.note)]
+        for row in self.figures:
+            agreement = ", ".join(f"{layer}: {share:.2%}" for layer, share in row.token_agreement.items())
+            difference = ", ".join(f"{layer}: {value:.2g}" for layer, value in row.largest_difference.items())
+            lines += [
+                (f"{row.device} {row.dtype}", f"{row.times_real_time:.0f} times real time"),
+                ("  peak memory", f"{row.peak_bytes / 2**20:.0f} MiB"),
+                ("  tokens equal", agreement),
+                ("  largest difference", difference),
+            ]
+        return lines
+
+
+def check_gpu(config: CheckGpuConfig) -> GpuReport:
+    """Compare the GPU of this machine with its CPU, in float32 and bfloat16.
+
+    Raises:
+        PipelineError: torch sees no CUDA device.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise PipelineError(f"torch {torch.__version__} sees no CUDA device here; {NOT_RUN}")
+    rng = np.random.default_rng(0)
+    lengths = rng.uniform(2, 15, config.num_utterances) * SAMPLE_RATE
+    waveforms = [(0.1 * rng.standard_normal(int(length))).astype(np.float32) for length in lengths]
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = config.encoder or folder
+        if not config.encoder:
+            build_small_encoder(folder)
+        runs = [("cpu", "float32"), ("cuda", "float32"), ("cuda", "bfloat16")]
+        features, figures = {}, []
+        for device, dtype in runs:
+            features[device, dtype], speed, peak = _encode(encoder, config, device, dtype, waveforms)
+            figures.append((device, dtype, speed, peak))
+    truth = features["cpu", "float32"]
+    codebooks = {
+        layer: kmeans_plus_plus(rows[: 64 * config.num_clusters], config.num_clusters, 0)
+        for layer, rows in truth.items()
+    }
+    tokens = {layer: nearest(rows, codebooks[layer]).tokens for layer, rows in truth.items()}
+    rows = [
+        DeviceFigures(
+            device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            dtype=dtype,
+            times_real_time=speed,
+            peak_bytes=peak,
+            largest_difference={
+                layer: float(np.abs(found.astype(np.float32) - truth[layer]).max())
+                for layer, found in features[device, dtype].items()
+            },
+            token_agreement={
+                layer: float(np.mean(nearest(found, codebooks[layer]).tokens == tokens[layer]))
+                for layer, found in features[device, dtype].items()
+            },
+        )
+        for device, dtype, speed, peak in figures
+    ]
+    return GpuReport(stage="gpu-check", output="", note=NOT_RUN, figures=rows)
+
+
+def _encode(
+    encoder: str, config: CheckGpuConfig, device: str, dtype: str, waveforms: list[np.ndarray]
+) -> tuple[dict[int, np.ndarray], float, int]:
+    """Give float16 (N, D) by layer, times real time, and peak GPU memory in bytes."""
+    import torch
+
+    extractor = FeatureExtractor(
+        encoder=encoder,
+        layers=sorted(config.layers),
+        dtype=dtype,
+        device=device,
+        normalize_waveform=None,
+        batch_seconds=120.0,
+        threads=torch.get_num_threads(),
+    )
+    names = [str(number) for number in range(len(waveforms))]
+    list(extractor.extract(names[:1], waveforms[:1]))
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    found = [row for row in extractor.extract(names, waveforms) if not isinstance(row, Rejected)]
+    took = time.perf_counter() - began
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    features = {layer: np.concatenate([row.features[layer] for row in found]) for layer in sorted(config.layers)}
+    return features, sum(map(len, waveforms)) / SAMPLE_RATE / took, peak
