@@ -1,0 +1,87 @@
+# Five words and one more: install, format, check, test, demo; gpu-check on a machine with a GPU.
+# Each installs what it needs into .venv, once. Use an environment of your own with `make test PYTHON=path/to/python`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+STRATA_TEST_DATA ?= $(abspath ../shared/data)
+export STRATA_TEST_DATA
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# A Python given on the command line is taken as it is; ours is made and filled first.
+ifeq ($(origin PYTHON),command line)
+DEMO_READY :=
+DEV_READY :=
+else
+PYTHON := $(VENV)/bin/python
+DEMO_READY := $(VENV)/.ready-demo
+DEV_READY := $(VENV)/.ready-dev
+endif
+
+# Wheels only, so that installing runs no code of other projects; of pip's talk, the large downloads are shown.
+PIP := $(VENV)/bin/python -m pip
+PIP_INSTALL := $(PIP) install --progress-bar off --only-binary :all: --no-build-isolation -c constraints.txt
+SHOW := awk '/Downloading .*(MB|GB)/ {sub(/.*\//, "", $$2); print "    " $$2, $$3, $$4; fflush()} /^Successfully/ {print "    done"}'
+
+.PHONY: help install format check test demo gpu-check
+
+help:
+	@echo "make install     .venv with everything, tests included"
+	@echo "make demo        a small made-up corpus through every stage, on this machine's CPU"
+	@echo "make test        all tests"
+	@echo "make check       format, lint, types, imports between floors"
+	@echo "make format      rewrite the code in the project's format"
+	@echo "make gpu-check   compare this machine's GPU with its CPU"
+
+install: $(DEV_READY)
+
+format: $(DEV_READY)
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+check: $(DEV_READY)
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
+
+test: $(DEV_READY)
+	$(PYTHON) -m pytest
+
+demo: $(DEMO_READY)
+	@echo "==> 1 of 2: speak a small corpus with espeak-ng into demo/corpus"
+	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus
+	@echo "==> 2 of 2: manifest, features, codebooks and tokens into demo/run, with a small random encoder"
+	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml
+	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained."
+	@echo "    Run make demo again: nothing is computed twice. Start afresh: rm -r demo"
+
+gpu-check: $(DEMO_READY)
+	$(PYTHON) jobs/check_gpu.py
+
+$(VENV)/bin/python:
+	@for name in python3.11 python3.12 python3.13 python3; do \
+	    if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "==> $(VENV) with $$("$$name" --version)"; \
+	        "$$name" -m venv $(VENV) || { rm -rf $(VENV); \
+	            echo "error: $$name cannot make a venv; on Debian and Ubuntu: apt install $$name-venv" >&2; exit 1; }; \
+	        exit 0; \
+	    fi; \
+	done; \
+	echo "error: Strata needs Python 3.11 or newer; none of python3.11, python3.12, python3.13, python3 is" >&2; exit 1
+
+$(VENV)/.ready-pip: constraints.txt | $(VENV)/bin/python
+	@$(PIP) install -q --progress-bar off -c constraints.txt -U pip setuptools
+	@touch $@
+
+$(VENV)/.ready-demo: pyproject.toml $(VENV)/.ready-pip
+	@echo "==> Installing Strata into $(VENV), once: about 1 GB, about 2 minutes on 2 cores"
+	@$(PIP_INSTALL) -e ".[cpu,demo]" | $(SHOW)
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready-pip
+	@echo "==> Installing Strata and its tests into $(VENV), once: about 1 GB, about 2 minutes on 2 cores"
+	@$(PIP_INSTALL) -e ".[cpu,demo,dev]" | $(SHOW)
+	@touch $@ $(VENV)/.ready-demo
