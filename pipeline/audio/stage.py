@@ -27,6 +27,7 @@ from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import SUCCESS, Dataset, Output, Plan, canonical, check_folder, parquet_bytes, sha256, shard_name
 from pipeline.errors import ManifestError, SettingsError
 from pipeline.executor import cluster_shape, run_stage
+from pipeline.provenance import record_settings
 from pipeline.reading import footer_sha256, read_unit
 from pipeline.reporting import StageReport, Tally
 from pipeline.schema import Reason
@@ -159,6 +160,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     """
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
+    record_settings(dataset.store, config)
     if dataset.store.exists(SUCCESS):
         report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
     else:

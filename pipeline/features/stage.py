@@ -6,8 +6,10 @@ Memory: a shard's waveforms in the decode task and the actor, and its features o
 audio are at most 115 MB of waveform and, for 5 layers of 1,024, 920 MB of features.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,7 @@ from pipeline.features.encoding import (
 )
 from pipeline.features.extractor import UtteranceFeatures
 from pipeline.features.sampling import sampled_frames
+from pipeline.provenance import record_settings
 from pipeline.reporting import StageReport
 from pipeline.shards import Utterance, reasons, rejects_table
 from pipeline.storage import open_store
@@ -95,6 +98,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
     """
     plan, encoder = prepare(config)
     dataset = Dataset.create(config.output, plan)
+    record_settings(dataset.store, config)
     shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers)
     return run_stage(
         dataset,
@@ -115,13 +119,16 @@ class FeatureMaker:
         self._config = config
         self._plan = plan
         self._encoder = ShardEncoder(config, device, self.stage)
-        self.numerics = self._encoder.numerics
 
-    def make(self, unit: str, utterances: list[Utterance]) -> Output:
+    def numerics(self) -> Mapping[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return self._encoder.numerics()
+
+    def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode a shard and lay its features out as Parquet."""
         layers = sorted(self._config.layers)
         columns = schema.features(layers, sampled=self._config.sampled)
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         encoded, rejects = self._encoder.encode(utterances)
         for _, features in encoded:
             rows += self._rows(features)
@@ -132,18 +139,18 @@ class FeatureMaker:
             rows=len(encoded),
             rejects=rejects_table(rejects),
             seconds=sum(utterance.seconds for utterance, _ in encoded),
-            num_frames=sum(int(row["num_frames"]) for row in rows),  # type: ignore[call-overload]
+            num_frames=sum(row["num_frames"] for row in rows),
             notes={"reasons": reasons(rejects)},
         )
 
-    def _rows(self, features: UtteranceFeatures) -> list[dict[str, object]]:
+    def _rows(self, features: UtteranceFeatures) -> list[dict[str, Any]]:
         """Give an utterance's rows: one, or several where a cell would grow past 1 GiB."""
         total, dim = next(iter(features.features.values())).shape
         kept = np.arange(total, dtype=np.int32)
         if self._config.sampled:
             kept = sampled_frames(self._config.seed, features.utterance_id, total, self._config.sample_fraction)
         step = MAX_CELL_BYTES // (2 * dim)
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for start in range(0, max(1, len(kept)), step):
             frames = kept[start : start + step]
             rows.append(

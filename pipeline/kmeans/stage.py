@@ -22,6 +22,7 @@ from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.cluster import Cluster
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.lloyd import PartialSums, relative_improvement, update
+from pipeline.provenance import record_settings
 from pipeline.reading import read_committed
 from pipeline.reporting import StageReport, Tally
 from pipeline.storage import open_store
@@ -158,6 +159,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     """
     plan = prepare(config)
     dataset = Dataset.create(config.output, plan)
+    record_settings(dataset.store, config)
     tally = Tally(status(dataset))
     layers = {layer: unit_name(layer, config.num_clusters) for layer in plan.content["layers"]}
     pending = {layer: unit for layer, unit in layers.items() if unit in set(dataset.pending())}

@@ -5,7 +5,7 @@ Reads: a manifest, its recordings and codebooks; or a features dataset and codeb
 Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from pipeline.features.encoding import EncodingConfig, ShardEncoder, encoding_co
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.stage import read_codebooks
+from pipeline.provenance import record_settings
 from pipeline.reading import read_unit
 from pipeline.reporting import StageReport
 from pipeline.runtime import set_threads
@@ -143,6 +144,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     """
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
+    record_settings(dataset.store, config)
     from_audio = config.manifest is not None
     shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers, use_gpu=from_audio)
     maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
@@ -166,7 +168,10 @@ class AudioTokenMaker:
         self._plan = plan
         self._codebooks = read_codebooks(config.codebooks, config.layers)
         self._encoder = ShardEncoder(config, device, self.stage)
-        self.numerics = self._encoder.numerics
+
+    def numerics(self) -> Mapping[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return self._encoder.numerics()
 
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode and quantise a shard, and lay its tokens out as Parquet."""
