@@ -9,6 +9,8 @@ VENV ?= .venv
 STRATA_TEST_DATA ?= $(abspath ../shared/data)
 export STRATA_TEST_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Else setuptools warns about every editable installation.
+$(VENV)/.ready-demo $(VENV)/.ready-dev: export PYTHONWARNINGS = ignore::UserWarning
 
 # A Python given on the command line is taken as it is; ours is made and filled first.
 ifeq ($(origin PYTHON),command line)
