@@ -1,5 +1,6 @@
 """The whole path on a real S3 server (SeaweedFS): manifest, features, codebooks and tokens on s3://."""
 
+import json
 import os
 import shutil
 import socket
@@ -14,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from made_corpus import data_bytes, write_corpus
 
-from pipeline.errors import PlanMismatchError
-from pipeline.run import RunPipelineConfig, run_pipeline, run_status
+from pipeline.run import run_status
 from pipeline.storage import open_store, probe
 from pipeline.tokens.tokenizer import Tokenizer
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
+
+ROOT = Path(__file__).parents[1]
 
 
 def free_port():
@@ -50,7 +52,7 @@ def bucket(tmp_path_factory):
         _make_bucket(f"http://127.0.0.1:{s3}/corpus", server)
         yield "s3://corpus"
     finally:
-        server.terminate()
+        server.kill()
         server.wait(20)
         os.environ.clear()
         os.environ.update(old)
@@ -105,7 +107,7 @@ def test_of_eight_racing_creators_on_s3_exactly_one_wins(bucket):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, local_ray, small_encoder, tmp_path):
+def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, small_encoder, tmp_path):
     import s3fs
 
     corpus = write_corpus(tmp_path / "audio", num_files=8)
@@ -114,13 +116,23 @@ def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, local_ray, small_
     fs.put(str(corpus), "corpus/audio", recursive=True)
     fs.put(str(encoder), "corpus/encoder", recursive=True)
 
-    def settings(root, **changes):
-        fixed = {"layout": "folder", "layers": (1, 3), "num_clusters": 8, "max_iterations": 4, "shard_minutes": 0.1}
-        return RunPipelineConfig(output=f"{root}/run", **{**fixed, **changes})
+    def run(root, *flags):
+        """Run the job as people do, in a process whose Ray gets the credentials from its environment."""
+        command = [
+            *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--ray-address", "local", "--layout", "folder"),
+            *("--corpus", f"{root}/audio", "--encoder", f"{root}/encoder", "--output", f"{root}/run"),
+            *("--num-clusters", "8", "--max-iterations", "4", "--shard-minutes", "0.1", *flags),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250, check=False
+        )
 
-    on_disk = run_pipeline(settings(tmp_path, corpus=str(corpus), encoder=str(encoder)))
-    on_s3 = run_pipeline(settings(bucket, corpus=f"{bucket}/audio", encoder=f"{bucket}/encoder"))
-    assert [stage.rows for stage in on_s3.stages] == [stage.rows for stage in on_disk.stages] == [8, 8, 16, 8]
+    shutil.copytree(encoder, tmp_path / "encoder")
+    for root in (tmp_path, bucket):
+        done = run(root, "--layers", "1", "3")
+        assert done.returncode == 0, done.stderr
+        assert [stage["rows"] for stage in json.loads(done.stdout.splitlines()[-1])["stages"]] == [8, 8, 16, 8]
     for name in ("manifest", "features", "codebooks", "tokens"):
         assert verify_dataset(VerifyDatasetConfig(dataset=f"{bucket}/run/{name}")).faults == []
     fs.get("corpus/run/tokens", str(tmp_path / "fetched"), recursive=True)
@@ -133,5 +145,6 @@ def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, local_ray, small_
     assert [state.finished for state in run_status(f"{bucket}/run")] == [True] * 4
     fs.get("corpus/run/tokenizer", str(tmp_path / "tokenizer"), recursive=True)
     assert Tokenizer.from_pretrained(str(tmp_path / "tokenizer")).layers == (1, 3)
-    with pytest.raises(PlanMismatchError, match="layers"):
-        run_pipeline(settings(bucket, corpus=f"{bucket}/audio", encoder=f"{bucket}/encoder", layers=(1, 2)))
+    refused = run(bucket, "--layers", "1", "2")
+    assert refused.returncode == 1
+    assert "layers: folder has [1, 3]" in refused.stderr
