@@ -1,0 +1,130 @@
+"""Candidates: what a corpus says about an utterance, before any byte of its audio was read.
+
+Also the rules for the paths and URIs that corpora hold: local or S3, without credentials, storable as UTF-8.
+"""
+
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from pipeline.errors import AudioDecodeError
+from pipeline.schema import Reason
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3")
+"""What counts as a recording when a folder is searched, in any case."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_UNSTORABLE = re.compile("[\x00\n\r\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One utterance that a corpus announces.
+
+    Attributes:
+        utterance_id: An encoded id; it may still be a duplicate.
+        uri: An absolute local path or an ``s3://`` URI, normalised, without credentials; for a candidate with a
+            problem whatever can be shown of it.
+        offset_seconds: Start of the utterance in the recording, seconds; None is the start.
+        duration_seconds: Length of the utterance, seconds; None is to the end.
+        channel: The channel to read, from 0; None leaves it to the stage.
+        text: What is said.
+        speaker: Who says it.
+        emotion: In which emotion, one English word.
+        language: In which language, an ISO 639 code.
+        split: The part of the corpus: ``train``, ``test`` ...
+        clean_uri: The same utterance without noise.
+        problem: A ``schema.Reason`` and a sentence, where this cannot become a row of the manifest.
+    """
+
+    utterance_id: str
+    uri: str
+    offset_seconds: float | None = None
+    duration_seconds: float | None = None
+    channel: int | None = None
+    text: str | None = None
+    speaker: str | None = None
+    emotion: str | None = None
+    language: str | None = None
+    split: str | None = None
+    clean_uri: str | None = None
+    problem: tuple[str, str] | None = None
+
+
+def stem(path: str) -> str:
+    """Drop the extension of a recording; any other ending is part of the name."""
+    base, extension = posixpath.splitext(path)
+    return base if extension.lower() in EXTENSIONS else path
+
+
+def storable(text: str) -> bool:
+    """Say whether a text fits a UTF-8 column of paths: no NUL, no line break, no undecodable byte."""
+    return _UNSTORABLE.search(text) is None
+
+
+def printable(text: str) -> str:
+    """Escape with a backslash what ``storable`` refuses, so that a person can read the rest."""
+    return _UNSTORABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def redact(uri: str) -> str:
+    """Cut credentials and queries out of a URI, and more than needed rather than less.
+
+    Args:
+        uri: A URI or a path; a path without a scheme comes back as it is.
+    """
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return uri
+    # An AWS secret may hold slashes, so only the last "@" is sure to end it.
+    shown, *query = re.split(r"[?#]", uri[scheme.end() :], maxsplit=1)
+    shown = shown.rpartition("@")[2]
+    torn = "@" in "".join(query) or scheme[1].lower() == "s3" and ":" in shown.partition("/")[0]
+    return scheme[0] + ("..." if torn else shown)
+
+
+def locate(written: str, base: str) -> str:
+    """Turn the path or URI that a listing holds into the one to read.
+
+    Args:
+        written: A relative or absolute path, ``file://`` or ``s3://`` URI.
+        base: Folder of the listing: an absolute path or ``s3://bucket/prefix``.
+
+    Returns:
+        A normalised absolute path or S3 URI. Whether it lies under a declared root is for its reader to decide.
+
+    Raises:
+        AudioDecodeError: BAD_ROW for what cannot be read; its detail shows no secret.
+    """
+    scheme = _SCHEME.match(written)
+    name = scheme[1].lower() if scheme else None
+    if name not in (None, "file", "s3"):
+        raise AudioDecodeError(Reason.BAD_ROW, f"audio is read from local paths and s3://, not {redact(written)!r}")
+    if scheme and name == "file":
+        host, slash, path = written[scheme.end() :].partition("/")
+        if host not in ("", "localhost"):
+            raise AudioDecodeError(Reason.BAD_ROW, f"a file:// URI names the host {redact(host)!r}; give a path")
+        written = unquote(slash + path)
+    if not storable(written):
+        raise AudioDecodeError(Reason.BAD_ROW, f"the path {printable(redact(written))!r} is not one line of UTF-8")
+    if scheme and name == "s3":
+        return _s3(written[scheme.end() :])
+    if base.startswith("s3://") and not written.startswith("/"):
+        return _s3(f"{base.removeprefix('s3://')}/{written}")
+    return os.path.normpath(os.path.join(base, written))
+
+
+def _s3(rest: str) -> str:
+    bucket, _, key = rest.partition("/")
+    if "@" in bucket or ":" in bucket or "?" in key:
+        raise AudioDecodeError(
+            Reason.BAD_ROW,
+            f"an S3 URI must not carry credentials or a signed query: {redact('s3://' + rest)!r}; "
+            "give credentials to the environment (AWS_PROFILE, instance role)",
+        )
+    key = posixpath.normpath(key)
+    if not bucket or key.split("/")[0] in (".", ".."):
+        raise AudioDecodeError(Reason.BAD_ROW, f"{redact('s3://' + rest)!r} names no object of a bucket")
+    return f"s3://{bucket}/{key.lstrip('/')}"
