@@ -177,6 +177,7 @@ class Progress:
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._logged = time.monotonic()
+        self._told = -1
 
     def __enter__(self) -> Self:
         """Start showing."""
@@ -190,8 +191,12 @@ class Progress:
         if self._live is not None:
             self._live.update(Text(self._tally.line()))
         elif time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
-            self._logged = time.monotonic()
-            logger.info("%s", self._tally.line())
+            self._log()
+
+    def _log(self) -> None:
+        self._logged = time.monotonic()
+        self._told = self._tally.units
+        logger.info("%s", self._tally.line())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -199,8 +204,8 @@ class Progress:
         """Stop showing; leave the last line."""
         if self._live is not None:
             self._live.stop()
-        else:
-            logger.info("%s", self._tally.line())
+        elif self._told != self._tally.units:
+            self._log()
 
 
 def print_report(title: str, lines: list[tuple[str, str]]) -> None:

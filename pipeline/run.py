@@ -147,7 +147,9 @@ def _sample_fraction(config: RunPipelineConfig, encoding: dict[str, Any]) -> flo
     if config.all_features:
         return 1.0
     encoder = EncodingConfig(**encoding).describe()
-    frames = Manifest(join(config.output, "manifest")).seconds * encoder.frame_rate
+    # Hours that will be rejected as too long must not thin out the frames of the others.
+    seconds = Manifest(join(config.output, "manifest")).seconds_within(config.max_utterance_seconds)
+    frames = seconds * encoder.frame_rate
     return min(1.0, config.frames_per_cluster * config.num_clusters / max(1.0, frames))
 
 

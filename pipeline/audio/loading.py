@@ -54,6 +54,15 @@ class Manifest:
         """Seconds of audio in all shards, as headers tell."""
         return float(sum(self._index["seconds"].to_pylist()))
 
+    def seconds_within(self, max_seconds: float) -> float:
+        """Sum the durations of the utterances up to a length: one pass over two columns of the manifest."""
+        total = 0.0
+        for unit in self.units:
+            rows = self.rows(unit)
+            seconds = rows["num_samples"].to_numpy() / rows["sample_rate"].to_numpy()
+            total += float(seconds[seconds <= max_seconds].sum())
+        return total
+
     def rows(self, unit: str) -> pa.Table:
         """Read the utterances of a shard."""
         place = self._index.slice(self._position[int(unit.removeprefix("shard-"))], 1).to_pylist()[0]

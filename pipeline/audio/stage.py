@@ -63,6 +63,10 @@ class BuildManifestConfig:
     """Stop at a duplicate utterance id instead of rejecting the later one."""
     max_reject_fraction: float = 1.0
     """Share of utterances that may be rejected before the stage stops, 0 to 1."""
+    decode_timeout_seconds: float = 60.0
+    """Time after which the reading of one header is given up, seconds."""
+    decode_memory_gb: float = 2.0
+    """Memory that the decode process may take, GiB."""
     num_workers: int | None = None
     """Header-reading processes; default: one a CPU."""
 
@@ -73,6 +77,8 @@ class BuildManifestConfig:
             raise SettingsError(f"shard_minutes must be above 0, got {self.shard_minutes}")
         if not 0 <= self.max_reject_fraction <= 1:
             raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
+        if min(self.decode_timeout_seconds, self.decode_memory_gb) <= 0:
+            raise SettingsError("decode_timeout_seconds and decode_memory_gb must be above 0")
         if self.pick_channel < 0:
             raise SettingsError(f"pick_channel must be at least 0, got {self.pick_channel}")
 
@@ -167,7 +173,9 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         scratch = _write_candidates(prepared)
         factory = ProbeFactory(
             scratch=scratch.uri,
-            limits=DecodeLimits(),
+            limits=DecodeLimits(
+                timeout_seconds=config.decode_timeout_seconds, memory_bytes=int(config.decode_memory_gb * 2**30)
+            ),
             roots=tuple(prepared.plan.content["roots"]),
             channels=config.channels,
             pick_channel=config.pick_channel,
