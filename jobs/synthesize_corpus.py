@@ -7,7 +7,7 @@ Give OUTPUT/listing.jsonl to build_manifest or run_pipeline with --layout listin
 """
 
 from pipeline import cli
-from pipeline.audio.synthesis import synthesize_corpus
+from pipeline.audio.synthesis.stage import synthesize_corpus
 
 if __name__ == "__main__":
     cli.run(synthesize_corpus, description=__doc__)

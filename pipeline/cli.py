@@ -36,7 +36,7 @@ JOBS = {
     "tokenize_corpus": "pipeline.tokens.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",
-    "synthesize_corpus": "pipeline.audio.synthesis",
+    "synthesize_corpus": "pipeline.audio.synthesis.stage",
 }
 """Jobs of the console script, and the module that holds each one's stage."""
 
