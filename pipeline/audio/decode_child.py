@@ -1,55 +1,306 @@
 """Reads headers and decodes audio in a process of its own, because libsndfile can crash and headers lie.
 
 Started by ``pipeline.audio.decode.Decoder``, which talks to it over stdin and stdout. Imports no torch, ray or
-pyarrow, so that it starts in a quarter of a second. A message is a 4-byte big-endian length, that many bytes of
-JSON, and ``num_bytes`` raw bytes when the JSON says so. Ends when stdin closes, which also happens when the
-parent is killed, or by its own alarm when a request takes far too long and the parent is gone.
+pyarrow, so that it starts fast. A message is a 4-byte big-endian length, that many bytes of JSON, and
+``num_bytes`` raw bytes when the JSON says so. Ends when stdin closes, which also happens when the parent is
+killed, or by its own alarm when a request takes far too long and the parent is gone.
 
-Memory: one utterance as it is in the file, mixed, and once more at the encoder's rate. Cost: the samples asked
-for, plus what a container needs to seek; a recording that does not say its length is decoded whole to probe it.
+Memory: one utterance as it is in the file, mixed to mono, and once more at the encoder's rate. Cost: the samples
+asked for, plus what a container needs to seek; a recording without a length is decoded whole to probe it.
 """
 
+import io
 import json
 import os
-import re
 import resource
 import signal
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 
 from pipeline import faults
+from pipeline.audio.containers import Refused, mp3_declares_length, ogg_last_page, wave_size_field
 
 _BLOCK = 65_536
 _CONTAINERS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
-_UNKNOWN_LENGTH = 2**63 - 1
-# Sizes that writers to a pipe leave behind: ffmpeg 2^32-1, sox 0x7FFFF000, arecord 2^31, unclosed files 0.
-_STREAMING = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
-# Two MPEG frames: whether encoder delay and padding count is a matter of opinion between MP3 readers.
+# What libsndfile gives for a FLAC whose encoder wrote to a pipe.
+_NO_LENGTH = 2**63 - 1
+# Two MPEG frames: readers of MP3 differ on whether encoder delay and padding are part of the recording.
 _MP3_SLACK = 2 * 1152
-# Two of the longest Vorbis blocks: what a decoder needs before its output is exact.
+# Two of the longest Vorbis blocks.
 _VORBIS_LEAD = 2 * 8192
 _ALARM_GRACE_SECONDS = 10.0
 
 
-class Refused(Exception):
-    """One recording that cannot be used; the parent raises it as AudioDecodeError.
+class _Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read straight on."""
 
-    Args:
-        reason: The value of a ``schema.Reason``; that module is too slow to import here.
-        detail: One sentence for a person.
+    def seekable(self) -> bool:
+        """Keep ``read`` from seeking after each block: that fails at the end of a FLAC without a length."""
+        return False
+
+
+class _StreamedWave(io.FileIO):
+    """A WAV whose data size was never filled in, read as if that field said 'to the end of the file'."""
+
+    def __init__(self, path: str, size_field: int) -> None:
+        super().__init__(path)
+        self._size_field = size_field
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read, putting 0xFFFFFFFF over the size field, which libsndfile takes as 'until the end'."""
+        start = self.tell()
+        count = super().readinto(buffer) or 0
+        first = max(self._size_field - start, 0)
+        last = min(self._size_field + 4 - start, count)
+        if first < last:
+            memoryview(buffer).cast("B")[first:last] = b"\xff" * (last - first)
+        return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recording:
+    """An open recording whose header was found possible.
+
+    Attributes:
+        sound: The open file.
+        container: wav, flac, ogg or mp3.
+        num_samples: As the header declares, None when it does not.
+        seek_end: The last sample to which a seek is exact.
+        slack: Samples that may be missing at the end without being called truncated.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
+    sound: _Sound
+    container: str
+    num_samples: int | None
+    seek_end: int
+    slack: int
 
 
-class _UnclosedWave(open if False else __import__("io").FileIO):
-    pass
+@contextmanager
+def _opened(path: str, container: str, limits: dict[str, Any]) -> Iterator[_Recording]:
+    """Open a recording and refuse a header that cannot be true or breaks a limit."""
+    size_field = wave_size_field(path) if container == "wav" else None
+    last_page = ogg_last_page(path) if container == "ogg" else None
+    source = path if size_field is None else _StreamedWave(path, size_field)
+    try:
+        sound = _Sound(source)
+    except soundfile.LibsndfileError as error:
+        raise _refusal("not_audio", "libsndfile cannot open it", error) from error
+    with sound:
+        if sound.format not in _CONTAINERS:
+            raise Refused("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
+        container = _CONTAINERS[sound.format]
+        _check_header(sound, os.path.getsize(path), limits)
+        known = sound.frames != _NO_LENGTH and (container != "mp3" or mp3_declares_length(path))
+        num_samples = sound.frames if known else None
+        if num_samples == 0:
+            raise Refused("too_short", "the recording has no samples")
+        # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
+        seek_end = sound.frames
+        if sound.subtype == "VORBIS":
+            seek_end = max(0, sound.frames - last_page - _VORBIS_LEAD) if last_page is not None else 0
+        yield _Recording(
+            sound=sound,
+            container=container,
+            num_samples=num_samples,
+            seek_end=seek_end,
+            slack=_MP3_SLACK if container == "mp3" else 0,
+        )
+
+
+def _check_header(sound: _Sound, num_bytes: int, limits: dict[str, Any]) -> None:
+    if sound.channels > limits["max_channels"]:
+        raise Refused("too_many_channels", f"{sound.channels} channels; at most {limits['max_channels']} are read")
+    low, high = limits["min_sample_rate"], limits["max_sample_rate"]
+    if not low <= sound.samplerate <= high:
+        raise Refused("bad_sample_rate", f"{sound.samplerate} Hz is outside {low} to {high} Hz")
+    # An MP3 without a length may be guessed far too long, by at most its own expansion, which is below 100.
+    declared = sound.frames * sound.channels * 2
+    if sound.frames != _NO_LENGTH and declared > limits["max_expansion"] * num_bytes:
+        raise Refused("header_lies", f"{sound.frames} samples are declared in a file of {num_bytes} bytes")
+
+
+def _refusal(reason: str, what: str, error: soundfile.LibsndfileError) -> Refused:
+    text = error.error_string.strip()
+    return Refused("decoder_memory" if "malloc" in text.lower() else reason, f"{what}: {text}")
+
+
+def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDArray[Any]:
+    """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
+    samples = np.empty(count, dtype=dtype)
+    filled = 0
+    while filled < count:
+        try:
+            block_SC = sound.read(min(_BLOCK, count - filled), dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _refusal("truncated", f"decoding failed within {count} samples, after {filled}", error) from error
+        if len(block_SC) == 0:
+            break
+        if block_SC.shape[1] == 1 or channel is not None:
+            mono = block_SC[:, channel or 0]
+        else:
+            mono = block_SC.mean(axis=1, dtype=np.float64)
+        samples[filled : filled + len(mono)] = mono
+        filled += len(mono)
+    return samples[:filled]
+
+
+def probe(request: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """Read a header.
+
+    Args:
+        request: ``path`` and ``container`` (by magic bytes) of a local file.
+        limits: Fields of ``DecodeLimits``.
+
+    Returns:
+        The fields of ``AudioInfo``.
+
+    Raises:
+        Refused: The recording cannot be used.
+    """
+    with _opened(request["path"], request["container"], limits) as recording:
+        num_samples = recording.num_samples
+        if num_samples is None:
+            num_samples = 0
+            while count := len(_read(recording.sound, _BLOCK, 0, "float32")):
+                num_samples += count
+            if num_samples == 0:
+                raise Refused("too_short", "the recording has no samples")
+        return {
+            "container": recording.container,
+            "sample_rate": recording.sound.samplerate,
+            "num_channels": recording.sound.channels,
+            "num_samples": num_samples,
+        }
+
+
+def _check_segment(request: dict[str, Any], recording: _Recording, limits: dict[str, Any]) -> None:
+    """Compare what the manifest says with what the header says."""
+    sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
+    if sound.samplerate != request["sample_rate"]:
+        raise Refused("header_lies", f"the file has {sound.samplerate} Hz, the manifest {request['sample_rate']}")
+    channel = request["channel"]
+    if channel is not None and not 0 <= channel < sound.channels:
+        raise Refused("header_lies", f"the manifest names channel {channel}, the file has {sound.channels}")
+    total = recording.num_samples
+    past_end = total is not None and (offset >= total or offset + count > total + recording.slack)
+    if offset < 0 or count < 1 or past_end:
+        raise Refused("bad_segment", f"samples {offset} to {offset + count} are not in a recording of {total}")
+    if count > limits["max_seconds"] * sound.samplerate:
+        raise Refused("too_long", f"{count / sound.samplerate:.1f} s; at most {limits['max_seconds']:g} are decoded")
+
+
+def decode(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
+    """Decode a segment to mono at the encoder's rate.
+
+    Args:
+        request: ``path`` and ``container`` of a local file, and the manifest's ``offset_samples``,
+            ``num_samples``, ``sample_rate`` and ``channel``.
+        limits: Fields of ``DecodeLimits``.
+        sample_rate: Rate of the result, Hz.
+
+    Returns:
+        (S,) int16 where that loses nothing, else float32.
+
+    Raises:
+        Refused: The recording cannot be used.
+    """
+    with _opened(request["path"], request["container"], limits) as recording:
+        _check_segment(request, recording, limits)
+        sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
+        channel = 0 if sound.channels == 1 else request["channel"]
+        lossless = recording.container in ("wav", "flac") and sound.subtype == "PCM_16"
+        whole = lossless and channel is not None and sound.samplerate == sample_rate
+        dtype = "int16" if whole else "float32"
+        _skip_to(recording, offset)
+        samples = _read(sound, count, channel, dtype)
+        rate = sound.samplerate
+    if len(samples) < max(1, count - recording.slack):
+        raise Refused("truncated", f"{len(samples)} of {count} samples from sample {offset} could be decoded")
+    if dtype == "float32" and not np.isfinite(samples).all():
+        first = int(np.argmin(np.isfinite(samples)))
+        raise Refused("not_finite", f"sample {offset + first} is NaN or infinite")
+    if rate == sample_rate:
+        return samples
+    resampled: npt.NDArray[Any] = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    if len(resampled) == 0:
+        raise Refused("too_short", f"{count} samples at {rate} Hz are none at {sample_rate} Hz")
+    return resampled
+
+
+def _skip_to(recording: _Recording, offset: int) -> None:
+    start = min(offset, recording.seek_end)
+    if start > 0:
+        try:
+            recording.sound.seek(start)
+        except soundfile.LibsndfileError as error:
+            raise _refusal("truncated", f"sample {start} cannot be reached", error) from error
+    while start < offset:
+        skipped = len(_read(recording.sound, min(_BLOCK, offset - start), 0, "float32"))
+        if skipped == 0:
+            raise Refused("truncated", f"the recording ends at sample {start}, before {offset}")
+        start += skipped
+
+
+def serve(request: dict[str, Any], settings: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
+    """Answer one request; whatever is wrong with a recording becomes a reason, never an end of the process."""
+    try:
+        faults.point("decode", request["key"])
+        if request["do"] == "probe":
+            return probe(request, settings["limits"]), b""
+        samples = np.ascontiguousarray(decode(request, settings["limits"], settings["sample_rate"]))
+        return {"dtype": samples.dtype.name, "num_bytes": samples.nbytes}, samples.data.cast("B")
+    except Refused as refused:
+        return {"reason": refused.reason, "detail": refused.detail}, b""
+    except MemoryError:
+        detail = f"decoding needs more than {settings['limits']['memory_bytes']} bytes of memory"
+        return {"reason": "decoder_memory", "detail": detail}, b""
+    except OSError as error:
+        return {"reason": "unreadable", "detail": f"reading failed: {error}"}, b""
+    except Exception as error:
+        return {"reason": "decoder_crash", "detail": f"{type(error).__name__}: {error}"}, b""
+
+
+def _contain(memory_bytes: int) -> None:
+    """Bound what this process may allocate from now on, beyond the 150 MB that its libraries have mapped."""
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, mapped + memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _send(pipe: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+    text = json.dumps(header).encode()
+    pipe.write(struct.pack(">I", len(text)) + text)
+    pipe.write(payload)
+    pipe.flush()
+
+
+def main() -> None:
+    """Serve requests from stdin until it closes; the settings are the one argument, as JSON."""
+    settings = json.loads(sys.argv[1])
+    requests, replies = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
+    # libmpg123 writes to stderr for every odd frame; an error at start was shown before this line.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    _contain(settings["limits"]["memory_bytes"])
+    _send(replies, {"ready": True})
+    while len(head := requests.read(4)) == 4:
+        request = json.loads(requests.read(struct.unpack(">I", head)[0]))
+        signal.setitimer(signal.ITIMER_REAL, settings["limits"]["timeout_seconds"] + _ALARM_GRACE_SECONDS)
+        _send(replies, *serve(request, settings))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+if __name__ == "__main__":
+    main()
