@@ -23,7 +23,7 @@ from pipeline.errors import ManifestError, SettingsError
 SAMPLE_RATE = 22050
 """Of the rendered audio, Hz."""
 
-# Variants without a "breath" line: with one (f2, f3, f5, Alicia), even a fresh espeak-ng breathed differently each time.
+# Variants without a "breath" line: with one (f2, f3, f5, Alicia), a fresh espeak-ng still breathed otherwise each time.
 VARIANTS = (
     "f1",
     "m1",
