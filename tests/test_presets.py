@@ -1,0 +1,102 @@
+"""The presets that ship, read by the command line as a person's would be."""
+
+import dataclasses
+import re
+import signal
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.errors import DatasetError
+from pipeline.run import RunPipelineConfig
+
+FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
+PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PAPER = [name for name in PRESETS if name.startswith("paper_")]
+# Published numbers of transformer blocks.
+BLOCKS = {"facebook/hubert-base-ls960": 12, "facebook/hubert-large-ll60k": 24, "microsoft/wavlm-large": 24}
+REQUIRED = ["--corpus", "speech", "--layout", "folder", "--output", "out"]
+
+
+def settings(name):
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text())
+
+
+@pytest.fixture
+def parse():
+    """Give the settings that a command line means, or its exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def parse(*args):
+        seen = []
+
+        def stage(config: RunPipelineConfig) -> None:
+            seen.append(config)
+            raise DatasetError("settings were accepted; there is nothing to run")
+
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(stage, description="Show the settings.", args=args)
+        return seen[0] if seen else stopped.value.code
+
+    yield parse
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_arrives_in_the_settings_whole(parse, name):
+    config = parse("--preset", name, *REQUIRED)
+    for key, value in settings(name).items():
+        if key not in ("corpus", "layout", "output"):
+            found = getattr(config, key)
+            assert (list(found) if isinstance(value, list) else found) == value
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_nothing_that_is_the_default(name):
+    defaults = {field.name: field.default for field in dataclasses.fields(RunPipelineConfig)}
+    assert [key for key, value in settings(name).items() if defaults[key] == value] == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_begins_with_what_it_is(name):
+    assert (FOLDER / f"{name}.toml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if "encoder" in settings(name)])
+def test_a_preset_asks_for_layers_that_its_encoder_has(name):
+    preset = settings(name)
+    assert max(preset["layers"]) <= BLOCKS[preset["encoder"]]
+    assert preset["layers"] == sorted(set(preset["layers"]))
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_preset_is_what_its_name_says(name):
+    encoder, size, num_clusters = re.fullmatch(r"paper_(\w+)_(\w+)_k(\d+)", name).groups()
+    assert f"/{encoder}-{size}" in settings(name)["encoder"]
+    assert settings(name)["num_clusters"] == int(num_clusters)
+
+
+def test_paper_presets_of_one_encoder_differ_in_the_clusters_only():
+    assert len(PAPER) == 4
+    for name in PAPER:
+        other = name.replace("k1000", "k2000")
+        assert settings(name) | {"num_clusters": 2000} == settings(other)
+
+
+def test_a_flag_wins_over_a_preset(parse):
+    assert parse("--preset", "base", *REQUIRED, "--num-clusters", "64", "--layers", "3").layers == (3,)
+    assert parse("--num-clusters", "64", "--preset", "base", *REQUIRED).num_clusters == 64
+
+
+def test_a_preset_with_a_misspelt_key_is_refused_like_a_misspelt_flag(parse, tmp_path, capfd):
+    preset = tmp_path / "mine.toml"
+    preset.write_text((FOLDER / "base.toml").read_text() + "num_cluster = 3\n")
+    assert parse("--preset", str(preset), *REQUIRED) == 2
+    assert "num-cluster" in capfd.readouterr().err
+
+
+def test_a_preset_that_does_not_exist_is_refused_with_those_that_do(parse, capfd):
+    assert parse("--preset", "paper_wavlm_huge", *REQUIRED) == 2
+    assert "paper_wavlm_large_k1000" in capfd.readouterr().err
