@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import math
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
@@ -49,9 +50,9 @@ _Row = tuple[int, Mapping[str, Any] | str]
 def read_listing(listing: str) -> Iterator[Candidate]:
     """Read a listing into candidates, in its own order.
 
-    An utterance without an id of its own is named by its path below the listing's folder, with ``@`` and the
-    offset in seconds where the row has one, and ``@c`` and the channel likewise: so no row's id hangs on another
-    row. Relative paths start at the listing's folder.
+    An utterance without an id of its own is named by its path from the listing's folder (an absolute path elsewhere
+    by all of itself), with ``@`` and the offset in seconds where the row has one, and ``@c`` and the channel
+    likewise: so no row's id hangs on another row. Relative paths start at the listing's folder.
 
     Args:
         listing: A local path or S3 URI that ends as one of ``SUFFIXES``; ``.json`` holds JSON lines too.
@@ -166,7 +167,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
         if labels["clean_uri"] is not None:
             labels["clean_uri"] = locate(labels["clean_uri"], folder)
         return Candidate(
-            utterance_id=encode_id(given or _name(uri, folder, offset, channel)),
+            utterance_id=encode_id(given or _name(written, uri, folder, offset, channel)),
             uri=uri,
             offset_seconds=offset,
             duration_seconds=duration,
@@ -226,8 +227,12 @@ def _channel(row: Mapping[str, Any]) -> int | None:
     return int(channel)
 
 
-def _name(uri: str, folder: str, offset: float | None, channel: int | None) -> str:
-    name = stem(uri.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://"))
+def _name(written: str, uri: str, folder: str, offset: float | None, channel: int | None) -> str:
+    below = uri.removeprefix(folder.rstrip("/") + "/")
+    if below == uri and not written.startswith("/") and "://" not in written:
+        # Above the folder: the path as written, because the absolute one would differ between machines.
+        below = posixpath.normpath(written)
+    name = stem(below.removeprefix("s3://"))
     if offset is not None:
         name += "@" + f"{offset:.6f}".rstrip("0").rstrip(".")
     return name if channel is None else f"{name}@c{channel}"

@@ -296,7 +296,7 @@ def test_paths_of_a_listing_are_resolved_without_dots(tmp_path):
     ]
     assert [one.uri for one in found] == expected
     assert all(one.problem is None for one in found)
-    assert ids(found)[1:4] == ["c", "d.x20e", "bucket._x._y"]
+    assert ids(found) == ["....._up._a", "c", "d.x20e", "bucket._x._y", "f.x3ag"]
 
 
 def test_segments_and_channels_of_one_recording_have_ids_of_their_own(tmp_path):
