@@ -1,0 +1,80 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+KINDS = {
+    "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
+    "hubert": ("HubertConfig", "HubertModel"),
+    "wavlm": ("WavLMConfig", "WavLMModel"),
+}
+
+
+@pytest.fixture(scope="session")
+def speech_root():
+    root = Path(os.environ.get("STRATA_TEST_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+    if not root.is_dir():
+        pytest.skip("no real speech here; set STRATA_TEST_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """One local Ray for all tests of this process; never one that runs on the machine already."""
+    import ray
+
+    os.environ["RAY_ADDRESS"] = "local"
+    from pipeline.executor import connect
+
+    connect()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory):
+    """Write a small random encoder in Hugging Face form and give its folder."""
+
+    def write(
+        kind="hubert", stem="layer", stable=True, file_format="safetensors", num_layers=4, width=48, seed=0, **overrides
+    ):
+        import torch
+        import transformers
+
+        config_class, model_class = (getattr(transformers, name) for name in KINDS[kind])
+        settings = {
+            "hidden_size": width,
+            "num_hidden_layers": num_layers,
+            "num_attention_heads": 4,
+            "intermediate_size": 2 * width,
+            "conv_dim": [32] * 7,
+            "num_conv_pos_embeddings": 32,
+            "num_conv_pos_embedding_groups": 4,
+            "feat_extract_norm": stem,
+            "do_stable_layer_norm": stable,
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = model_class(config_class(**settings | overrides))
+        folder = tmp_path_factory.mktemp(f"{kind}-{stem}")
+        model.save_pretrained(folder)
+        if file_format == "bin":
+            write_old_bin(folder, model)
+        preprocessor = {"do_normalize": stem == "layer", "sampling_rate": 16000}
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+        return str(folder)
+
+    return write
+
+
+def write_old_bin(folder, model):
+    """Replace the safetensors by a .bin whose weight norm has the names of torch before 2.0."""
+    import torch
+
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = model.state_dict()
+    for new, old in names.items():
+        state = {name.replace(new, old): tensor for name, tensor in state.items()}
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()

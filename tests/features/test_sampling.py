@@ -1,0 +1,75 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from pipeline.features.sampling import frame_hash, sampled_frames
+
+MASK = 2**64 - 1
+GOLDEN = [12086759047411103002, 8945099242846927982, 5300779891287614947]
+
+
+def _splitmix64(state):
+    """One output of splitmix64 in Python integers, which cannot wrap by accident."""
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & MASK
+    return state ^ (state >> 31)
+
+
+def test_splitmix64_gives_its_published_first_outputs():
+    gamma = 0x9E3779B97F4A7C15
+    outputs = [_splitmix64(gamma * (n + 1) + 1234567 & MASK) for n in range(3)]
+    assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_hashes_are_splitmix64_from_a_start_that_blake2b_gives():
+    start = int.from_bytes(hashlib.blake2b(b"7\0caf\xc3\xa9", digest_size=8).digest(), "little")
+    frames = np.array([0, 1, 499, 2**31 - 1])
+    expected = [_splitmix64(start + 0x9E3779B97F4A7C15 * (int(frame) + 1) & MASK) for frame in frames]
+    assert frame_hash(7, "caf\u00e9", frames).tolist() == expected
+
+
+def test_hashes_are_those_of_every_machine_and_version():
+    assert frame_hash(0, "utterance", np.arange(3)).tolist() == GOLDEN
+
+
+def test_hashes_depend_on_the_frame_number_not_on_its_place():
+    frames = np.array([9, 4, 4], np.int32)
+    whole = frame_hash(3, "a", np.arange(10))
+    assert frame_hash(3, "a", frames).tolist() == whole[frames].tolist()
+    assert frame_hash(3, "a", frames[:0]).shape == (0,)
+
+
+def test_hashes_are_uniform_over_frames_and_over_utterances():
+    over_frames = frame_hash(0, "one", np.arange(100_000))
+    over_utterances = np.concatenate([frame_hash(0, f"u{n}", np.array([0])) for n in range(20_000)])
+    for hashes in (over_frames, over_utterances):
+        counts = np.bincount((hashes >> np.uint64(58)).astype(int), minlength=64)
+        expected = len(hashes) / 64
+        # Chi-squared with 63 degrees of freedom is above 115 in 1 of 20,000 random draws.
+        assert ((counts - expected) ** 2 / expected).sum() < 115
+
+
+def test_a_smaller_fraction_keeps_a_subset():
+    samples = [set(sampled_frames(1, "u", 5_000, fraction)) for fraction in (0, 0.01, 0.3, 0.9, 1)]
+    assert all(small < large for small, large in zip(samples, samples[1:], strict=False))
+    assert (len(samples[0]), len(samples[-1])) == (0, 5_000)
+
+
+def test_a_sample_has_the_size_asked_for_and_is_ascending():
+    frames = sampled_frames(5, "u", 100_000, 0.1)
+    assert abs(len(frames) - 10_000) < 4 * np.sqrt(100_000 * 0.1 * 0.9)
+    assert (np.diff(frames) > 0).all()
+    assert frames.dtype == np.int32
+
+
+def test_another_seed_or_utterance_gives_another_sample():
+    sample = sampled_frames(0, "u", 1_000, 0.5).tolist()
+    assert sample != sampled_frames(1, "u", 1_000, 0.5).tolist()
+    assert sample != sampled_frames(0, "v", 1_000, 0.5).tolist()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(ValueError, match="fraction"):
+        sampled_frames(0, "u", 10, fraction)
