@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,15 @@ def test_real_speech_gives_the_same_features_padded_and_alone(small_encoder, spe
         differing = (alone.features[3] != result.features[3]).mean()
         # Only values that lie on a rounding border of float16 may differ.
         assert differing < 0.01
+
+
+def test_two_threads_with_one_encoder_get_the_features_of_one(small_encoder):
+    machine = extractor(small_encoder())
+    waveforms = [noise(8_000 + 3_000 * n, n) for n in range(5)]
+    ids = [str(n) for n in range(5)]
+    expected = machine.extract(ids, waveforms)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: machine.extract(ids, waveforms), range(6)))
+    for answer in answers:
+        for one, other in zip(answer, expected, strict=True):
+            np.testing.assert_array_equal(one.features[3], other.features[3])
