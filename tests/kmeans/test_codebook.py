@@ -1,0 +1,63 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from pipeline.errors import CorruptDatasetError, PipelineError, SchemaMismatchError
+from pipeline.kmeans.codebook import Codebook
+
+ROOT = Path(__file__).parents[2]
+MAKE = """
+import hashlib, numpy as np
+from pipeline.kmeans.codebook import Codebook
+book = Codebook(layer=7, centroids=np.arange(6, dtype=np.float32).reshape(3, 2), counts=np.array([1, 2, 3]),
+                inertia=np.array([9.5, 4.25]), lineage={k: k for k in ("encoder_sha256", "b", "a", "z", "dim")})
+print(book.sha256)
+"""
+
+
+def book():
+    centroids = np.arange(6, dtype=np.float32).reshape(3, 2)
+    lineage = {"encoder_sha256": "e" * 64, "encoder": "small"}
+    return Codebook(
+        layer=7, centroids=centroids, counts=np.array([1, 2, 3]), inertia=np.array([9.5, 4.25]), lineage=lineage
+    )
+
+
+def test_what_is_written_is_read_back():
+    back = Codebook.from_bytes(book().to_bytes(), "x")
+    assert (back.layer, back.num_clusters, back.dim, back.encoder) == (7, 3, 2, "e" * 64)
+    np.testing.assert_array_equal(back.centroids, book().centroids)
+    assert back.inertia.tolist() == [9.5, 4.25]
+    assert back.to_bytes() == book().to_bytes()
+
+
+def test_bytes_are_the_same_in_every_process():
+    hashes = set()
+    for seed in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", MAKE], env=environment, capture_output=True, text=True, check=True)
+        hashes.add(done.stdout)
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 7, 40, -1])
+def test_truncated_bytes_are_refused_by_name(cut):
+    with pytest.raises(PipelineError, match="books/layer_07"):
+        Codebook.from_bytes(book().to_bytes()[:cut], "books/layer_07")
+
+
+def test_other_safetensors_are_refused():
+    with pytest.raises(SchemaMismatchError, match="no codebook of ours"):
+        Codebook.from_bytes(save({"weight": np.zeros(3, np.float32)}), "model.safetensors")
+
+
+def test_values_that_are_not_finite_are_refused():
+    bad = book()
+    bad.centroids[1, 1] = np.nan
+    with pytest.raises(CorruptDatasetError, match="not finite"):
+        Codebook.from_bytes(bad.to_bytes(), "x")
