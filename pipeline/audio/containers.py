@@ -43,10 +43,11 @@ def sniff(head: bytes) -> str | None:
         return "ogg"
     if head[:3] == b"ID3":
         return "mp3"
-    # 11 sync bits, then a version, layer, bit rate and sample rate that are not the reserved values.
-    version, layer = (head[1] >> 3 & 3, head[1] >> 1 & 3) if len(head) > 2 else (1, 0)
-    synchronous = head[:1] == b"\xff" and head[1] >> 5 == 7 and version != 1 and layer != 0
-    return "mp3" if synchronous and head[2] >> 4 != 15 and head[2] >> 2 & 3 != 3 else None
+    if len(head) < 3 or head[0] != 0xFF or head[1] >> 5 != 7:
+        return None
+    # Of MPEG audio, layers II and III: FF FE, which would be layer I, begins a text in UTF-16.
+    version, layer, bit_rate, sample_rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and sample_rate != 3 else None
 
 
 def wave_size_field(path: str) -> int | None:
@@ -114,12 +115,22 @@ def ogg_last_page(path: str) -> int | None:
     segments = last[26] if len(last) > 26 else 255
     if len(last) < 27 + segments or len(last) < 27 + segments + sum(last[27 : 27 + segments]):
         raise Refused("truncated", "the last Ogg page is cut")
-    starts = [match.start() for match in re.finditer(b"OggS\x00[\x02\x06]", head)]
-    if last[14:18] not in [head[start + 14 : start + 18] for start in starts]:
+    if last[14:18] not in _ogg_serials(head):
         raise Refused("truncated", "several Ogg recordings are joined and only the first can be read; split them")
     ends = [struct.unpack_from("<q", tail, page + 6)[0] for page in pages if len(tail) >= page + 14]
     ends = [end for end in ends if end >= 0]
     return ends[-1] - ends[-2] if len(ends) > 1 else None
+
+
+def _ogg_serials(head: bytes) -> list[bytes]:
+    """List the streams of the first recording of an Ogg file: their first pages precede all others."""
+    serials = []
+    page = 0
+    while head[page : page + 5] == b"OggS\x00" and len(head) > page + 26 and head[page + 5] & 2:
+        serials.append(head[page + 14 : page + 18])
+        segments = head[page + 26]
+        page += 27 + segments + sum(head[page + 27 : page + 27 + segments])
+    return serials
 
 
 def mp3_declares_length(path: str) -> bool:

@@ -36,7 +36,7 @@ class EncodingConfig:
     """Number format of the encoder's arithmetic; features are float16 on disk in either case."""
     batch_seconds: float = 60.0
     """Padded seconds of audio in one batch of the encoder, at most."""
-    max_utterance_seconds: float = 180.0
+    max_utterance_seconds: float = 120.0
     """Longest utterance that is encoded, seconds; longer ones are rejected as too_long."""
     decode_timeout_seconds: float = 60.0
     """Time after which the decoding of one utterance is given up, seconds."""

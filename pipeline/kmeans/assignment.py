@@ -6,10 +6,10 @@ open with integers of any length. Cost: one float32 matrix product, 2 N K D oper
 decided again; memory: one block of rows.
 
 The bound. Let u be half the spacing of floats at 1 (2^-24 or 2^-53) and gamma_n = n u / (1 - n u). A dot product of
-length D, summed in any order, with or without fused multiply-add, errs by at most gamma_D |x|.|c| <= gamma_D ||x|| ||c||.
-So ||x||^2 - 2 x.c + ||c||^2, three dot products and three further roundings of values below (||x|| + ||c||)^2, errs by
-at most gamma_(D+4) (||x|| + ||c||)^2. Products that underflow add at most the smallest normal float each.
-Clamping at zero, which faiss does, moves no value away from the truth.
+length D, summed in any order, with or without fused multiply-add, errs by at most gamma_D |x|.|c|, which is at most
+gamma_D ||x|| ||c||. So ||x||^2 - 2 x.c + ||c||^2, three dot products and three further roundings of values below
+(||x|| + ||c||)^2, errs by at most gamma_(D+4) (||x|| + ||c||)^2. Products that underflow add at most the smallest
+normal float each. Clamping at zero, which faiss does, moves no value away from the truth.
 
 Source: N. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed. 2002, section 3.1 (dot products).
 """

@@ -14,7 +14,8 @@ def brute_force(features, centroids):
     result = []
     for row in features.tolist():
         distances = [
-            sum((Fraction(x) - Fraction(c)) ** 2 for x, c in zip(row, centroid)) for centroid in centroids.tolist()
+            sum((Fraction(x) - Fraction(c)) ** 2 for x, c in zip(row, centroid, strict=True))
+            for centroid in centroids.tolist()
         ]
         result.append(distances.index(min(distances)))
     return result
