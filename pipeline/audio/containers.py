@@ -1,12 +1,14 @@
 """What the bytes of an audio container declare, read without decoding, where libsndfile does not tell.
 
-libsndfile takes the samples it finds for those declared: a WAV or Ogg file that was cut looks whole to it.
+libsndfile takes the samples it finds for those declared: a WAV or Ogg file that was cut looks whole to it. It
+takes a WAV without a size for an empty one, and stops an MP3 without a length where its own guess ends.
 Imports only the standard library, because the decode child starts with it. Cost: a few reads a file.
 """
 
 import os
 import re
 import struct
+from dataclasses import dataclass
 
 # Sizes that writers to a pipe leave behind: ffmpeg 2^32-1, sox 0x7FFFF000, arecord 2^31, unclosed files 0.
 STREAMING_SIZES = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
@@ -24,6 +26,14 @@ class Refused(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A corrected beginning: the file is to be read as ``prefix`` and then its bytes from ``start`` on."""
+
+    prefix: bytes
+    start: int
 
 
 def sniff(head: bytes) -> str | None:
@@ -50,11 +60,11 @@ def sniff(head: bytes) -> str | None:
     return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and sample_rate != 3 else None
 
 
-def wave_size_field(path: str) -> int | None:
+def check_wave(path: str) -> Overlay | None:
     """Check the declared size of a WAV against its bytes; libsndfile silently cuts to what is there.
 
     Returns:
-        Where the data size field lies, if it has to be overlaid because it is 0 before real data.
+        A header that says 'to the end of the file', where the data size is 0 before real data; else None.
 
     Raises:
         Refused: The data chunk is larger than the file: ``header_lies`` when the RIFF size contradicts it too,
@@ -85,7 +95,10 @@ def wave_size_field(path: str) -> int | None:
         size = long_size
     held = end - body
     if size in STREAMING_SIZES:
-        return body - 4 if size == 0 and held > 0 and riff_size + 8 != end else None
+        if size > 0 or held == 0 or riff_size + 8 == end:
+            return None
+        with open(path, "rb") as file:
+            return Overlay(prefix=file.read(body - 4) + b"\xff" * 4, start=body)
     if size // block_align <= held // block_align:
         return None
     found = f"the data chunk declares {size} bytes, the file holds {held}"
@@ -94,7 +107,7 @@ def wave_size_field(path: str) -> int | None:
     raise Refused("truncated", found)
 
 
-def ogg_last_page(path: str) -> int | None:
+def check_ogg(path: str) -> int | None:
     """Check the end of an Ogg file; libsndfile takes what is there for the whole recording.
 
     Returns:
@@ -133,22 +146,48 @@ def _ogg_serials(head: bytes) -> list[bytes]:
     return serials
 
 
-def mp3_declares_length(path: str) -> bool:
-    """Say whether the first frame of an MP3 counts the others.
+def check_mp3(path: str) -> tuple[bool, Overlay | None]:
+    """Look whether the first frame of an MP3 counts the others.
 
-    Without such a tag libsndfile guesses from the first frame; the guess was 4 times too long where tried.
+    Without that tag libsndfile guesses from the first bit rate: 960,000 samples became 4,079,808, 320,000 became
+    175,176, and it reads no further than its guess.
+
+    Returns:
+        Whether the length is declared; if not, a tag to put before the frames, with a count that no file of this
+        size exceeds (Layer III only; other layers have one bit rate, so that the guess holds).
+
+    Source:
+        Xing's VBR header: four bytes "Xing" after the side information, flags, then the number of frames.
     """
     with open(path, "rb") as file:
         head = file.read(10)
+        begin = 0
         if head[:3] == b"ID3" and len(head) == 10:
             a, b, c, d = head[6:10]
-            file.seek(10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0))
-        else:
-            file.seek(0)
-        start = file.read(65_536)
-    frame = re.search(rb"\xff[\xe2-\xff]", start)
-    # The tag follows the side information, up to 36 bytes into the frame; bit 0 of its flags: frames are counted.
-    tag = frame and re.search(
-        rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", start[: frame.end() + 64], re.S
-    )
-    return bool(tag)
+            begin = 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)
+        file.seek(begin)
+        data = file.read(65_536)
+        num_bytes = os.fstat(file.fileno()).st_size
+    places = (match.start() for match in re.finditer(rb"\xff[\xe0-\xff]", data))
+    frame = next((place for place in places if sniff(data[place : place + 4]) == "mp3"), None)
+    if frame is None or len(data) < frame + 4:
+        return False, None
+    # The tag lies at most 36 bytes into the frame; bit 0 of its flags says that frames are counted.
+    if re.search(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", data[frame : frame + 64]):
+        return True, None
+    if data[frame + 1] >> 1 & 3 != 1:
+        return False, None
+    # The shortest frame there is has 24 bytes: 8 kbit/s at 24 kHz.
+    tag = _xing_frame(data[frame : frame + 4], num_bytes // 24 + 1)
+    return False, Overlay(prefix=tag, start=begin + frame)
+
+
+def _xing_frame(header: bytes, num_frames: int) -> bytes:
+    """Make a silent Layer III frame like the one whose 4-byte header is given, which counts frames."""
+    version, mono = header[1] >> 3 & 3, header[3] >> 6 == 3
+    rate = (44_100, 48_000, 32_000)[header[2] >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]
+    # Bit rate 9 of MPEG 1 is 128 kbit/s, bit rate 8 of MPEG 2 and 2.5 is 64; both without padding and checksum.
+    code, length = (9, 144 * 128_000 // rate) if version == 3 else (8, 72 * 64_000 // rate)
+    side = {(True, False): 32, (True, True): 17, (False, False): 17, (False, True): 9}[version == 3, mono]
+    begin = bytes([0xFF, header[1] | 1, code << 4 | header[2] & 0x0C, header[3]]) + bytes(side)
+    return (begin + b"Xing" + struct.pack(">II", 1, num_frames)).ljust(length, b"\0")

@@ -27,7 +27,7 @@ import soundfile
 import soxr
 
 from pipeline import faults
-from pipeline.audio.containers import Refused, mp3_declares_length, ogg_last_page, wave_size_field
+from pipeline.audio.containers import Overlay, Refused, check_mp3, check_ogg, check_wave
 
 _BLOCK = 65_536
 _CONTAINERS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
@@ -48,21 +48,38 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-class _StreamedWave(io.FileIO):
-    """A WAV whose data size was never filled in, read as if that field said 'to the end of the file'."""
+class _Overlaid(io.RawIOBase):
+    """A file that is read with a corrected beginning."""
 
-    def __init__(self, path: str, size_field: int) -> None:
-        super().__init__(path)
-        self._size_field = size_field
+    def __init__(self, path: str, overlay: Overlay) -> None:
+        self._file = io.FileIO(path)
+        self._overlay = overlay
+        self._size = len(overlay.prefix) + max(0, os.path.getsize(path) - overlay.start)
+        self._place = 0
 
-    def readinto(self, buffer: Any) -> int | None:
-        """Read, putting 0xFFFFFFFF over the size field, which libsndfile takes as 'until the end'."""
-        start = self.tell()
-        count = super().readinto(buffer) or 0
-        first = max(self._size_field - start, 0)
-        last = min(self._size_field + 4 - start, count)
-        if first < last:
-            memoryview(buffer).cast("B")[first:last] = b"\xff" * (last - first)
+    def readable(self) -> bool:
+        """Allow reading."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the corrected file."""
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Say where in the corrected file the next read begins."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from the prefix, then from the file."""
+        view = memoryview(buffer).cast("B")
+        from_prefix = self._overlay.prefix[self._place : self._place + len(view)]
+        view[: len(from_prefix)] = from_prefix
+        count = len(from_prefix)
+        if count < len(view):
+            self._file.seek(self._place + count - len(self._overlay.prefix) + self._overlay.start)
+            count += self._file.readinto(view[count:]) or 0
+        self._place += count
         return count
 
 
@@ -88,9 +105,14 @@ class _Recording:
 @contextmanager
 def _opened(path: str, container: str, limits: dict[str, Any]) -> Iterator[_Recording]:
     """Open a recording and refuse a header that cannot be true or breaks a limit."""
-    size_field = wave_size_field(path) if container == "wav" else None
-    last_page = ogg_last_page(path) if container == "ogg" else None
-    source = path if size_field is None else _StreamedWave(path, size_field)
+    declared, overlay, last_page = True, None, None
+    if container == "wav":
+        overlay = check_wave(path)
+    elif container == "ogg":
+        last_page = check_ogg(path)
+    elif container == "mp3":
+        declared, overlay = check_mp3(path)
+    source = path if overlay is None else _Overlaid(path, overlay)
     try:
         sound = _Sound(source)
     except soundfile.LibsndfileError as error:
@@ -100,8 +122,7 @@ def _opened(path: str, container: str, limits: dict[str, Any]) -> Iterator[_Reco
             raise Refused("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
         container = _CONTAINERS[sound.format]
         _check_header(sound, os.path.getsize(path), limits)
-        known = sound.frames != _NO_LENGTH and (container != "mp3" or mp3_declares_length(path))
-        num_samples = sound.frames if known else None
+        num_samples = sound.frames if declared and sound.frames != _NO_LENGTH else None
         if num_samples == 0:
             raise Refused("too_short", "the recording has no samples")
         # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
@@ -123,7 +144,6 @@ def _check_header(sound: _Sound, num_bytes: int, limits: dict[str, Any]) -> None
     low, high = limits["min_sample_rate"], limits["max_sample_rate"]
     if not low <= sound.samplerate <= high:
         raise Refused("bad_sample_rate", f"{sound.samplerate} Hz is outside {low} to {high} Hz")
-    # An MP3 without a length may be guessed far too long, by at most its own expansion, which is below 100.
     declared = sound.frames * sound.channels * 2
     if sound.frames != _NO_LENGTH and declared > limits["max_expansion"] * num_bytes:
         raise Refused("header_lies", f"{sound.frames} samples are declared in a file of {num_bytes} bytes")
