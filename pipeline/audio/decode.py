@@ -5,7 +5,7 @@ is read in a child process with bounded memory and time (``decode_child.py``), s
 libsndfile costs that file alone. Every fault of a recording is an AudioDecodeError with a ``schema.Reason``.
 
 A resampled segment of S samples has floor(S * target / source + 1/2) samples. Memory: the segment. Cost of a
-child: a third of a second at its start, once a process.
+child: 0.15 s at its start, once a process.
 """
 
 import dataclasses
