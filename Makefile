@@ -12,8 +12,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Else setuptools warns about every editable installation.
 $(VENV)/.ready-demo $(VENV)/.ready-dev: export PYTHONWARNINGS = ignore::UserWarning
 
-# A Python given on the command line is taken as it is; ours is made and filled first.
+# A Python given on the command line is taken as it is, Strata not installed in it; ours is made and filled first.
 ifeq ($(origin PYTHON),command line)
+export PYTHONPATH := $(CURDIR)
 DEMO_READY :=
 DEV_READY :=
 else
