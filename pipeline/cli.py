@@ -57,8 +57,20 @@ def main() -> None:
         print("usage: strata JOB [flags]; strata JOB --help\njobs: " + ", ".join(JOBS), file=sys.stderr)
         sys.exit(0 if asked else 2)
     name = sys.argv.pop(1)
-    stage = getattr(import_module(JOBS[name]), name)
+    stage = stage_of(name)
     run(stage, description=inspect.getdoc(stage) or name)
+
+
+def stage_of(name: str) -> Callable[[Any], Any]:
+    """Import the stage of a job."""
+    stage: Callable[[Any], Any] = getattr(import_module(JOBS[name]), name)
+    return stage
+
+
+def config_class(stage: Callable[[Any], Any]) -> type:
+    """Find the config class in a stage's signature."""
+    kind: type = next(iter(typing.get_type_hints(stage).values()))
+    return kind
 
 
 def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | None = None) -> None:
@@ -72,7 +84,7 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
     given = list(sys.argv[1:] if args is None else args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        config = _parse(stage, given, description)
+        config = parse(stage, given, description)
         if "--status" in given or getattr(config, "status", False):
             _show_status(getattr(config, "output", None) or config.dataset)
             return
@@ -91,9 +103,14 @@ def _fail(error: object, code: int) -> typing.NoReturn:
     sys.exit(code)
 
 
-def _parse(stage: Callable[[Any], Any], given: list[str], description: str) -> Any:
-    """Build the config of a stage from preset and flags."""
-    kind = next(iter(typing.get_type_hints(stage).values()))
+def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> Any:
+    """Build the config of a stage from preset and flags; starts logging.
+
+    Raises:
+        SettingsError: There is no such preset, or a setting is out of range.
+        SystemExit: With 2, on a wrong flag.
+    """
+    kind = config_class(stage)
     preset = _take(given, "--preset")
     address = _take(given, "--ray-address")
     if address is not None:

@@ -79,18 +79,19 @@ class StageReport:
             ("output", self.output),
             ("rows", f"{self.rows:,}" + (f" + {self.rejects:,} rejects ({reasons})" if self.rejects else "")),
             ("units", f"{self.units:,}, {self.units_done_now:,} of them in this run"),
-            ("audio", f"{self.audio_hours:.3f} h"),
-            ("wall time", f"{self.wall_seconds:.1f} s, {self.times_real_time:.1f} times real time"),
-            ("data", f"{self.num_bytes / 1e6:.2f} MB, {self.num_frames:,} frames"),
+            ("wall time", f"{self.wall_seconds:.1f} s"),
+            ("data", f"{self.num_bytes / 1e6:.2f} MB"),
         ]
-        if self.make_processes:
-            lines.append(
-                (
-                    "processes",
-                    f"{self.load_processes} decode (peak {self.load_peak_bytes / 2**20:.0f} MiB), "
-                    f"{self.make_processes} encode (peak {self.make_peak_bytes / 2**20:.0f} MiB)",
-                )
-            )
+        if self.audio_hours:
+            lines.insert(2, ("audio", f"{self.audio_hours:.3f} h, {self.times_real_time:.1f} times real time"))
+        if self.num_frames:
+            lines.append(("frames", f"{self.num_frames:,}"))
+        for name, count, peak in (
+            ("decode processes", self.load_processes, self.load_peak_bytes),
+            ("worker processes", self.make_processes, self.make_peak_bytes),
+        ):
+            if count:
+                lines.append((name, f"{count}, peak memory {peak / 2**20:.0f} MiB"))
         lines += [(name, f"{value:,}") for name, value in self.notes.items()]
         return lines
 

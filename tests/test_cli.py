@@ -1,0 +1,144 @@
+"""Command lines: help, presets, misspelt flags, refusals before Ray starts, status without Ray, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.dataset import Dataset, Plan
+from pipeline.errors import SettingsError
+from pipeline.run import RunPipelineConfig
+
+ROOT = Path(__file__).parents[1]
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+NEEDED = ["--corpus", "c", "--layout", "folder", "--output", "o", "--layers", "1", "--num-clusters", "4"]
+
+
+def job(name, *flags, **environment):
+    """Run a job as people do; RAY_ADDRESS names nothing, so whoever starts Ray fails."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_job_is_offered_by_the_console_script_and_the_other_way_round():
+    assert sorted(cli.JOBS) == JOBS
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_help_explains_every_setting(name):
+    done = job(name, "--help", COLUMNS="200")
+    assert done.returncode == 0
+    assert "--preset" in done.stdout
+    assert "python jobs/" in done.stdout
+    stage = cli.stage_of(name)
+    for field in fields(cli.config_class(stage)):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout
+        documented = [line for line in done.stdout.splitlines() if f"--{field.name.replace('_', '-')}" in line]
+        assert any(len(line.split()) > 3 for line in documented) or field.default is MISSING
+
+
+def test_a_misspelt_flag_exits_with_2_and_a_proposal():
+    done = job("run_pipeline", *NEEDED, "--num-cluster", "5")
+    assert done.returncode == 2
+    assert "--num-clusters" in done.stderr
+
+
+def test_a_misspelt_preset_key_is_refused_like_a_flag(tmp_path):
+    (tmp_path / "mine.toml").write_text("num_cluster = 5\n")
+    done = job("run_pipeline", "--preset", tmp_path / "mine.toml", *NEEDED)
+    assert done.returncode == 2
+    assert "--num-cluster" in done.stderr
+
+
+def test_a_preset_that_is_not_there_is_answered_with_those_that_are():
+    done = job("run_pipeline", "--preset", "paper_wavlm_lrge", *NEEDED)
+    assert done.returncode == 2
+    assert "paper_wavlm_large_k1000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--num-clusters", "1"], "num_clusters must be in 2 to 65536, got 1"),
+        (["--layers", "3", "3"], "layers must be distinct"),
+        (["--max-reject-fraction", "1.5"], "max_reject_fraction must be in [0, 1]"),
+        (["--batch-seconds", "0"], "batch_seconds must be above 0"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence_and_2_before_ray_starts(flags, said):
+    done = job("run_pipeline", *NEEDED, *flags)
+    assert done.returncode == 2
+    assert said in " ".join((done.stdout + done.stderr).replace("\u2502", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_flags_win_over_the_preset(tmp_path):
+    (tmp_path / "mine.toml").write_text("layers = [3, 7]\nnum_clusters = 50\nstrict = true\n")
+    given = ["--preset", str(tmp_path / "mine.toml"), *NEEDED[:6], "--layers", "1", "2"]
+    config = cli.parse(cli.stage_of("run_pipeline"), given, "")
+    assert (config.layers, config.num_clusters, config.strict) == ((1, 2), 50, True)
+
+
+def test_a_missing_corpus_fails_before_ray_starts(tmp_path):
+    done = job("build_manifest", "--corpus", tmp_path / "no", "--layout", "folder", "--output", tmp_path / "m")
+    assert done.returncode == 1
+    assert str(tmp_path / "no") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_changed_settings_are_refused_before_ray_starts(tmp_path):
+    Dataset.create(str(tmp_path / "m"), Plan(kind="manifest", content={"layout": "fsdd"}, lineage={}, units=["a"]))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.wav").write_bytes(b"RIFF")
+    done = job("build_manifest", "--corpus", tmp_path / "c", "--layout", "folder", "--output", tmp_path / "m")
+    assert done.returncode == 1
+    assert 'layout: folder has "fsdd", this run has "folder"' in done.stderr
+
+
+def test_status_needs_no_ray_and_tells_what_is_pending(tmp_path):
+    plan = Plan(kind="tokens", content={}, lineage={}, units=["shard-00000", "shard-00001"], totals={"rows": 9})
+    Dataset.create(str(tmp_path / "run" / "tokens"), plan)
+    for name, flag, folder in (
+        ("run_pipeline", "--output", tmp_path / "run"),
+        ("verify_dataset", "--dataset", tmp_path / "run" / "tokens"),
+    ):
+        flags = [*NEEDED[:4], *NEEDED[6:]] if name == "run_pipeline" else []
+        done = job(name, flag, folder, "--status", *flags)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert (told["kind"], told["done"], told["pending"], told["finished"]) == ("tokens", 0, 2, False)
+
+
+def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
+    done = job("verify_dataset", "--dataset", tmp_path)
+    assert done.returncode == 1
+    assert "is no dataset" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "presets").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_preset_is_accepted_by_the_job(path):
+    known = tomllib.loads(path.read_text())
+    rest = [flag for flag in ("corpus", "layout", "output") if flag not in known]
+    values = {"corpus": "c", "layout": "folder", "output": "o"}
+    flags = [word for name in rest for word in (f"--{name}", values[name])]
+    config = cli.parse(cli.stage_of("run_pipeline"), ["--preset", path.stem, *flags], "")
+    assert isinstance(config, RunPipelineConfig)
+    for name, value in known.items():
+        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_an_unknown_preset_names_the_shipped_ones():
+    with pytest.raises(SettingsError, match="laptop"):
+        cli.preset_file("nothing")
