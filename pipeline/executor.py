@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,8 +159,10 @@ def _last_line(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _write_down(error: PipelineError) -> str:
-    return f"{type(error).__name__}: {error}"
+def _write_down(error: Exception, unit: str) -> str:
+    if isinstance(error, PipelineError):
+        return f"{type(error).__name__}: {error}"
+    return f"PipelineError: {unit} failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"
 
 
 def run_stage(
@@ -249,8 +252,8 @@ class _Loader:
         problem, payload = "", b""
         try:
             payload = pack(self._load(row["unit"]))
-        except PipelineError as error:
-            problem = _write_down(error)
+        except Exception as error:
+            problem = _write_down(error, row["unit"])
         return {**row, "payload": payload, "error": problem, "load_pid": os.getpid(), "load_bytes": peak_memory()}
 
 
@@ -266,8 +269,8 @@ class ShardWorker:
             self._maker = factory()
             self._numerics = self._maker.numerics()
             self._dataset.claim_numerics(self._numerics, numerics_mode)
-        except PipelineError as error:
-            self._problem = _write_down(error)
+        except Exception as error:
+            self._problem = _write_down(error, "a worker's start")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Make one unit: a row of (unit, payload) in, a row of (unit, commit, ...) out."""
@@ -280,8 +283,8 @@ class ShardWorker:
                 commit = make_unit(
                     self._dataset, row["unit"], utterances, self._make, factory=self._factory, numerics=self._numerics
                 ).to_json()
-            except PipelineError as error:
-                problem = _write_down(error)
+            except Exception as error:
+                problem = _write_down(error, row["unit"])
         done = {
             "unit": row["unit"],
             "commit": commit,

@@ -42,6 +42,9 @@ VARIANTS = (
     "aunty",
     "shelby",
 )
+LANGUAGE = "en"
+"""The language of all sentences, as corpora name it."""
+
 DIALECTS = ("en-us", "en", "en-gb-scotland", "en-029", "en-gb-x-rp", "en-us-nyc")
 PITCH_SHIFTS = (0, 10, -10)
 MAX_VOICES = len(VARIANTS) * len(DIALECTS) * len(PITCH_SHIFTS)
@@ -311,7 +314,7 @@ def write_utterances(
                 "text": utterance.text,
                 "speaker": utterance.speaker,
                 "emotion": utterance.emotion,
-                "language": "en",
+                "language": LANGUAGE,
                 "split": utterance.split,
             }
         )

@@ -3,6 +3,7 @@
 Both encode every shard of a manifest with the same batches, so tokens from audio equal tokens from features.
 """
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import ShardLoader
-from pipeline.errors import SettingsError
+from pipeline.errors import EncoderError, SettingsError
 from pipeline.features.encoder import EncoderInfo, describe
 from pipeline.features.extractor import FeatureExtractor, Rejected, UtteranceFeatures
 from pipeline.features.numerics import numerics_key
@@ -129,7 +130,7 @@ def shard_loader(config: EncodingConfig, manifest: str, encoder: EncoderInfo) ->
 class ShardEncoder:
     """Encodes the utterances of shards on one device, keeping every reject."""
 
-    def __init__(self, config: EncodingConfig, device: str, stage: str) -> None:
+    def __init__(self, config: EncodingConfig, device: str, stage: str, encoder_sha256: str) -> None:
         self._stage = stage
         self.extractor = FeatureExtractor(
             encoder=config.encoder,
@@ -141,6 +142,12 @@ class ShardEncoder:
             batch_seconds=config.batch_seconds,
             threads=config.threads_per_worker,
         )
+        # A name on a hub may mean other weights on this node than it meant on the driver.
+        if self.extractor.encoder.weights_sha256 != encoder_sha256:
+            raise EncoderError(
+                f"{config.encoder} has other weights on {platform.node()} than the plan says "
+                f"({self.extractor.encoder.weights_sha256[:12]}..., not {encoder_sha256[:12]}...); pin --revision"
+            )
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""

@@ -118,7 +118,7 @@ class FeatureMaker:
     def __init__(self, config: ExtractFeaturesConfig, device: str, plan: Plan) -> None:
         self._config = config
         self._plan = plan
-        self._encoder = ShardEncoder(config, device, self.stage)
+        self._encoder = ShardEncoder(config, device, self.stage, plan.lineage["encoder_sha256"])
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""

@@ -167,7 +167,7 @@ class AudioTokenMaker:
     def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
         self._plan = plan
         self._codebooks = read_codebooks(config.codebooks, config.layers)
-        self._encoder = ShardEncoder(config, device, self.stage)
+        self._encoder = ShardEncoder(config, device, self.stage, plan.lineage["encoder_sha256"])
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""

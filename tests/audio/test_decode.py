@@ -1,22 +1,15 @@
 import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from made_audio import RATE, decode, noise, reason_of, wav
 
-from pipeline import faults
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder, to_float32
 from pipeline.errors import AudioDecodeError, SettingsError
 from pipeline.schema import Reason
 
-RATE = 16_000
 FORMATS = {
     "pcm16.wav": {"subtype": "PCM_16"},
     "pcm24.wav": {"subtype": "PCM_24"},
@@ -36,33 +29,6 @@ LOSSLESS = ("pcm16.wav", "big.rf64", "pcm16.flac")
 def decoder():
     with Decoder(sample_rate=RATE) as decoder:
         yield decoder
-
-
-def noise(num_samples, channels=1, seed=0):
-    """Noise below 4 kHz at 16 kHz, so that lossy formats keep most of it; (S,) or (S, C) int16."""
-    rng = np.random.default_rng(seed)
-    white = rng.standard_normal((num_samples + 8, channels))
-    smooth = sum(white[i : i + num_samples] for i in range(8)) * 1200
-    return smooth.astype(np.int16)[:, 0] if channels == 1 else smooth.astype(np.int16)
-
-
-def decode(decoder, path, *, offset=0, count=None, rate=None, channel=None, name="u"):
-    info = None if count and rate else decoder.probe(str(path))
-    return decoder.decode(
-        str(path),
-        offset_samples=offset,
-        num_samples=count or info.num_samples - offset,
-        sample_rate=rate or info.sample_rate,
-        channel=channel,
-        utterance_id=name,
-    )
-
-
-def reason_of(call, *args, **kwargs):
-    with pytest.raises(AudioDecodeError) as caught:
-        call(*args, **kwargs)
-    assert caught.value.detail
-    return Reason(caught.value.reason)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -202,11 +168,6 @@ def write_cut(path, share, **kwargs):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
-def wav(path, samples, rate=RATE, **kwargs):
-    soundfile.write(path, samples, rate, **kwargs)
-    return path
-
-
 BAD = {
     "missing": (Reason.MISSING, lambda path: None),
     "below_a_file": (Reason.MISSING, lambda path: path.parent.rmdir() or path.parent.write_bytes(b"RIFF")),
@@ -339,36 +300,6 @@ def test_recordings_must_lie_under_a_root_with_links_resolved(tmp_path):
         assert reason_of(decoder.probe, "s3://bucket/a.wav") == Reason.OUTSIDE_ROOT
 
 
-@pytest.mark.parametrize(
-    ("action", "reason"),
-    [
-        ("abort", Reason.DECODER_CRASH),
-        ("segfault", Reason.DECODER_CRASH),
-        ("kill", Reason.DECODER_CRASH),
-        ("hang", Reason.DECODER_TIMEOUT),
-        ("stop", Reason.DECODER_TIMEOUT),
-        ("allocate", Reason.DECODER_MEMORY),
-        ("error", Reason.UNREADABLE),
-    ],
-)
-def test_a_decoder_that_dies_or_hangs_costs_one_file(tmp_path, monkeypatch, action, reason):
-    path = wav(tmp_path / "a.wav", noise(8_000))
-    monkeypatch.setenv(faults.VARIABLE, json.dumps([{"point": "decode", "match": "killer", "action": action}]))
-    with Decoder(sample_rate=RATE, limits=DecodeLimits(timeout_seconds=2)) as decoder:
-        for _ in range(2):
-            assert len(decode(decoder, path, name="good")) == 8_000
-            assert reason_of(decode, decoder, path, name="killer") == reason
-        assert len(decode(decoder, path, name="good")) == 8_000
-
-
-def test_real_decoding_is_held_to_its_memory(tmp_path):
-    wav(tmp_path / "a.wav", noise(170 * 48_000), 48_000)
-    wav(tmp_path / "b.wav", noise(RATE))
-    with Decoder(sample_rate=RATE, limits=DecodeLimits(memory_bytes=16 << 20)) as decoder:
-        assert reason_of(decode, decoder, tmp_path / "a.wav") == Reason.DECODER_MEMORY
-        assert len(decode(decoder, tmp_path / "b.wav")) == RATE
-
-
 def test_limits_of_seconds_channels_and_bytes_are_kept(tmp_path):
     path = wav(tmp_path / "a.wav", noise(RATE, channels=2))
     for limits, reason in (
@@ -390,83 +321,6 @@ def test_settings_that_cannot_work_are_refused():
         DecodeLimits(min_sample_rate=8_000, max_sample_rate=4_000)
     with pytest.raises(SettingsError, match="sample_rate"):
         Decoder(sample_rate=0)
-
-
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def gone(pid, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        status = Path(f"/proc/{pid}/stat")
-        if not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def test_the_child_ends_when_its_parent_is_killed(tmp_path):
-    path = wav(tmp_path / "a.wav", noise(100))
-    script = (
-        "import sys, time; from pipeline.audio.decode import Decoder\n"
-        "decoder = Decoder(sample_rate=16000); decoder.probe(sys.argv[1]); print('ready', flush=True); time.sleep(60)"
-    )
-    root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": root},
-        cwd=tmp_path,
-    )
-    try:
-        assert parent.stdout.readline() == b"ready\n"
-        (child,) = children(parent.pid)
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        assert gone(child)
-    finally:
-        parent.kill()
-        parent.wait()
-        parent.stdout.close()
-
-
-def test_close_leaves_no_child_and_a_closed_decoder_starts_anew(tmp_path):
-    path = wav(tmp_path / "a.wav", noise(100))
-    before = set(children(os.getpid()))
-    decoder = Decoder(sample_rate=RATE)
-    assert set(children(os.getpid())) == before
-    decoder.probe(str(path))
-    (child,) = set(children(os.getpid())) - before
-    decoder.close()
-    assert not Path(f"/proc/{child}").exists()
-    assert decoder.probe(str(path)).num_samples == 100
-    decoder.close()
-
-
-def test_a_child_that_died_between_requests_is_replaced(tmp_path):
-    path = wav(tmp_path / "a.wav", noise(100))
-    before = set(children(os.getpid()))
-    with Decoder(sample_rate=RATE) as decoder:
-        decoder.probe(str(path))
-        (child,) = set(children(os.getpid())) - before
-        os.kill(child, signal.SIGKILL)
-        assert gone(child)
-        assert decoder.probe(str(path)).num_samples == 100
-
-
-def test_the_child_starts_from_a_folder_with_traps_and_loads_nothing_heavy(tmp_path, monkeypatch):
-    path = wav(tmp_path / "a.wav", noise(100))
-    for name in ("numpy", "pipeline", "json", "soundfile"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('a trap')")
-    monkeypatch.chdir(tmp_path)
-    before = set(children(os.getpid()))
-    with Decoder(sample_rate=RATE) as decoder:
-        decoder.probe(str(path))
-        (child,) = set(children(os.getpid())) - before
-        mapped = Path(f"/proc/{child}/maps").read_text()
-    assert "libsndfile" in mapped
-    assert not [name for name in ("torch", "arrow", "ray/_raylet") if name in mapped]
 
 
 def test_noise_on_stderr_of_a_broken_mp3_does_not_block(decoder, tmp_path):

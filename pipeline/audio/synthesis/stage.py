@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 import soundfile
 
-from pipeline.audio.synthetic import SyntheticSpec, plan_utterance, render
+from pipeline.audio.synthetic import LANGUAGE, SyntheticSpec, plan_utterance, render
 from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes, shard_name
 from pipeline.errors import SettingsError
 from pipeline.executor import cluster_shape, run_stage
@@ -124,7 +124,7 @@ class Speaker:
             soundfile.write(recording, samples, sample_rate, format="WAV", subtype="PCM_16")
             self._store.write(name, recording.getvalue())
             seconds += len(samples) / sample_rate
-            labels = {field: getattr(planned, field) for field in ("text", "speaker", "emotion", "language", "split")}
-            rows.append({"utterance_id": planned.utterance_id, "uri": name, **labels})
+            labels = {field: getattr(planned, field) for field in ("text", "speaker", "emotion", "split")}
+            rows.append({"utterance_id": planned.utterance_id, "uri": name, "language": LANGUAGE, **labels})
         table = pa.Table.from_pylist(rows, schema=COLUMNS)
         return Output(data=parquet_bytes(table, self._plan.lineage), rows=len(rows), seconds=seconds)
