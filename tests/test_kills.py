@@ -56,6 +56,18 @@ def start(base, output, faults=()):
     )
 
 
+def start_fit(base, output, faults=()):
+    """Start the K-means job of the base run in a process of its own."""
+    command = [
+        *(sys.executable, str(ROOT / "jobs" / "fit_kmeans.py"), "--ray-address", "local"),
+        *("--features", base[0] / "features", "--output", output, "--num-clusters", 8, "--max-iterations", 4),
+    ]
+    environment = {**os.environ, VARIABLE: json.dumps(list(faults)), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
 def finish(process):
     out, _ = process.communicate(timeout=240)
     return process.returncode, out
@@ -130,6 +142,16 @@ def test_a_driver_killed_at_a_random_moment_is_run_again_to_the_same_bytes(base,
     code, out = finish(start(base, tmp_path / "tokens"))
     assert code == 0, out
     check(base, tmp_path / "tokens")
+
+
+def test_kmeans_killed_between_iterations_goes_on_to_the_same_bytes(base, tmp_path):
+    fault = {"point": "after_checkpoint", "match": "layer_03", "action": "kill", "once": str(tmp_path / "killed")}
+    code, out = finish(start_fit(base, tmp_path / "codebooks", [fault]))
+    assert code == -signal.SIGKILL, out
+    code, out = finish(start_fit(base, tmp_path / "codebooks"))
+    assert code == 0, out
+    assert "layer_03_k8 resumes after iteration 1" in out
+    assert data_bytes(tmp_path / "codebooks") == data_bytes(base[0] / "codebooks")
 
 
 def test_two_drivers_at_once_one_of_them_a_zombie_write_every_row_once(base, tmp_path):

@@ -9,7 +9,8 @@ import soundfile
 from made_corpus import data_bytes, write_corpus
 
 from pipeline.audio.loading import Manifest
-from pipeline.errors import CodebookMismatchError, PlanMismatchError, SettingsError, TooManyRejectsError
+from pipeline.dataset import Dataset, check_folder
+from pipeline.errors import CodebookMismatchError, ManifestError, PlanMismatchError, SettingsError, TooManyRejectsError
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
 from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline, run_status
@@ -171,6 +172,37 @@ def test_changed_settings_are_refused_naming_them(run, encoder, change, named):
     assert str(caught.value).count("folder has") == 1
 
 
+@pytest.mark.parametrize("name", ["manifest", "features", "codebooks", "tokens"])
+def test_every_field_of_a_content_key_is_refused_when_it_changes_and_named(run, name):
+    dataset = Dataset.open(str(run[0] / name))
+    assert len(dataset.plan.content) >= 7
+    for key in dataset.plan.content:
+        changed = dataclasses.replace(dataset.plan, content={**dataset.plan.content, key: "something else"})
+        with pytest.raises(PlanMismatchError, match=f"{key}: folder has") as caught:
+            check_folder(dataset.store, changed)
+        assert str(caught.value).count("folder has") == 1
+
+
+def test_padded_batches_through_ray_give_the_tokens_of_each_utterance_alone(corpus, small_encoder, tmp_path):
+    encoder = small_encoder(kind="wavlm", stem="layer", stable=True)
+    run_pipeline(settings(corpus, tmp_path, encoder, num_clusters=64, batch_seconds=20.0))
+    tokenizer = Tokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    assert tokenizer.pads
+    different = total = 0
+    for unit in Manifest(str(tmp_path / "manifest")).units:
+        for row in Manifest(str(tmp_path / "manifest")).rows(unit).to_pylist():
+            waveform, rate = soundfile.read(row["uri"], dtype="float32", always_2d=True)
+            alone = tokenizer.encode(waveform.mean(axis=1), rate)
+            together = tokens_of(tmp_path / "tokens")[row["utterance_id"]]
+            for layer in (1, 3):
+                pair = np.array(together[f"layer_{layer:02d}"]), alone[layer]
+                different, total = different + int((pair[0] != pair[1]).sum()), total + len(pair[1])
+    print(f"{different} of {total} tokens differ between padded batches through Ray and each utterance alone")
+    assert total > 2000
+    # Near-ties alone may differ; a wrong mask changed a quarter of the tokens of group-norm encoders.
+    assert different <= total / 1000
+
+
 def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):
     output, _ = run
     other = small_encoder(kind="hubert", stem="group", stable=False, seed=1)
@@ -210,5 +242,7 @@ def test_a_duplicate_stem_is_rejected_naming_both_files_and_the_limit_holds(corp
     (reject,) = pq.read_table(tmp_path / "a" / "manifest" / "_rejects").to_pylist()
     assert "001.flac" in reject["detail"]
     assert "001.wav" in reject["detail"]
+    with pytest.raises(ManifestError, match=r"001\.wav.*001\.flac"):
+        run_pipeline(settings(folder, tmp_path / "c", encoder, strict=True))
     with pytest.raises(TooManyRejectsError, match="1 of 5 utterances"):
         run_pipeline(settings(folder, tmp_path / "b", encoder, max_reject_fraction=0.1))

@@ -2,7 +2,7 @@
 
 Reads: a corpus folder or listing, local or S3. Writes: a manifest dataset; its Parquet files hold up to 500,000
 candidates each, one row group a shard, and ``_index.parquet`` says where each shard lies.
-Restart: pieces of 1,000 candidates are probed and committed in the scratch dataset ``_probed/``; run again, only
+Restart: pieces of 200 candidates are probed and committed in the scratch dataset ``_probed/``; run again, only
 pieces without a commit are probed. Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utterance.
 """
 
@@ -37,7 +37,7 @@ from pipeline.storage import join, open_store
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
-PIECE = 1_000
+PIECE = 200
 CANDIDATES_PER_FILE = 500_000
 
 
@@ -141,13 +141,14 @@ def _pieces(candidates: Iterator[Candidate]) -> Iterator[pa.Table]:
     for candidate in candidates:
         batch.append(candidate)
         if len(batch) == PIECE:
-            yield _candidate_table(batch)
+            yield candidate_table(batch)
             batch = []
     if batch:
-        yield _candidate_table(batch)
+        yield candidate_table(batch)
 
 
-def _candidate_table(batch: Sequence[Candidate]) -> pa.Table:
+def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
+    """Lay candidates out as rows of the scratch dataset."""
     rows = []
     for candidate in batch:
         row = asdict(candidate)

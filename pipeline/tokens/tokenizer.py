@@ -36,6 +36,8 @@ class Tokenizer:
         hop_length: Samples a frame.
         frame_rate: Frames a second.
         num_clusters: K by layer.
+        pads: Whether the corpus job pads batches of this encoder. Its float32 tokens then equal those given here up
+            to near-ties; where it does not, always.
     """
 
     def __init__(self, extractor: FeatureExtractor, codebooks: Sequence[Codebook]) -> None:
@@ -53,6 +55,7 @@ class Tokenizer:
         self.sample_rate = encoder.sample_rate
         self.hop_length = encoder.hop_length
         self.frame_rate = encoder.frame_rate
+        self.pads = encoder.can_pad
 
     @classmethod
     def from_pretrained(cls, folder: str, *, device: str = "cpu", threads: int = 1) -> Self:
