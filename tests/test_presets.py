@@ -100,3 +100,45 @@ def test_a_preset_with_a_misspelt_key_is_refused_like_a_misspelt_flag(parse, tmp
 def test_a_preset_that_does_not_exist_is_refused_with_those_that_do(parse, capfd):
     assert parse("--preset", "paper_wavlm_huge", *REQUIRED) == 2
     assert "paper_wavlm_large_k1000" in capfd.readouterr().err
+
+
+def published_config(encoder):
+    """What the published config.json says of the network; the rest of it are defaults of the class."""
+    import transformers
+
+    large = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "feat_extract_norm": "layer",
+        "conv_bias": True,
+        "do_stable_layer_norm": True,
+    }
+    return {
+        "facebook/hubert-base-ls960": lambda: transformers.HubertConfig(),
+        "facebook/hubert-large-ll60k": lambda: transformers.HubertConfig(**large),
+        "microsoft/wavlm-large": lambda: transformers.WavLMConfig(**{**large, "conv_bias": False}),
+    }[encoder]()
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if "encoder" in settings(name)])
+def test_the_encoder_of_a_preset_gives_its_layers_on_meta_tensors(name):
+    """Two seconds through a network of the published shape, without memory or weights."""
+    import torch
+    import transformers
+
+    from pipeline.features.encoder import MODELS
+
+    preset = settings(name)
+    config = published_config(preset["encoder"])
+    config.num_hidden_layers = max(preset["layers"])
+    with torch.device("meta"):
+        network = getattr(transformers, MODELS[config.model_type][1])(config).eval()
+        states = network(torch.zeros(1, 32_000), output_hidden_states=True).hidden_states
+        for layer in preset["layers"]:
+            assert states[layer].shape == (1, 99, config.hidden_size)
+            centroids = torch.zeros(preset["num_clusters"], config.hidden_size)
+            assert torch.cdist(states[layer], centroids[None]).argmin(dim=-1).shape == (1, 99)
+    assert len(network.encoder.layers) == max(preset["layers"])
+    assert preset["num_clusters"] <= 1 << 16

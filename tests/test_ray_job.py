@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -31,18 +30,17 @@ def free_port():
 @pytest.fixture
 def head(tmp_path):
     """A head node of our own with a token of our own; its processes are ended one by one, by id."""
-    token = tmp_path / "token"
-    token.write_text(os.urandom(32).hex())
-    token.chmod(0o600)
+    token = tmp_path / "secrets" / "token"
     gcs, dashboard = free_port(), free_port()
     temp = Path("/tmp") / f"ray-job-test-{os.getpid()}"
     environment = {
         **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
+        "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
     }
-    command = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}", f"--dashboard-port={dashboard}"]
-    command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}", "--disable-usage-stats"]
+    command = [str(ROOT / "infra" / "start_head.sh"), "--block", "--num-cpus=2", f"--temp-dir={temp}"]
+    command += [f"--port={gcs}", f"--dashboard-port={dashboard}"]
     server = subprocess.Popen(
         command, env=environment, stdout=(tmp_path / "head.log").open("w"), stderr=subprocess.STDOUT
     )
@@ -50,8 +48,9 @@ def head(tmp_path):
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         family = psutil.Process(server.pid).children(recursive=True)
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
+        # Asked politely, `ray start --block` takes half a minute.
+        server.kill()
+        server.wait(20)
         for process in family:
             if process.is_running():
                 process.kill()
@@ -90,6 +89,7 @@ def submit(command, environment):
 def test_a_submitted_run_turns_a_folder_into_tokens(head, small_encoder, tmp_path):
     address, environment = head
     assert wait_until_up(address) in (401, 403)
+    assert Path(environment["RAY_AUTH_TOKEN_PATH"]).stat().st_mode & 0o777 == 0o600
     encoder = small_encoder(kind="hubert", stem="group", stable=False)
     corpus = write_corpus(tmp_path / "audio", num_files=6)
     command = [
