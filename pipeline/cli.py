@@ -24,7 +24,6 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.reporting import print_report
 from pipeline.run import run_status
 from pipeline.storage import open_store
-from pipeline.verification import VerifyDatasetConfig
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +83,10 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
     given = list(sys.argv[1:] if args is None else args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        config = parse(stage, given, description)
-        if "--status" in given or getattr(config, "status", False):
-            _show_status(getattr(config, "output", None) or config.dataset)
+        if "--status" in given:
+            _show_status(_asked_for(given))
             return
-        report = stage(config)
+        report = stage(parse(stage, given, description))
         _record(report)
     except SettingsError as error:
         _fail(error, 2)
@@ -119,11 +117,22 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     if "--verbose" not in given:
         for name in ("ray", "httpx", "transformers", "botocore", "aiobotocore", "s3fs", "fsspec"):
             logging.getLogger(name).setLevel(logging.WARNING)
-    own = ("--verbose",) if kind is VerifyDatasetConfig else ("--verbose", "--status")
-    flags = [flag for flag in given if flag not in own]
+    flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:
         flags = [*_preset_flags(preset), *flags]
     return tyro.cli(kind, args=flags, description=description.strip() + COMMON)
+
+
+def _asked_for(given: list[str]) -> str:
+    """Find the folder whose state is asked for; the other settings do not matter to it."""
+    words = list(given)
+    preset = _take(words, "--preset")
+    if preset is not None:
+        words = [*words, *_preset_flags(preset)]
+    folder = _take(words, "--output") or _take(words, "--dataset")
+    if folder is None:
+        raise SettingsError("--status needs the folder: --output, or --dataset for verify_dataset")
+    return folder
 
 
 def _take(given: list[str], flag: str) -> str | None:
@@ -205,6 +214,5 @@ def _record(report: Any) -> None:
     if report.stage not in ("verify", "gpu-check"):
         with contextlib.suppress(FileNotFoundError):
             open_store(report.output).write(name, text.encode())
-            open_store(report.output).delete_tree("_tmp")
     print_report(report.stage, report.lines())
     print(text)

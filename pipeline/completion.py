@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import faults, schema
 from pipeline.dataset import SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
 from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
+from pipeline.storage import TEMPORARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
     store.write(SUCCESS, canonical({"dataset_sha256": digest, "units": len(commits), **(extra or {})}).encode())
     faults.point("after_success_before_cleanup", dataset.uri)
     store.delete_tree("_attempts")
-    store.delete_tree("_tmp")
+    store.delete(name for name in store.names() if name.startswith(TEMPORARY))
     return digest
 
 

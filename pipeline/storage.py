@@ -19,6 +19,9 @@ from pipeline.errors import SettingsError, StorageError
 
 Bytes = bytes | bytearray | memoryview
 
+TEMPORARY = "_tmp-"
+"""How the names of unfinished local files begin; one that stays was left by a killed process."""
+
 _CONFLICT_RETRIES = 8
 _FOLDER_RETRIES = 5
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -123,8 +126,7 @@ class LocalStore:
 
     def _temporary(self, name: str, data: Bytes) -> Path:
         # In the root's own folder: a link or rename must not cross file systems.
-        path = self.root / "_tmp" / f"{Path(name).name}.{uuid.uuid4().hex}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.root / f"{TEMPORARY}{Path(name).name}.{uuid.uuid4().hex}"
         with path.open("wb") as file:
             file.write(data)
             file.flush()
@@ -193,8 +195,7 @@ class LocalStore:
         self._settle(target, lambda path: self._show(self._path(source), path))
 
     def _show(self, source: Path, target: Path) -> None:
-        temporary = self.root / "_tmp" / f"{target.name}.{uuid.uuid4().hex}"
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.root / f"{TEMPORARY}{target.name}.{uuid.uuid4().hex}"
         try:
             os.link(source, temporary)
         except OSError as error:

@@ -23,8 +23,6 @@ class VerifyDatasetConfig:
 
     dataset: str
     """Dataset to check, local or s3://."""
-    status: bool = False
-    """Only say what is done, pending and rejected."""
     num_threads: int = 2 * (os.cpu_count() or 1)
     """Files read at a time."""
 

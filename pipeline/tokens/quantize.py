@@ -1,6 +1,7 @@
 """Features to tokens: the nearest centroid of every frame, layer by layer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +13,20 @@ from pipeline.kmeans.codebook import Codebook
 MAX_CLUSTERS = 1 << 16
 
 
-def quantize(
-    features: Mapping[int, np.ndarray], codebooks: Sequence[Codebook], *, engine: str = "auto"
-) -> dict[int, np.ndarray]:
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """Tokens of one utterance.
+
+    Attributes:
+        tokens: By layer, uint16 (T,) in [0, K).
+        num_close: Tokens so nearly tied that float32 could not decide them; they were decided exactly.
+    """
+
+    tokens: dict[int, np.ndarray]
+    num_close: int
+
+
+def quantize(features: Mapping[int, np.ndarray], codebooks: Sequence[Codebook], *, engine: str = "auto") -> Quantized:
     """Give the tokens of one utterance.
 
     Args:
@@ -23,12 +35,13 @@ def quantize(
         engine: See ``nearest``; it changes no token.
 
     Returns:
-        By layer of a codebook, uint16 (T,) in [0, K).
+        The tokens of every layer that has a codebook.
     """
-    return {
-        book.layer: nearest(features[book.layer], book.centroids, engine=engine).tokens.astype(np.uint16)
-        for book in codebooks
-    }
+    found = {book.layer: nearest(features[book.layer], book.centroids, engine=engine) for book in codebooks}
+    return Quantized(
+        tokens={layer: near.tokens.astype(np.uint16) for layer, near in found.items()},
+        num_close=sum(near.num_close for near in found.values()),
+    )
 
 
 def check_codebooks(codebooks: Sequence[Codebook], *, encoder_sha256: str, dim: int) -> None:

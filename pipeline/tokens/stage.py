@@ -32,6 +32,7 @@ from pipeline.storage import open_store
 from pipeline.tokens.quantize import check_codebooks, quantize
 
 DATA_VERSION = 1
+NEAR_TIES = "near_ties_decided_exactly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +177,17 @@ class AudioTokenMaker:
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode and quantise a shard, and lay its tokens out as Parquet."""
         encoded, rejects = self._encoder.encode(utterances)
+        quantized = [quantize(found.features, self._codebooks) for _, found in encoded]
         rows = [
-            {"utterance_id": utterance.utterance_id, **_token_columns(quantize(found.features, self._codebooks))}
-            for utterance, found in encoded
+            {"utterance_id": utterance.utterance_id, **_token_columns(made.tokens)}
+            for (utterance, _), made in zip(encoded, quantized, strict=True)
         ]
         return _output(
             rows,
             self._plan,
             rejects=rejects_table(rejects),
             seconds=sum(utterance.seconds for utterance, _ in encoded),
-            notes={"reasons": reasons(rejects)},
+            notes={"reasons": reasons(rejects), NEAR_TIES: sum(made.num_close for made in quantized)},
         )
 
 
@@ -212,12 +214,15 @@ class FeatureTokenMaker:
         assert commit is not None
         dim = self._plan.lineage["dim"]
         pieces: dict[str, list[dict[int, np.ndarray]]] = {}
+        num_close = 0
         for row in read_unit(self._features, unit).to_pylist():
             cells = {
                 book.layer: np.frombuffer(row[schema.layer_column(book.layer)], "<f2").reshape(-1, dim)
                 for book in self._codebooks
             }
-            pieces.setdefault(row["utterance_id"], []).append(quantize(cells, self._codebooks))
+            made = quantize(cells, self._codebooks)
+            num_close += made.num_close
+            pieces.setdefault(row["utterance_id"], []).append(made.tokens)
         rows = [
             {
                 "utterance_id": utterance_id,
@@ -225,7 +230,7 @@ class FeatureTokenMaker:
             }
             for utterance_id, found in pieces.items()
         ]
-        return _output(rows, self._plan, rejects=None, seconds=commit.seconds, notes={})
+        return _output(rows, self._plan, rejects=None, seconds=commit.seconds, notes={NEAR_TIES: num_close})
 
 
 def _token_columns(tokens: dict[int, np.ndarray]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Tokenizer:
         found = self._extractor.extract([""], [samples])[0]
         if isinstance(found, Rejected):
             raise FeatureError(f"waveform cannot be tokenised: {found.reason}: {found.detail}")
-        return quantize(found.features, self.codebooks)
+        return quantize(found.features, self.codebooks).tokens
 
 
 def save_bundle(

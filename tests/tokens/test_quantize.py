@@ -20,7 +20,7 @@ def book(layer=2, seed=0, num_clusters=5, dim=4, encoder="a"):
 def test_tokens_are_the_nearest_centroid_of_each_layer():
     books = [book(2, 0), book(5, 1)]
     features = {b.layer: b.centroids[[3, 0, 4]].astype(np.float16) for b in books}
-    found = quantize(features, books)
+    found = quantize(features, books).tokens
     assert sorted(found) == [2, 5]
     for tokens in found.values():
         assert tokens.dtype == np.uint16
@@ -37,7 +37,7 @@ def test_the_largest_vocabulary_fits_uint16():
         lineage={"encoder_sha256": ""},
     )
     check_codebooks([wide], encoder_sha256="", dim=1)
-    assert quantize({1: np.array([[65504], [0]], np.float16)}, [wide])[1].tolist() == [65504, 0]
+    assert quantize({1: np.array([[65504], [0]], np.float16)}, [wide]).tokens[1].tolist() == [65504, 0]
 
 
 def test_codebooks_of_another_encoder_width_or_twice_a_layer_are_refused():
