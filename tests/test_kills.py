@@ -48,7 +48,7 @@ def start(base, output, faults=()):
     command = [
         *(sys.executable, str(ROOT / "jobs" / "tokenize_corpus.py"), "--ray-address", "local"),
         *("--manifest", folder / "manifest", "--codebooks", folder / "codebooks"),
-        *("--encoder", encoder, "--output", output),
+        *("--encoder", encoder, "--output", output, "--num-workers", 1),
     ]
     environment = {**os.environ, VARIABLE: json.dumps(list(faults)), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(

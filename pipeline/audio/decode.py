@@ -224,7 +224,7 @@ class Decoder:
         path = os.path.realpath(uri)
         inside = any(os.path.commonpath([root, path]) == root for root in self._local_roots)
         if self._bounded and not inside:
-            raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} leads to {path}, which is under no declared root")
+            raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} leads to {path}, which is under no declared root; add --roots")
         return path
 
     def _fetch(self, uri: str) -> str:
@@ -232,7 +232,7 @@ class Decoder:
         if "@" in uri.split("/")[2] or uri.count("/") < 3 or uri.endswith("/"):
             raise AudioDecodeError(Reason.BAD_ROW, "an S3 uri is s3://bucket/key, without credentials")
         if self._bounded and not any(uri.startswith(f"{root}/") for root in self._s3_roots):
-            raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} is under no declared root")
+            raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} is under no declared root; add --roots")
         if self._download is None or self._download.uri != uri:
             if self._download is not None:
                 self._download.close()
