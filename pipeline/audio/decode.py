@@ -224,7 +224,9 @@ class Decoder:
         path = os.path.realpath(uri)
         inside = any(os.path.commonpath([root, path]) == root for root in self._local_roots)
         if self._bounded and not inside:
-            raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} leads to {path}, which is under no declared root; add --roots")
+            raise AudioDecodeError(
+                Reason.OUTSIDE_ROOT, f"{uri} leads to {path}, which is under no declared root; add --roots"
+            )
         return path
 
     def _fetch(self, uri: str) -> str:

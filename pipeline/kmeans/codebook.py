@@ -1,102 +1,141 @@
-"""A codebook: the centroids of one layer with their lineage, in safetensors.
+"""A codebook: the centroids of one layer with their origin, as one safetensors file.
 
-Lineage lies in one metadata key of sorted JSON: safetensors writes several keys in random order, and equal
-codebooks must be equal bytes.
+The file holds ``centroids``, ``counts`` and ``inertia``, and the lineage in the one metadata key ``strata`` as sorted
+JSON: several keys would come in another order in every process. Equal codebooks are equal bytes.
+Shapes: K clusters, D width.
 """
 
-import functools
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline import schema
+from pipeline.dataset import canonical, sha256
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
+from pipeline.kmeans.assignment import CentroidTable
 
-_KEY = schema.LINEAGE_KEY.decode()
+_METADATA = schema.LINEAGE_KEY.decode()
 _TENSORS = {"centroids": (np.float32, 2), "counts": (np.int64, 1), "inertia": (np.float64, 1)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Codebook:
-    """The centroids of one layer.
+    """The centroids of one encoder layer.
 
     Attributes:
         layer: Encoder layer.
-        centroids: float32 (K, D).
+        centroids: float32 (K, D), finite.
         counts: int64 (K,), rows of each cluster in the last iteration.
-        inertia: float64, one value an iteration.
-        lineage: What it was fitted on and how: encoder, its hash, layer, settings.
+        inertia: float64, after each iteration.
+        lineage: JSON values by name; ``encoder_sha256`` names the encoder whose features were clustered. A file read
+            has ``layer`` and ``schema_version`` in it too.
+
+    Raises:
+        ValueError: Types or shapes do not fit together, a value is not finite, or the lineage names no encoder or
+            another layer.
     """
 
     layer: int
     centroids: np.ndarray
     counts: np.ndarray
     inertia: np.ndarray
-    lineage: Mapping[str, Any]
+    lineage: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, (dtype, ndim) in _TENSORS.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.ndim != ndim:
+                raise ValueError(
+                    f"{name} must be {np.dtype(dtype)} of {ndim} dimension(s), got {array.dtype} {array.shape}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds values that are not finite")
+        if 0 in self.centroids.shape or self.counts.shape != self.centroids.shape[:1]:
+            raise ValueError(f"counts {self.counts.shape} do not belong to centroids {self.centroids.shape}")
+        if self.lineage.get("layer", self.layer) != self.layer:
+            raise ValueError(f"layer is {self.layer}, its lineage says {self.lineage['layer']}")
+        if not isinstance(self.lineage.get("encoder_sha256"), str):
+            raise ValueError("lineage names no encoder: encoder_sha256 is missing")
 
     @property
     def num_clusters(self) -> int:
-        """K."""
+        """Rows of the codebook (K)."""
         return len(self.centroids)
 
     @property
     def dim(self) -> int:
-        """D."""
+        """Feature width (D)."""
         return int(self.centroids.shape[1])
 
     @property
     def encoder(self) -> str:
-        """Hash of the encoder whose features it was fitted on."""
+        """SHA-256 of the weights of the encoder whose features were clustered."""
         return str(self.lineage["encoder_sha256"])
 
-    @functools.cached_property
+    @cached_property
     def sha256(self) -> str:
-        """Hash of its bytes."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """SHA-256 of the file."""
+        return sha256(self.to_bytes())
+
+    @cached_property
+    def table(self) -> CentroidTable:
+        """The centroids prepared for searches; made at the first one."""
+        return CentroidTable(self.centroids)
 
     def to_bytes(self) -> bytes:
-        """Write it as safetensors; equal codebooks give equal bytes."""
-        tensors = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, (dtype, _) in _TENSORS.items()}
-        lineage = {**self.lineage, "layer": self.layer}
-        return save(tensors, metadata={_KEY: json.dumps(lineage, sort_keys=True, separators=(",", ":"))})
+        """Serialise to safetensors; equal codebooks give equal bytes in every process."""
+        header = {**self.lineage, "layer": self.layer, "schema_version": schema.SCHEMA_VERSION}
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
+        return save(tensors, metadata={_METADATA: canonical(header)})
 
     @classmethod
-    def from_bytes(cls, data: bytes, source: str) -> Self:
-        """Read safetensors.
+    def from_bytes(cls, data: bytes, source: str) -> "Codebook":
+        """Read what ``to_bytes`` wrote.
 
         Args:
-            data: What ``to_bytes`` gave.
-            source: Its name, for messages.
+            data: The file.
+            source: Its path or URI, for messages.
 
         Raises:
-            CorruptDatasetError: The bytes are no safetensors, or values are not finite.
-            SchemaMismatchError: It is no codebook, or of another schema version.
+            CorruptDatasetError: It is no whole safetensors file, or holds values that are not finite.
+            SchemaMismatchError: It is no codebook, or one of another schema version.
         """
         try:
             tensors = load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         except (SafetensorError, ValueError) as error:
-            raise CorruptDatasetError(f"{source} is damaged: {error}; restore it or fit it again") from error
+            raise CorruptDatasetError(
+                f"{source} is no whole safetensors file ({error}); restore it, or run fit_kmeans again"
+            ) from error
+        lineage = _read_lineage(header, source)
+        for name, (dtype, _) in _TENSORS.items():
+            if name not in tensors or tensors[name].dtype != dtype:
+                raise SchemaMismatchError(f"{source} is no codebook: it has no tensor {name} of {np.dtype(dtype)}")
+            if not np.isfinite(tensors[name]).all():
+                raise CorruptDatasetError(f"{source}: {name} holds values that are not finite; run fit_kmeans again")
         try:
-            lineage = json.loads(header["__metadata__"][_KEY])
-            layer = int(lineage["layer"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise SchemaMismatchError(f"{source} is no codebook of ours: its header has no lineage") from error
-        if lineage.get("schema_version", schema.SCHEMA_VERSION) != schema.SCHEMA_VERSION:
-            raise SchemaMismatchError(
-                f"{source} has schema version {lineage['schema_version']}, this is {schema.SCHEMA_VERSION}"
-            )
-        for name, (dtype, axes) in _TENSORS.items():
-            if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != axes:
-                raise SchemaMismatchError(f"{source} is no codebook of ours: {name} is absent or of another type")
-        if len(tensors["counts"]) != len(tensors["centroids"]) or not len(tensors["centroids"]):
-            raise SchemaMismatchError(f"{source}: centroids and counts are not of one length K, at least 1")
-        if not np.isfinite(tensors["centroids"]).all():
-            raise CorruptDatasetError(f"{source} holds centroids that are not finite; fit it again")
-        return cls(layer=layer, lineage=lineage, **tensors)
+            return cls(layer=lineage["layer"], lineage=lineage, **{name: tensors[name] for name in _TENSORS})
+        except ValueError as error:
+            raise SchemaMismatchError(f"{source} is no codebook: {error}") from error
+
+
+def _read_lineage(header: dict[str, Any], source: str) -> dict[str, Any]:
+    try:
+        lineage = json.loads(header["__metadata__"][_METADATA])
+        version, layer = lineage["schema_version"], lineage["layer"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SchemaMismatchError(
+            f"{source} is no codebook of Strata: its header has no {_METADATA!r} lineage with layer and schema_version"
+        ) from error
+    if version != schema.SCHEMA_VERSION:
+        raise SchemaMismatchError(
+            f"{source} has schema version {version!r}, this Strata reads {schema.SCHEMA_VERSION}; fit it again"
+        )
+    if type(layer) is not int or layer < 0:
+        raise SchemaMismatchError(f"{source} names layer {layer!r}; a layer is an integer from 0")
+    return dict(lineage)

@@ -1,128 +1,144 @@
-"""One iteration of Lloyd's algorithm with sums that are exact in any order.
+"""Lloyd's algorithm in three exact pieces: sum rows by cluster, merge the sums, move the centroids.
 
-float16 values are multiples of 2^-24, so their sums are integers of that unit: nothing is rounded until the mean is
-taken, and centroids do not depend on how rows are split or in which order parts are added. Inertia is summed the
-same way, since it decides when to stop. Cost: O(N D) beside the assignment; memory: one block of rows and K * D sums.
+    centroid_k = (sum of the rows nearest to centroid k) / (their number)
+
+The sums are integers, so centroids and inertia are the same bits for any partition of the rows over workers and any
+order. Cost of ``accumulate``: O(N * D), one pass over the rows by cluster; memory 16 * K * D bytes.
+Shapes: N rows, D width, K clusters.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
-FRACTION_BITS = 24
-UNIT = 2.0**-FRACTION_BITS
-"""The smallest float16; one step of the fixed point."""
+from pipeline.kmeans import fixed_point
 
-_BLOCK_ROWS = 4_096
-_SAFE = 1 << 62
+# 256 rows of 768 float64 stay in a second-level cache; exactness would allow 8192.
+PIECE_ROWS = 256
+
 _SPLIT = 1 / 1024
+_SMALLEST_PUSH = 2.0**-20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PartialSums:
-    """Exact sums of some rows by cluster, in units of 2^-24.
+    """What some rows contribute to an iteration, exactly.
 
     Attributes:
-        sums: (K, D), int64, or Python integers where int64 might overflow.
-        counts: int64 (K,).
-        inertia: Sum of squared distances to the assigned centroids, each rounded to the unit.
-        bound: No sum exceeds this magnitude.
+        high: int64 (K, D), upper limb of the sums; see ``fixed_point``.
+        low: int64 (K, D), lower limb.
+        counts: int64 (K,), rows of each cluster.
+        inertia: Sum of squared distances to the row's centroid, in units of 2^-24.
     """
 
-    sums: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
     counts: np.ndarray
     inertia: int
-    bound: int
-
-    def merged(self, other: Self) -> "PartialSums":
-        """Add the sums of other rows; exact, in any order."""
-        bound = self.bound + other.bound
-        left, right = self.sums, other.sums
-        if bound >= _SAFE:
-            left, right = left.astype(object), right.astype(object)
-        return PartialSums(
-            sums=left + right,
-            counts=self.counts + other.counts,
-            inertia=self.inertia + other.inertia,
-            bound=bound,
-        )
 
     @property
     def inertia_value(self) -> float:
-        """Inertia as a float, correctly rounded."""
-        return self.inertia / (1 << FRACTION_BITS)
+        """Inertia in units of 1, rounded once."""
+        return self.inertia / (1 << fixed_point.FRACTION_BITS)
+
+    def merged(self, other: "PartialSums") -> "PartialSums":
+        """Add the sums of other rows; exact, so any order of merging gives the same.
+
+        Raises:
+            ValueError: The other sums are of another K or D.
+        """
+        if self.high.shape != other.high.shape:
+            raise ValueError(f"cannot merge sums of shapes {self.high.shape} and {other.high.shape}")
+        high, low = fixed_point.carry(self.high + other.high, self.low + other.low)
+        return PartialSums(high=high, low=low, counts=self.counts + other.counts, inertia=self.inertia + other.inertia)
 
 
-def accumulate(features: np.ndarray, centroids: np.ndarray, tokens: np.ndarray) -> PartialSums:
-    """Sum rows up by cluster.
-
-    Args:
-        features: float16 (N, D).
-        centroids: float32 (K, D), those the tokens were assigned with.
-        tokens: integer (N,) in [0, K).
-    """
-    largest = int(np.abs(features).max(initial=0).astype(np.float64) * (1 << FRACTION_BITS))
-    bound = largest * len(features)
-    sums = np.zeros(centroids.shape, np.int64 if bound < _SAFE else object)
-    counts = np.bincount(tokens, minlength=len(centroids)).astype(np.int64)
-    order = np.argsort(tokens, kind="stable")
-    inertia = 0
-    for begin in range(0, len(order), _BLOCK_ROWS):
-        rows = order[begin : begin + _BLOCK_ROWS]
-        wide_ND, owners_N = features[rows].astype(np.float64), tokens[rows]
-        starts = np.flatnonzero(np.r_[True, owners_N[1:] != owners_N[:-1]])
-        # float64 holds these sums exactly: 4,096 rows of at most 2^40 units stay below 2^53.
-        partial = np.add.reduceat(wide_ND * (1 << FRACTION_BITS), starts, axis=0).astype(np.int64)
-        sums[owners_N[starts]] += partial
-        inertia += _sum_of_squares(wide_ND - centroids[owners_N])
-    return PartialSums(sums=sums, counts=counts, inertia=inertia, bound=bound)
-
-
-def _sum_of_squares(differences_ND: np.ndarray) -> int:
-    """Sum squared norms exactly, each rounded to the unit; a row's norm depends on that row alone."""
-    scaled_N = np.rint((differences_ND * differences_ND).sum(axis=1) * (1 << FRACTION_BITS))
-    if scaled_N.max(initial=0.0) * len(scaled_N) < _SAFE:
-        return int(scaled_N.astype(np.int64).sum())
-    return sum(map(int, scaled_N.tolist()))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Update:
     """Centroids after an iteration.
 
     Attributes:
         centroids: float32 (K, D).
-        num_empty: Clusters that had no row and took half of another.
+        num_empty: Clusters that had no rows and took half of a large one.
     """
 
     centroids: np.ndarray
     num_empty: int
 
 
+def accumulate(features: np.ndarray, centroids: np.ndarray, tokens: np.ndarray) -> PartialSums:
+    """Sum rows by cluster, with their squared distances to their centroids.
+
+    A row's distance is computed in float64 in an order that depends on D alone and rounded to 2^-24, so it depends on
+    the row and its centroid only.
+
+    Args:
+        features: float16 (N, D).
+        centroids: float32 (K, D).
+        tokens: Integers (N,) in [0, K), the cluster of each row.
+
+    Raises:
+        ValueError: Shapes or types do not fit, a token is out of range, or a value is not finite.
+    """
+    if features.dtype != np.float16 or features.ndim != 2 or features.shape[1:] != centroids.shape[1:]:
+        raise ValueError(f"features must be float16 (N, {centroids.shape[1]}), got {features.dtype} {features.shape}")
+    num_clusters, dim = centroids.shape
+    if tokens.shape != (len(features),) or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < num_clusters):
+        raise ValueError(f"tokens must be ({len(features)},) in 0 to {num_clusters - 1}, got shape {tokens.shape}")
+    if not np.isfinite(features).all():
+        raise ValueError("features hold values that are not finite")
+    counts = np.bincount(tokens, minlength=num_clusters)
+    order, ends = np.argsort(tokens, kind="stable"), np.cumsum(counts)
+    high, low = np.zeros((num_clusters, dim), np.int64), np.zeros((num_clusters, dim), np.int64)
+    distances = np.empty(len(features))
+    for cluster in np.flatnonzero(counts):
+        centroid = centroids[cluster].astype(np.float64)
+        for begin in range(ends[cluster] - counts[cluster], ends[cluster], PIECE_ROWS):
+            end = min(begin + PIECE_ROWS, ends[cluster])
+            rows = features[order[begin:end]].astype(np.float64)
+            piece_high, piece_low = fixed_point.split_limbs(fixed_point.sum_rows(rows))
+            high[cluster] += piece_high
+            low[cluster] += piece_low
+            rows -= centroid
+            rows *= rows
+            distances[begin:end] = fixed_point.fold_columns(rows)
+    high, low = fixed_point.carry(high, low)
+    return PartialSums(high=high, low=low, counts=counts.astype(np.int64), inertia=fixed_point.total(distances))
+
+
 def update(total: PartialSums, centroids: np.ndarray) -> Update:
     """Move centroids to the means of their rows; leave no cluster empty.
 
-    An empty cluster takes half of the largest one: both get its centroid, pushed apart by at most a thousandth in a
-    direction that depends on the cluster's number alone, and the largest then counts for half.
+    The mean is the exact sum rounded to float64, divided in float64 and rounded to float32: three roundings that
+    IEEE 754 fixes. An empty cluster takes half of the one with most rows (the lower index of equals): both get its
+    centroid, pushed apart by at most a thousandth in a direction that depends on the cluster's number alone, and
+    either counts for half in the choice of the next.
 
     Args:
         total: Sums over all rows.
         centroids: float32 (K, D), those the rows were assigned with.
 
+    Raises:
+        ValueError: There are no rows, or shapes differ.
+
     Source: the split follows the idea of faiss' Clustering (J. Johnson, M. Douze, H. Jegou, "Billion-scale similarity
     search with GPUs", 2017); here the largest cluster is chosen, not a random one.
     """
+    if total.high.shape != centroids.shape:
+        raise ValueError(f"sums of shape {total.high.shape} do not belong to centroids of shape {centroids.shape}")
     filled = total.counts > 0
+    if not filled.any():
+        raise ValueError("no rows were assigned; K-means needs at least one")
     moved = centroids.astype(np.float64)
-    moved[filled] = total.sums[filled].astype(np.float64) / total.counts[filled, None] * UNIT
+    sums = fixed_point.limbs_to_float(total.high[filled], total.low[filled])
+    moved[filled] = sums / total.counts[filled, None]
     sizes = total.counts.copy()
     empty = np.flatnonzero(~filled)
     for cluster in empty:
         donor = int(sizes.argmax())
         # Each split in a direction of its own: two in the same one would put three centroids on two places.
         direction_D = np.random.Generator(np.random.PCG64(int(cluster))).uniform(-1, 1, centroids.shape[1])
-        push_D = direction_D * (_SPLIT * np.abs(moved[donor]) + 16 * UNIT)
+        push_D = direction_D * (_SPLIT * np.abs(moved[donor]) + _SMALLEST_PUSH)
         moved[cluster], moved[donor] = moved[donor] + push_D, moved[donor] - push_D
         sizes[cluster] = sizes[donor] // 2
         sizes[donor] -= sizes[cluster]
@@ -130,5 +146,5 @@ def update(total: PartialSums, centroids: np.ndarray) -> Update:
 
 
 def relative_improvement(previous: float, current: float) -> float:
-    """Give the share by which inertia fell; 0 where there was none left."""
-    return (previous - current) / previous if previous > 0 else 0.0
+    """Give the share of the inertia that an iteration took away; 0 where there was none to take."""
+    return (previous - current) / previous if previous else 0.0

@@ -2,11 +2,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
-from pipeline.kmeans.assignment import error_bound, nearest
+from pipeline.kmeans.assignment import CentroidTable, _engine, error_bound, nearest
+
+ENGINES = {name: _engine(name) for name in ("faiss", "torch")}
 
 
 def brute_force(features, centroids):
@@ -24,7 +27,7 @@ def brute_force(features, centroids):
 def hard_case(seed, num_rows=24, dim=5, num_clusters=9, scale=1.0):
     """Rows near the middle between centroids that differ by one unit in the last place, and doubled centroids."""
     rng = np.random.default_rng(seed)
-    features = (scale * rng.standard_normal((num_rows, dim))).astype(np.float16)
+    features = (scale * rng.standard_normal((num_rows, dim))).clip(-65504, 65504).astype(np.float16)
     centroids = (scale * rng.standard_normal((num_clusters, dim))).astype(np.float32)
     centroids[1] = np.nextafter(centroids[0], np.float32(np.inf))
     centroids[3] = centroids[2]
@@ -79,19 +82,78 @@ def test_no_rows_are_no_tokens():
     assert nearest(np.zeros((0, 2), np.float16), np.zeros((3, 2), np.float32)).tokens.shape == (0,)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([1e-4, 1.0, 300.0, 3e4]))
-def test_the_float32_error_stays_below_the_bound(seed, scale):
-    import faiss
+def worst_error(features, centroids, engine):
+    """The largest error of an engine's scores as a share of the bound, over all rows and centroids kept."""
+    table = CentroidTable(centroids)
+    (rows, squares), (mean, columns, reach) = table._centre(features), table._float32
+    scores, found = ENGINES[engine](rows, columns)
+    bound = error_bound(squares, reach, features.shape[1])
+    worst = 0.0
+    for row, (values, indices) in enumerate(zip(scores.tolist(), found.tolist(), strict=True)):
+        for value, index in zip(values, indices, strict=True):
+            x = [Fraction(a) - Fraction(m) for a, m in zip(features[row].tolist(), mean.tolist(), strict=True)]
+            c = [Fraction(a) - Fraction(m) for a, m in zip(centroids[index].tolist(), mean.tolist(), strict=True)]
+            truth = sum((a * b - b * b / 2 for a, b in zip(x, c, strict=True)), Fraction(0))
+            worst = max(worst, float(abs(Fraction(value) - truth)) / bound[row])
+    return worst
 
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([2.0**-24, 1e-4, 1.0, 300.0, 3e4]), st.sampled_from(sorted(ENGINES)))
+def test_the_float32_error_stays_below_the_bound(seed, scale, engine):
     rng = np.random.default_rng(seed)
-    features = (scale * rng.standard_normal((50, 200))).clip(-65504, 65504).astype(np.float16).astype(np.float32)
-    centroids = (scale * rng.standard_normal((20, 200)) + scale).astype(np.float32)
-    distances, found = faiss.knn(features, centroids, 2)
-    truth = ((features[:, None].astype(np.float64) - centroids[found].astype(np.float64)) ** 2).sum(-1)
-    norms = np.linalg.norm(features.astype(np.float64), axis=1)
-    reach = np.linalg.norm(centroids.astype(np.float64), axis=1).max()
-    assert (np.abs(distances - truth) <= error_bound(norms, reach, 200, 24)[:, None]).all()
+    features = (scale * rng.standard_normal((25, 90))).clip(-65504, 65504).astype(np.float16)
+    centroids = (scale * rng.standard_normal((12, 90)) + scale).astype(np.float32)
+    assert worst_error(features, centroids, engine) <= 1
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("largest", [1e15, 1e19, 1e25, 3e38])
+@pytest.mark.parametrize("how_many", [1, 6])
+def test_centroids_beyond_float32_products_still_give_exact_tokens(engine, largest, how_many):
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((30, 8)).astype(np.float16)
+    centroids = rng.standard_normal((6, 8)).astype(np.float32)
+    centroids[:how_many] = largest * rng.choice([-1, 1], (how_many, 8)) * (1 - 1e-6 * rng.random((how_many, 8)))
+    assert nearest(features, centroids, engine=engine).tokens.tolist() == brute_force(features, centroids)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("unit", [2.0**-24, 1e-42])
+def test_values_below_the_normal_floats_give_exact_tokens(engine, unit):
+    rng = np.random.default_rng(4)
+    features = (rng.integers(-3, 4, (40, 6)) * 2.0**-24).astype(np.float16)
+    centroids = (rng.integers(-3, 4, (9, 6)) * unit).astype(np.float32)
+    assert nearest(features, centroids, engine=engine).tokens.tolist() == brute_force(features, centroids)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_ties_between_different_centroids_give_the_lower_index(engine):
+    rng = np.random.default_rng(5)
+    features = rng.integers(-2, 3, (60, 4)).astype(np.float16)
+    centroids = rng.integers(-2, 3, (20, 4)).astype(np.float32)
+    assert nearest(features, centroids, engine=engine).tokens.tolist() == brute_force(features, centroids)
+
+
+def test_a_common_offset_sends_few_rows_to_float64():
+    rng = np.random.default_rng(6)
+    features = rng.standard_normal((2000, 256)).astype(np.float16)
+    features[:, 5] += np.float16(60)
+    found = nearest(features, features[:100].astype(np.float32))
+    assert found.num_close < 0.1 * len(features)
+
+
+def test_a_lower_precision_of_torch_changes_no_token():
+    features, centroids = hard_case(7, num_rows=300, dim=64)
+    expected = nearest(features, centroids, engine="faiss").tokens
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = nearest(features, centroids, engine="torch").tokens
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_inputs_are_not_changed():

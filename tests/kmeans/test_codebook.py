@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from pipeline import schema
 from pipeline.errors import CorruptDatasetError, PipelineError, SchemaMismatchError
 from pipeline.kmeans.codebook import Codebook
 
@@ -52,12 +55,51 @@ def test_truncated_bytes_are_refused_by_name(cut):
 
 
 def test_other_safetensors_are_refused():
-    with pytest.raises(SchemaMismatchError, match="no codebook of ours"):
+    with pytest.raises(SchemaMismatchError, match="no codebook of Strata"):
         Codebook.from_bytes(save({"weight": np.zeros(3, np.float32)}), "model.safetensors")
 
 
-def test_values_that_are_not_finite_are_refused():
-    bad = book()
-    bad.centroids[1, 1] = np.nan
-    with pytest.raises(CorruptDatasetError, match="not finite"):
-        Codebook.from_bytes(bad.to_bytes(), "x")
+def header(lineage):
+    return {"strata": json.dumps(lineage)}
+
+
+TENSORS = {"centroids": np.ones((3, 2), np.float32), "counts": np.ones(3, np.int64), "inertia": np.ones(1)}
+LINEAGE = {"schema_version": schema.SCHEMA_VERSION, "layer": 7, "encoder_sha256": "e"}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "lineage", "error"),
+    [
+        ({"counts": np.ones(2, np.int64)}, {}, SchemaMismatchError),
+        ({"centroids": np.ones((3, 2))}, {}, SchemaMismatchError),
+        ({"centroids": np.ones(3, np.float32)}, {}, SchemaMismatchError),
+        ({"centroids": np.full((3, 2), np.nan, np.float32)}, {}, CorruptDatasetError),
+        ({"inertia": np.full(1, np.inf)}, {}, CorruptDatasetError),
+        ({}, {"schema_version": 99}, SchemaMismatchError),
+        ({}, {"layer": "7"}, SchemaMismatchError),
+        ({}, {"encoder_sha256": None}, SchemaMismatchError),
+    ],
+)
+def test_files_that_are_not_as_written_are_refused_by_name(tensors, lineage, error):
+    Codebook.from_bytes(save(TENSORS, metadata=header(LINEAGE)), "x")
+    with pytest.raises(error, match="books/layer_07"):
+        Codebook.from_bytes(save({**TENSORS, **tensors}, metadata=header({**LINEAGE, **lineage})), "books/layer_07")
+
+
+def test_tensors_of_later_versions_are_ignored():
+    extra = save({**TENSORS, "more": np.ones(1)}, metadata=header(LINEAGE))
+    assert Codebook.from_bytes(extra, "x").num_clusters == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": 8, "lineage": LINEAGE}, "its lineage says 7"),
+        ({"lineage": {}}, "names no encoder"),
+        ({"counts": np.ones(2, np.int64)}, "do not belong"),
+        ({"centroids": np.full((3, 2), np.nan, np.float32)}, "not finite"),
+    ],
+)
+def test_a_codebook_that_contradicts_itself_is_not_made(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(book(), **change)

@@ -1,10 +1,15 @@
+from fractions import Fraction
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from pipeline.kmeans.assignment import nearest
-from pipeline.kmeans.lloyd import UNIT, accumulate, relative_improvement, update
+from pipeline.kmeans.lloyd import accumulate, relative_improvement, update
+
+UNIT = 2.0**-24
 
 
 def rows(seed, count=300, dim=7, scale=1.0):
@@ -27,16 +32,53 @@ def test_sums_are_the_same_for_any_split_and_order(seed, cuts, scale):
     total = parts[-1]
     for part in parts[:-1]:
         total = total.merged(part)
-    assert (total.sums == whole.sums).all()
+    assert exact(total) == exact(whole)
+    assert (total.high == whole.high).all()
     assert (total.counts == whole.counts).all()
     assert total.inertia == whole.inertia
     assert update(total, centroids).centroids.tobytes() == update(whole, centroids).centroids.tobytes()
 
 
+def exact(part):
+    """The sums as Python integers, in units of 2^-24."""
+    pairs = zip(part.high.tolist(), part.low.tolist(), strict=True)
+    return [[(h << 32) + x for h, x in zip(high, low, strict=True)] for high, low in pairs]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1e-6, 1.0, 2e4]))
+def test_sums_equal_those_of_rational_numbers(seed, scale):
+    features = rows(seed, count=600, dim=3, scale=scale)
+    tokens = np.random.default_rng(seed).integers(0, 2, 600)
+    found = exact(accumulate(features, np.zeros((3, 3), np.float32), tokens))
+    for cluster in range(3):
+        of_cluster = features[tokens == cluster].T.tolist()
+        assert found[cluster] == [sum((Fraction(x) for x in column), Fraction(0)) * 2**24 for column in of_cluster]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7, 64, 129])
+def test_a_rows_distance_does_not_depend_on_the_rows_beside_it(dim):
+    features, centroids = rows(8, count=400, dim=dim), rows(9, count=3, dim=dim).astype(np.float32)
+    tokens = nearest(features, centroids).tokens
+    alone = [accumulate(features[n : n + 1], centroids, tokens[n : n + 1]).inertia for n in range(400)]
+    assert sum(alone) == accumulate(features, centroids, tokens).inertia
+
+
+def test_wrong_tokens_and_values_are_refused():
+    features, centroids = rows(0, count=4), rows(1, count=2).astype(np.float32)
+    for tokens in ([0, 1, 2, 0], [0, -1, 0, 0], [0, 1, 0]):
+        with pytest.raises(ValueError, match="tokens must be"):
+            accumulate(features, centroids, np.array(tokens))
+    with pytest.raises(ValueError, match="finite"):
+        accumulate(np.full((4, 7), np.inf, np.float16), centroids, np.zeros(4, int))
+    with pytest.raises(ValueError, match="no rows"):
+        update(accumulate(features[:0], centroids, np.zeros(0, int)), centroids)
+
+
 def test_sums_are_exact_integers_of_the_unit():
     features = np.array([[65504, 2**-24], [65504, -(2**-24)], [-1, 0.5]], np.float16)
     found = accumulate(features, np.zeros((2, 2), np.float32), np.array([0, 0, 1]))
-    assert found.sums.tolist() == [[2 * 65504 * 2**24, 0], [-(2**24), 2**23]]
+    assert exact(found) == [[2 * 65504 * 2**24, 0], [-(2**24), 2**23]]
     assert found.counts.tolist() == [2, 1]
 
 
@@ -46,8 +88,8 @@ def test_sums_past_int64_stay_exact():
     total = part
     for _ in range(12):
         total = total.merged(total)
-    assert total.bound >= 2**62
-    assert total.sums[0, 0] == 4096 * 2**12 * 65504 * 2**24
+    assert exact(total) == [[4096 * 2**12 * 65504 * 2**24]]
+    assert exact(total)[0][0] > 2**63
     assert total.inertia == 4096 * 2**12 * 65504**2 * 2**24
     assert update(total, np.zeros((1, 1), np.float32)).centroids[0, 0] == 65504
 

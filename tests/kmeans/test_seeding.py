@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from sklearn.cluster import kmeans_plusplus as sklearn_seeds
 
 from pipeline.errors import SettingsError
+from pipeline.kmeans import seeding
 from pipeline.kmeans.seeding import kmeans_plus_plus
 
 
@@ -27,7 +29,7 @@ def test_equal_rows_are_chosen_once_while_others_remain():
 
 
 def test_too_few_distinct_rows_are_refused_with_their_number():
-    with pytest.raises(SettingsError, match="2 distinct rows, fewer than num_clusters 3"):
+    with pytest.raises(SettingsError, match="num_clusters is 3, but .* only 2 distinct"):
         kmeans_plus_plus(np.array([[1, 2]] * 50 + [[3, 4]], np.float16), 3, 0)
 
 
@@ -39,3 +41,52 @@ def test_far_groups_are_all_found():
         found = kmeans_plus_plus(sample, 12, seed)
         nearest = ((found[:, None] - centers) ** 2).sum(-1).argmin(1)
         assert sorted(nearest) == list(range(12))
+
+
+def test_the_choice_does_not_depend_on_how_the_product_is_cut(monkeypatch):
+    sample = (50 + np.random.default_rng(2).standard_normal((900, 40))).astype(np.float16)
+    expected = kmeans_plus_plus(sample, 30, 0)
+    for rows in (1, 17, 4096):
+        monkeypatch.setattr(seeding, "_BLOCK_ROWS", rows)
+        assert kmeans_plus_plus(sample, 30, 0).tobytes() == expected.tobytes()
+
+
+def test_products_on_the_grid_are_exact():
+    sample = np.random.default_rng(3).standard_normal((300, 65)).astype(np.float16)
+    sample[7] *= np.float16(9)
+    grid = seeding._on_grid(sample)
+    whole = grid.astype(np.int64)
+    assert np.abs(whole).max() > 100
+    found = seeding._squared_distances(grid, np.einsum("nd,nd->n", grid, grid), np.array([7, 0, 299]))
+    np.testing.assert_array_equal(found, ((whole[[7, 0, 299], None] - whole) ** 2).sum(-1))
+
+
+def test_rows_far_from_all_others_do_not_hide_the_groups_among_them():
+    rng = np.random.default_rng(4)
+    centers = rng.standard_normal((10, 8))
+    sample = np.concatenate([center + 0.01 * rng.standard_normal((40, 8)) for center in centers]).astype(np.float16)
+    sample = np.concatenate([sample, np.full((1, 8), 60000, np.float16)])
+    found = kmeans_plus_plus(sample, 11, 0)
+    ordinary = found[found[:, 0] < 1000]
+    assert sorted(((ordinary[:, None] - centers) ** 2).sum(-1).argmin(1)) == list(range(10))
+
+
+def test_all_distinct_rows_can_be_chosen():
+    sample = np.random.default_rng(5).standard_normal((64, 3)).astype(np.float16)
+    sample[32:] = np.nextafter(sample[:32], np.float16(9))
+    assert len(np.unique(kmeans_plus_plus(sample, 64, 0), axis=0)) == 64
+
+
+def test_the_seeds_are_as_good_as_those_of_scikit_learn():
+    rng = np.random.default_rng(6)
+    centers = rng.standard_normal((60, 16))
+    sample = (1.5 * centers[rng.integers(0, 60, 4000)] + rng.standard_normal((4000, 16))).astype(np.float16)
+
+    def inertia(centroids):
+        squares = (centroids.astype(np.float64) ** 2).sum(1) - 2 * sample.astype(np.float64) @ centroids.T
+        return (squares.min(1) + (sample.astype(np.float64) ** 2).sum(1)).sum()
+
+    ours = [inertia(kmeans_plus_plus(sample, 50, seed)) for seed in range(5)]
+    wide = sample.astype(np.float64)
+    theirs = [inertia(sklearn_seeds(wide, 50, random_state=seed)[0]) for seed in range(5)]
+    assert np.mean(ours) < 1.05 * np.mean(theirs)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import CodebookMismatchError
+from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.kmeans.codebook import Codebook
 from pipeline.tokens.quantize import check_codebooks, quantize
 
@@ -42,9 +42,35 @@ def test_the_largest_vocabulary_fits_uint16():
 
 def test_codebooks_of_another_encoder_width_or_twice_a_layer_are_refused():
     check_codebooks([book(2), book(3)], encoder_sha256="a", dim=4)
-    with pytest.raises(CodebookMismatchError, match="fitted on the encoder"):
+    with pytest.raises(CodebookMismatchError, match="fitted on encoder a, the features are b"):
         check_codebooks([book()], encoder_sha256="b", dim=4)
-    with pytest.raises(CodebookMismatchError, match="D = 4"):
+    with pytest.raises(CodebookMismatchError, match="width 4, the features have 8"):
         check_codebooks([book()], encoder_sha256="a", dim=8)
-    with pytest.raises(CodebookMismatchError, match="one codebook a layer"):
+    with pytest.raises(CodebookMismatchError, match="layer 2 has 2 codebooks"):
         check_codebooks([book(2), book(2)], encoder_sha256="a", dim=4)
+
+
+def test_every_difference_is_named_at_once():
+    with pytest.raises(CodebookMismatchError, match=r"layer 2 was fitted.*layer 3 has width 6.*layer 3 is not among"):
+        check_codebooks([book(2, encoder="b"), book(3, dim=6)], encoder_sha256="a", dim=4, layers=[2])
+    with pytest.raises(CodebookMismatchError, match="no codebook"):
+        check_codebooks([], encoder_sha256="a", dim=4)
+
+
+def test_more_clusters_than_uint16_can_name_are_refused():
+    large = book(num_clusters=65537, dim=1)
+    with pytest.raises(SettingsError, match="65537 clusters"):
+        check_codebooks([large], encoder_sha256="a", dim=1)
+    with pytest.raises(SettingsError, match="65537 clusters"):
+        quantize({2: np.zeros((1, 1), np.float16)}, [large])
+
+
+def test_features_that_lack_a_layer_or_have_another_width_are_refused():
+    with pytest.raises(CodebookMismatchError, match="none for the codebook of layer 2"):
+        quantize({3: np.zeros((1, 4), np.float16)}, [book()])
+    with pytest.raises(CodebookMismatchError, match="width 4"):
+        quantize({2: np.zeros((1, 5), np.float16)}, [book()])
+
+
+def test_an_utterance_without_frames_has_no_tokens():
+    assert quantize({2: np.zeros((0, 4), np.float16)}, [book()]).tokens[2].shape == (0,)
