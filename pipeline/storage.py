@@ -94,6 +94,11 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *names])
 
 
+def absolute(uri: str) -> str:
+    """Make a local path independent of the working directory, which differs between driver and workers."""
+    return uri if not uri or "://" in uri else str(Path(uri).absolute())
+
+
 def probe(store: Store) -> None:
     """Refuse a store whose put-if-absent does not hold, because commits rest on it.
 

@@ -1,6 +1,7 @@
 """The main job end to end on local Ray: a folder of speech-like audio to tokens, and what must stay equal."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -221,6 +222,15 @@ def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
     output, _ = run
     with pytest.raises(SettingsError, match="fewer than num_clusters"):
         fit_kmeans(FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=60000))
+
+
+def test_relative_paths_mean_the_folder_of_the_driver_wherever_workers_are(encoder, tmp_path, monkeypatch):
+    write_corpus(tmp_path / "audio", num_files=4)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(encoder, "encoder")
+    report = run_pipeline(settings("audio", "run", "encoder"))
+    assert [stage.rows for stage in report.stages] == [4, 4, 16, 4]
+    assert len(tokens_of(tmp_path / "run" / "tokens")) == 4
 
 
 def test_status_comes_from_commits(run):

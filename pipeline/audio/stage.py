@@ -32,7 +32,7 @@ from pipeline.reading import footer_sha256, read_unit
 from pipeline.reporting import StageReport, Tally
 from pipeline.schema import Reason
 from pipeline.shards import Reject, rejects_table
-from pipeline.storage import join, open_store
+from pipeline.storage import absolute, join, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     pieces = list(_pieces(corpora.read_corpus(config.corpus, config.layout)))
     if not pieces:
         raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout")
-    roots = sorted({*corpora.corpus_roots(config.corpus, config.layout), *config.roots})
+    roots = sorted({*corpora.corpus_roots(config.corpus, config.layout), *map(absolute, config.roots)})
     listed = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
         "data_version": DATA_VERSION,

@@ -5,9 +5,9 @@ Both encode every shard of a manifest with the same batches, so tokens from audi
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
@@ -17,8 +17,10 @@ from pipeline.features.encoder import EncoderInfo, describe
 from pipeline.features.extractor import FeatureExtractor, Rejected, UtteranceFeatures
 from pipeline.features.numerics import numerics_key
 from pipeline.shards import Reject, Utterance, mark
+from pipeline.storage import absolute
 
 DATA_VERSION = 1
+Located = TypeVar("Located", bound="EncodingConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,20 @@ class EncodingConfig:
             revision=self.revision,
             normalize_waveform=self.normalize_waveform,
         )
+
+
+def located(config: Located) -> Located:
+    """Give the same settings with absolute local paths: workers may have another working directory.
+
+    Args:
+        config: Settings of an encoder pass, frozen; a new object is given.
+    """
+    paths: dict[str, Any] = {
+        name: getattr(config, name, None) for name in ("manifest", "features", "codebooks", "output")
+    }
+    if Path(config.encoder).exists():
+        paths["encoder"] = config.encoder
+    return replace(config, **{name: absolute(path) for name, path in paths.items() if path})
 
 
 def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pipeline.features.encoding import (
     ShardEncoder,
     encoding_content,
     encoding_lineage,
+    located,
     shard_loader,
 )
 from pipeline.features.extractor import UtteranceFeatures
@@ -96,6 +97,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
+    config = located(config)
     plan, encoder = prepare(config)
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)

@@ -19,7 +19,14 @@ from pipeline.completion import read_shard_table, success
 from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.executor import Load, cluster_shape, run_stage
-from pipeline.features.encoding import EncodingConfig, ShardEncoder, encoding_content, encoding_lineage, shard_loader
+from pipeline.features.encoding import (
+    EncodingConfig,
+    ShardEncoder,
+    encoding_content,
+    encoding_lineage,
+    located,
+    shard_loader,
+)
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.stage import read_codebooks
@@ -143,7 +150,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
-    prepared = prepare(config)
+    prepared = prepare(located(config))
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None

@@ -7,7 +7,7 @@ Writes: ``OUTPUT/audio/*.wav``, ``OUTPUT/listing.jsonl`` (for ``--layout listing
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.provenance import record_settings
 from pipeline.reading import read_unit
 from pipeline.reporting import StageReport
 from pipeline.shards import Utterance
-from pipeline.storage import join, open_store
+from pipeline.storage import absolute, join, open_store
 
 DATA_VERSION = 1
 PIECE = 25
@@ -67,6 +67,7 @@ def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
         SettingsError: A setting is out of range.
         PlanMismatchError: The folder holds a corpus of other settings.
     """
+    config = replace(config, output=absolute(config.output))
     plan = Plan(
         kind="synthetic",
         content={
