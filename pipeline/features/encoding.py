@@ -101,7 +101,8 @@ def located(config: Located) -> Located:
     }
     if Path(config.encoder).exists():
         paths["encoder"] = config.encoder
-    return replace(config, **{name: absolute(path) for name, path in paths.items() if path})
+    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path}
+    return replace(config, **changes)
 
 
 def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
