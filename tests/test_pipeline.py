@@ -137,7 +137,7 @@ def test_the_tokenizer_folder_gives_the_tokens_of_the_job(run, corpus):
 
 def test_a_sampled_run_keeps_about_the_frames_asked_for_with_their_numbers(run, corpus, encoder, tmp_path):
     output, _ = run
-    run_pipeline(settings(corpus, tmp_path, encoder, all_features=False, frames_per_cluster=40))
+    run_pipeline(settings(corpus, tmp_path, encoder, all_features=False, frames_per_cluster=40, num_workers=1))
     sample = pq.read_table(tmp_path / "features").to_pylist()
     whole = {row["utterance_id"]: row for row in pq.read_table(output / "features").to_pylist()}
     assert 0.6 < sum(row["num_frames"] for row in sample) / 320 < 1.5
@@ -186,7 +186,7 @@ def test_every_field_of_a_content_key_is_refused_when_it_changes_and_named(run, 
 
 def test_padded_batches_through_ray_give_the_tokens_of_each_utterance_alone(corpus, small_encoder, tmp_path):
     encoder = small_encoder(kind="wavlm", stem="layer", stable=True)
-    run_pipeline(settings(corpus, tmp_path, encoder, num_clusters=64, batch_seconds=20.0))
+    run_pipeline(settings(corpus, tmp_path, encoder, num_clusters=64, batch_seconds=20.0, num_workers=1))
     tokenizer = Tokenizer.from_pretrained(str(tmp_path / "tokenizer"))
     assert tokenizer.pads
     different = total = 0
@@ -224,15 +224,6 @@ def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
         fit_kmeans(FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=60000))
 
 
-def test_relative_paths_mean_the_folder_of_the_driver_wherever_workers_are(encoder, tmp_path, monkeypatch):
-    write_corpus(tmp_path / "audio", num_files=4)
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(encoder, "encoder")
-    report = run_pipeline(settings("audio", "run", "encoder"))
-    assert [stage.rows for stage in report.stages] == [4, 4, 16, 4]
-    assert len(tokens_of(tmp_path / "run" / "tokens")) == 4
-
-
 def test_status_comes_from_commits(run):
     states = run_status(str(run[0]))
     assert [(state.kind, state.pending, state.finished) for state in states] == [
@@ -243,16 +234,19 @@ def test_status_comes_from_commits(run):
     ]
 
 
-def test_a_duplicate_stem_is_rejected_naming_both_files_and_the_limit_holds(corpus, encoder, tmp_path):
+def test_a_duplicate_stem_is_rejected_naming_both_files_and_the_limit_holds(encoder, tmp_path, monkeypatch):
+    """All paths are relative here: they mean the driver's folder, whatever that of the workers is."""
     folder = write_corpus(tmp_path / "audio", num_files=4)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(encoder, "encoder")
     waveform, rate = soundfile.read(folder / "001.wav")
     soundfile.write(folder / "001.flac", waveform, rate)
-    report = run_pipeline(settings(folder, tmp_path / "a", encoder, max_reject_fraction=0.2))
+    report = run_pipeline(settings("audio", "a", "encoder", max_reject_fraction=0.2, num_workers=1))
     assert (report.stages[0].rows, report.stages[0].reject_reasons) == (4, {"duplicate_id": 1})
     (reject,) = pq.read_table(tmp_path / "a" / "manifest" / "_rejects").to_pylist()
     assert "001.flac" in reject["detail"]
     assert "001.wav" in reject["detail"]
     with pytest.raises(ManifestError, match=r"001\.wav.*001\.flac"):
-        run_pipeline(settings(folder, tmp_path / "c", encoder, strict=True))
+        run_pipeline(settings("audio", "c", "encoder", strict=True))
     with pytest.raises(TooManyRejectsError, match="1 of 5 utterances"):
-        run_pipeline(settings(folder, tmp_path / "b", encoder, max_reject_fraction=0.1))
+        run_pipeline(settings("audio", "b", "encoder", max_reject_fraction=0.1))

@@ -41,6 +41,8 @@ def head(tmp_path):
     }
     command = [str(ROOT / "infra" / "start_head.sh"), "--block", "--num-cpus=2", f"--temp-dir={temp}"]
     command += [f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    # The local Ray of other tests holds the usual port of the agent that starts jobs.
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     server = subprocess.Popen(
         command, env=environment, stdout=(tmp_path / "head.log").open("w"), stderr=subprocess.STDOUT
     )
