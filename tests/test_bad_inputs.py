@@ -74,7 +74,7 @@ def write_bad(folder, outside):
     one_inf[7000] = np.inf
     soundfile.write(add("inf.wav", "not_finite"), one_inf, RATE, subtype="FLOAT")
     cut(add("half.flac", "truncated"), good_flac, 0.5)
-    cut(add("half.wav", "truncated", "header_lies"), good_wav, 0.5)
+    cut(add("half_pcm.wav", "truncated", "header_lies"), good_wav, 0.5)
     flac_that_declares(add("declares_2e36.flac", "header_lies"), 2**36 - 1)
     flac_that_declares(add("declares_twice.flac", "truncated", "header_lies"), 2 * RATE)
     add("size_lies.wav", "header_lies", "truncated").write_bytes(wav_header(data=2**31 - 64) + pcm)
