@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pipeline import faults, schema
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SchemaMismatchError
 from pipeline.storage import Store, open_store, probe
+from pipeline.waiting import Work
 
 Json = Any
 
@@ -170,7 +171,7 @@ class Commit:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What an attempt made: the data file's bytes and the counts that go into the commit."""
+    """What an attempt made: the data file's bytes, the counts that go into the commit, and the time it took."""
 
     data: bytes | memoryview
     rows: int
@@ -178,6 +179,7 @@ class Output:
     seconds: float = 0.0
     num_frames: int = 0
     notes: Mapping[str, Json] = field(default_factory=dict)
+    work: Sequence[Work] = ()
 
 
 def parquet_bytes(table: pa.Table, lineage: Mapping[str, Json], *, compression: str = "zstd") -> memoryview:

@@ -4,16 +4,17 @@
 
 A row is one unit, so block splitting never cuts it and a retry redoes exactly one. The two steps claim different
 resources, else Ray Data fuses them into one actor and nothing overlaps. A unit's row leaves the actor after its
-commit; meanwhile a second call in the same actor may compute, one at a time under a lock.
+commit; meanwhile a second call in the same actor has the device. Makers are called from two threads at once.
 """
 
+import json
 import logging
 import os
 import resource
-import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from pipeline.reporting import Progress, StageReport, Tally
 from pipeline.runtime import ALLOCATOR
 from pipeline.shards import MakerFactory, Utterance, make_unit
 from pipeline.storage import open_store
+from pipeline.waiting import ShardTimes, Work
 from pipeline.worker_shape import DECODE_CPUS, WorkerShape, worker_shape
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Done:
         make_pid: Process that encoded it.
         load_bytes: Peak resident memory of the decoding process, bytes.
         make_bytes: Peak resident memory of the encoding process, bytes.
+        times: When the encoding process had it.
     """
 
     commit: Commit
@@ -79,6 +82,7 @@ class Done:
     make_pid: int
     load_bytes: int
     make_bytes: int
+    times: ShardTimes
 
 
 def run_units(
@@ -134,6 +138,11 @@ def run_units(
                     make_pid=row["make_pid"],
                     load_bytes=row["load_bytes"],
                     make_bytes=row["make_bytes"],
+                    times=ShardTimes(
+                        ready=row["ready"],
+                        arrived=row["arrived"],
+                        work=tuple(Work(**work) for work in json.loads(row["work"])),
+                    ),
                 )
         except ray.exceptions.RayError as error:
             raise PipelineError(f"a worker failed; what is committed stays: {_last_line(error)}") from error
@@ -195,7 +204,7 @@ def run_stage(
         if pending:
             units = run_units(dataset, pending, load=load, factory=factory, shape=shape, numerics_mode=numerics_mode)
             for done in units:
-                tally.add(done.commit, done.load_pid, done.make_pid, done.load_bytes, done.make_bytes)
+                tally.add(done.commit, done.load_pid, done.make_pid, done.load_bytes, done.make_bytes, done.times)
                 progress.show()
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
@@ -262,8 +271,8 @@ class ShardWorker:
 
     def __init__(self, uri: str, factory: MakerFactory, numerics_mode: str) -> None:
         self._factory = factory
-        self._device = threading.Lock()
         self._problem = ""
+        self._work: dict[str, Sequence[Work]] = {}
         try:
             self._dataset = Dataset.open(uri, finished=False)
             self._maker = factory()
@@ -271,9 +280,11 @@ class ShardWorker:
             self._dataset.claim_numerics(self._numerics, numerics_mode)
         except Exception as error:
             self._problem = _write_down(error, "a worker's start")
+        self._ready = time.time()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Make one unit: a row of (unit, payload) in, a row of (unit, commit, ...) out."""
+        arrived = time.time()
         row = {name: batch[name][0].as_py() for name in batch.column_names if name != "payload"}
         problem = self._problem or row.get("error", "")
         commit = ""
@@ -293,12 +304,16 @@ class ShardWorker:
             "make_pid": os.getpid(),
             "load_bytes": row.get("load_bytes", 0),
             "make_bytes": peak_memory(),
+            "ready": self._ready,
+            "arrived": arrived,
+            "work": json.dumps([asdict(work) for work in self._work.pop(row["unit"], ())]),
         }
         return pa.table({name: [value] for name, value in done.items()})
 
     def _make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
-        with self._device:
-            return self._maker.make(unit, utterances)
+        output = self._maker.make(unit, utterances)
+        self._work[unit] = output.work
+        return output
 
 
 def peak_memory() -> int:

@@ -13,7 +13,7 @@ import signal
 import time
 
 VARIABLE = "STRATA_FAULTS"
-ACTIONS = ("kill", "abort", "segfault", "stop", "hang", "allocate", "error", "log")
+ACTIONS = ("kill", "abort", "segfault", "stop", "hang", "allocate", "memory", "error", "log")
 
 
 def point(name: str, key: str = "") -> None:
@@ -55,6 +55,8 @@ def _act(fault: dict[str, str], what: str) -> None:
             time.sleep(3600)
         case "allocate":
             bytearray(100 << 30)
+        case "memory":
+            raise MemoryError(f"fault injected at {what}")
         case "error":
             raise OSError(f"fault injected at {what}")
         case "log":

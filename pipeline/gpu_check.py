@@ -150,13 +150,12 @@ def _encode(
         batch_seconds=120.0,
         threads=torch.get_num_threads(),
     )
-    names = [str(number) for number in range(len(waveforms))]
-    list(extractor.extract(names[:1], waveforms[:1]))
+    extractor.extract(waveforms[:1])
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    found = [row for row in extractor.extract(names, waveforms) if not isinstance(row, Rejected)]
+    found = [row for row in extractor.extract(waveforms) if not isinstance(row, Rejected)]
     took = time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
-    features = {layer: np.concatenate([row.features[layer] for row in found]) for layer in sorted(config.layers)}
+    features = {layer: np.concatenate([row[layer] for row in found]) for layer in sorted(config.layers)}
     return features, sum(map(len, waveforms)) / SAMPLE_RATE / took, peak

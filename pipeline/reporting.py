@@ -14,10 +14,19 @@ from rich.text import Text
 
 from pipeline.completion import Status
 from pipeline.dataset import Commit
+from pipeline.waiting import ShardTimes, Waiting, waiting
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 10.0
+_DOING = {
+    "busy": "busy",
+    "reference": "measuring agreement",
+    "decode": "waiting for decoded audio",
+    "output": "for output",
+    "end": "for the last shards",
+}
+_ENCODED, _PADDING = "encoded_seconds", "padding_seconds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,11 @@ class StageReport:
         make_processes: Processes that encoded; none of them also decoded.
         load_peak_bytes: Largest resident memory of a decoding process.
         make_peak_bytes: Largest resident memory of an encoding process.
+        startup_seconds: Part of it before the first encoder was ready.
+        padding: Share of what the encoder computed that was padding.
+        waiting: What the encoders did with their time, shares that add up to 1; None without encoders.
+        agreement: By layer's column: share of tokens equal to batch-1 float32, its lower 95 % bound, and on how
+            many frames and utterances.
         notes: Sums of what the units noted, as near-ties decided exactly.
         numerics: Numerics keys used, with their units.
     """
@@ -65,6 +79,10 @@ class StageReport:
     make_processes: int = 0
     load_peak_bytes: int = 0
     make_peak_bytes: int = 0
+    startup_seconds: float = 0.0
+    padding: float = 0.0
+    waiting: Waiting | None = None
+    agreement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
     numerics: Mapping[str, int] = field(default_factory=dict)
 
@@ -92,7 +110,21 @@ class StageReport:
         ):
             if count:
                 lines.append((name, f"{count}, peak memory {peak / 2**20:.0f} MiB"))
+        lines += self._encoder_lines()
         lines += [(name, f"{value:,}") for name, value in self.notes.items()]
+        return lines
+
+    def _encoder_lines(self) -> list[tuple[str, str]]:
+        lines = []
+        if self.waiting is not None:
+            shares = asdict(self.waiting)
+            lines.append(("encoders", ", ".join(f"{_DOING[name]} {share:.1%}" for name, share in shares.items())))
+            lines.append(("start", f"{self.startup_seconds:.1f} s until the first encoder was ready"))
+            lines.append(("padding", f"{self.padding:.2%} of what was encoded"))
+        for column, found in self.agreement.items():
+            share = f"{found['equal']:.2%} of {found['frames']:,} tokens equal batch-1 float32"
+            text = f"{share} (95 % sure of {found['low']:.2%})"
+            lines.append((f"agreement {column}", text))
         return lines
 
 
@@ -109,8 +141,12 @@ class Tally:
         self.make_pids: set[int] = set()
         self.load_bytes = 0
         self.make_bytes = 0
+        self.began_at = time.time()
+        self.times: dict[int, list[ShardTimes]] = {}
 
-    def add(self, commit: Commit, load_pid: int, make_pid: int, load_bytes: int, make_bytes: int) -> None:
+    def add(
+        self, commit: Commit, load_pid: int, make_pid: int, load_bytes: int, make_bytes: int, times: ShardTimes
+    ) -> None:
         """Count a unit that has just been committed."""
         self.units += 1
         self.seconds += commit.seconds
@@ -119,6 +155,7 @@ class Tally:
         self.make_pids.add(make_pid)
         self.load_bytes = max(self.load_bytes, load_bytes)
         self.make_bytes = max(self.make_bytes, make_bytes)
+        self.times.setdefault(make_pid, []).append(times)
 
     @property
     def speed(self) -> float:
@@ -160,7 +197,11 @@ class Tally:
             make_processes=len(self.make_pids),
             load_peak_bytes=self.load_bytes,
             make_peak_bytes=self.make_bytes,
-            notes=end.notes,
+            startup_seconds=min((t[0].ready for t in self.times.values()), default=self.began_at) - self.began_at,
+            padding=end.notes.get(_PADDING, 0.0)
+            / max(1e-9, end.notes.get(_ENCODED, 0.0) + end.notes.get(_PADDING, 0.0)),
+            waiting=waiting(self.times, time.time()),
+            notes={name: value for name, value in end.notes.items() if name not in (_ENCODED, _PADDING)},
             numerics=end.numerics,
         )
 

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     DECODER_TIMEOUT = "decoder_timeout"
     DECODER_MEMORY = "decoder_memory"
     ENCODER_CRASH = "encoder_crash"
+    ENCODER_MEMORY = "encoder_memory"
     FEATURE_OVERFLOW = "feature_overflow"
 
 

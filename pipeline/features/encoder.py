@@ -189,6 +189,30 @@ def _info(name: str, folder: Path, config: Any, normalize_waveform: bool | None)
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreparedBatch:
+    """Waveforms on their way to the device.
+
+    Attributes:
+        waveforms: float32 (S,) each.
+    """
+
+    waveforms: list[np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Layers of a batch, rounded to float16.
+
+    Attributes:
+        features: float16 (L, T, D) for each utterance.
+        peaks: float32 (B, L), the largest magnitude before rounding; NaN or infinite where a value is.
+    """
+
+    features: list[np.ndarray]
+    peaks: np.ndarray
+
+
 class SslEncoder:
     """A frozen wav2vec 2.0, HuBERT or WavLM, cut after the highest layer asked for.
 
@@ -294,6 +318,17 @@ class SslEncoder:
         layers_BTD = self._forward(padded_BS, lengths)
         frames = [self.num_frames(length) for length in lengths]
         return [np.stack([found[row, : frames[row]] for found in layers_BTD]) for row in range(len(lengths))]
+
+    def prepare(self, waveforms: Sequence[np.ndarray], *, normalized: bool = False) -> PreparedBatch:
+        """Do what the host can do for a batch before the device has time for it."""
+        return PreparedBatch(waveforms=list(waveforms))
+
+    def encode_half(self, batch: PreparedBatch) -> Encoded:
+        """Encode a prepared batch and round it to float16."""
+        found = self.encode(batch.waveforms)
+        peaks = np.array([[np.abs(x).max() for x in one] for one in found], np.float32)
+        with np.errstate(over="ignore"):
+            return Encoded(features=[one.astype(np.float16) for one in found], peaks=peaks)
 
     def _forward(self, padded_BS: np.ndarray, lengths: list[int]) -> list[np.ndarray]:
         """Give float32 (B, T, D) a layer."""

@@ -3,8 +3,6 @@
 Both encode every shard of a manifest with the same batches, so tokens from audio equal tokens from features.
 """
 
-import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,11 +10,8 @@ from typing import Any, Literal, TypeVar
 from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import ShardLoader
-from pipeline.errors import EncoderError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.features.encoder import EncoderInfo, describe
-from pipeline.features.extractor import FeatureExtractor, Rejected, UtteranceFeatures
-from pipeline.features.numerics import numerics_key
-from pipeline.shards import Reject, Utterance, mark
 from pipeline.storage import absolute
 
 DATA_VERSION = 1
@@ -142,57 +137,3 @@ def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
 def shard_loader(config: EncodingConfig, manifest: str, encoder: EncoderInfo) -> ShardLoader:
     """Give what decodes the shards of a manifest for this encoder."""
     return ShardLoader(manifest=manifest, sample_rate=encoder.sample_rate, limits=config.limits)
-
-
-class ShardEncoder:
-    """Encodes the utterances of shards on one device, keeping every reject."""
-
-    def __init__(self, config: EncodingConfig, device: str, stage: str, encoder_sha256: str) -> None:
-        self._stage = stage
-        self.extractor = FeatureExtractor(
-            encoder=config.encoder,
-            revision=config.revision,
-            layers=sorted(config.layers),
-            dtype=config.dtype,
-            device=device,
-            normalize_waveform=config.normalize_waveform,
-            batch_seconds=config.batch_seconds,
-            threads=config.threads_per_worker,
-        )
-        # A name on a hub may mean other weights on this node than it meant on the driver.
-        if self.extractor.encoder.weights_sha256 != encoder_sha256:
-            raise EncoderError(
-                f"{config.encoder} has other weights on {platform.node()} than the plan says "
-                f"({self.extractor.encoder.weights_sha256[:12]}..., not {encoder_sha256[:12]}...); pin --revision"
-            )
-
-    def numerics(self) -> Mapping[str, str]:
-        """Say what the bits may depend on besides the plan."""
-        return numerics_key(self.extractor.device)
-
-    def encode(self, utterances: Sequence[Utterance]) -> tuple[list[tuple[Utterance, UtteranceFeatures]], list[Reject]]:
-        """Encode the utterances of one shard.
-
-        Returns:
-            The encoded ones with their features, and the rejects, each in the shard's order.
-        """
-        mark(utterances)
-        usable = [utterance for utterance in utterances if utterance.samples is not None]
-        results = self.extractor.extract([u.utterance_id for u in usable], [u.samples for u in usable])
-        found = dict(zip((u.utterance_id for u in usable), results, strict=True))
-        encoded, rejects = [], []
-        for utterance in utterances:
-            result = found.get(utterance.utterance_id)
-            if isinstance(result, UtteranceFeatures):
-                encoded.append((utterance, result))
-            elif isinstance(result, Rejected):
-                rejects.append(self._reject(utterance, result.reason, result.detail))
-            else:
-                assert utterance.problem is not None
-                rejects.append(self._reject(utterance, *utterance.problem))
-        return encoded, rejects
-
-    def _reject(self, utterance: Utterance, reason: str, detail: str) -> Reject:
-        return Reject(
-            utterance_id=utterance.utterance_id, uri=utterance.uri, stage=self._stage, reason=reason, detail=detail
-        )

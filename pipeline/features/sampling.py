@@ -35,24 +35,27 @@ def frame_hash(seed: int, utterance_id: str, frames: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def sampled_frames(seed: int, utterance_id: str, num_frames: int, fraction: float) -> np.ndarray:
-    """Choose a share of an utterance's frames.
+def sampled_frames(
+    seed: int, utterance_id: str, num_frames: int, fraction: float, *, first_frame: int = 0
+) -> np.ndarray:
+    """Choose a share of the frames of an utterance, or of a stretch of it.
 
     Args:
         seed: Any integer; another seed gives another sample.
         utterance_id: The utterance.
         num_frames: T.
         fraction: Expected share of frames kept, 0 to 1.
+        first_frame: Where the stretch begins; a frame is kept or not whatever stretch it is in.
 
     Returns:
-        int32, the frame numbers kept, ascending; all of them for 1.
+        int32, the frame numbers kept, from ``first_frame`` to ``first_frame + T - 1``, ascending; all of them for 1.
 
     Raises:
         ValueError: The fraction is outside [0, 1].
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be in [0, 1], got {fraction}")
-    frames = np.arange(num_frames, dtype=np.int32)
+    frames = np.arange(first_frame, first_frame + num_frames, dtype=np.int32)
     if fraction == 1:
         return frames
     return frames[frame_hash(seed, utterance_id, frames) < np.uint64(int(fraction * 2**64))]

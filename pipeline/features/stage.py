@@ -23,17 +23,17 @@ from pipeline.executor import cluster_shape, run_stage
 from pipeline.features.encoder import EncoderInfo
 from pipeline.features.encoding import (
     EncodingConfig,
-    ShardEncoder,
     encoding_content,
     encoding_lineage,
     located,
     shard_loader,
 )
-from pipeline.features.extractor import UtteranceFeatures
+from pipeline.features.extractor import Piece
 from pipeline.features.sampling import sampled_frames
+from pipeline.features.shard_encoder import ShardEncoder
 from pipeline.provenance import record_settings
 from pipeline.reporting import StageReport
-from pipeline.shards import Utterance, reasons, rejects_table
+from pipeline.shards import Utterance, rejects_table
 from pipeline.storage import open_store
 
 MAX_CELL_BYTES = 2**30
@@ -130,41 +130,52 @@ class FeatureMaker:
         """Encode a shard and lay its features out as Parquet."""
         layers = sorted(self._config.layers)
         columns = schema.features(layers, sampled=self._config.sampled)
-        rows: list[dict[str, Any]] = []
-        encoded, rejects = self._encoder.encode(utterances)
-        for _, features in encoded:
-            rows += self._rows(features)
+        shard = self._encoder.open(utterances)
+        pieces: dict[int, list[dict[str, Any]]] = {}
+        for piece in shard:
+            pieces.setdefault(piece.row, []).extend(self._rows(utterances[piece.row].utterance_id, piece))
+        kept = [row for row in sorted(pieces) if row not in shard.rejects]
+        rows = [cells for row in kept for cells in sorted(pieces[row], key=lambda cells: cells["first_frame"])]
         table = pa.table({field.name: pa.array([r[field.name] for r in rows], field.type) for field in columns})
         return Output(
             # Float16 noise does not compress; zstd costs time for 3 % of the bytes.
             data=parquet_bytes(table.cast(columns), self._plan.lineage, compression="none"),
-            rows=len(encoded),
-            rejects=rejects_table(rejects),
-            seconds=sum(utterance.seconds for utterance, _ in encoded),
-            num_frames=sum(row["num_frames"] for row in rows),
-            notes={"reasons": reasons(rejects)},
+            rows=len(kept),
+            rejects=rejects_table(shard.rejected),
+            seconds=sum(utterances[row].seconds for row in kept),
+            num_frames=sum(cells["num_frames"] for cells in rows),
+            notes=shard.notes(),
+            work=(shard.log.work("encode"),),
         )
 
-    def _rows(self, features: UtteranceFeatures) -> list[dict[str, Any]]:
-        """Give an utterance's rows: one, or several where a cell would grow past 1 GiB."""
-        total, dim = next(iter(features.features.values())).shape
-        kept = np.arange(total, dtype=np.int32)
+    def _rows(self, utterance_id: str, piece: Piece) -> list[dict[str, Any]]:
+        """Give a piece's rows: one, or several where a cell would grow past 1 GiB."""
+        total, dim = next(iter(piece.features.values())).shape
+        kept = np.arange(piece.first_frame, piece.first_frame + total, dtype=np.int32)
         if self._config.sampled:
-            kept = sampled_frames(self._config.seed, features.utterance_id, total, self._config.sample_fraction)
+            kept = sampled_frames(
+                self._config.seed, utterance_id, total, self._config.sample_fraction, first_frame=piece.first_frame
+            )
         step = MAX_CELL_BYTES // (2 * dim)
         rows: list[dict[str, Any]] = []
         for start in range(0, max(1, len(kept)), step):
             frames = kept[start : start + step]
             rows.append(
                 {
-                    "utterance_id": features.utterance_id,
-                    "first_frame": int(frames[0]) if len(frames) else 0,
+                    "utterance_id": utterance_id,
+                    "first_frame": int(frames[0]) if len(frames) else piece.first_frame,
                     "num_frames": len(frames),
                     "frame_index": frames,
                     **{
-                        schema.layer_column(layer): array[frames].astype("<f2", copy=False).tobytes()
-                        for layer, array in features.features.items()
+                        schema.layer_column(layer): _cell(array, frames - piece.first_frame, total)
+                        for layer, array in piece.features.items()
                     },
                 }
             )
         return rows
+
+
+def _cell(array: np.ndarray, frames: np.ndarray, total: int) -> bytes:
+    """Lay frames of (T, D) features out as little-endian float16."""
+    chosen = array if len(frames) == total else array[frames]
+    return chosen.astype("<f2", copy=False).tobytes()

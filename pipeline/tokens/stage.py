@@ -6,7 +6,7 @@ Restart: shards without a commit are done, others not. Memory: as extract_featur
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,22 +21,31 @@ from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.executor import Load, cluster_shape, run_stage
 from pipeline.features.encoding import (
     EncodingConfig,
-    ShardEncoder,
     encoding_content,
     encoding_lineage,
     located,
     shard_loader,
 )
+from pipeline.features.extractor import EncodeLog, Rejected
 from pipeline.features.numerics import numerics_key
+from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.stage import read_codebooks
 from pipeline.provenance import record_settings
 from pipeline.reading import read_unit
 from pipeline.reporting import StageReport
 from pipeline.runtime import set_threads
-from pipeline.shards import MakerFactory, Utterance, reasons, rejects_table
+from pipeline.shards import MakerFactory, Utterance, rejects_table
 from pipeline.storage import open_store
+from pipeline.tokens.agreement import (
+    MAX_CHECKED_SECONDS,
+    NOTE,
+    checked_units,
+    from_notes,
+    pick_utterances,
+)
 from pipeline.tokens.quantize import check_codebooks, quantize
+from pipeline.waiting import Work
 
 DATA_VERSION = 1
 NEAR_TIES = "near_ties_decided_exactly"
@@ -58,6 +67,8 @@ class TokenizeCorpusConfig(EncodingConfig):
     """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
     layers: tuple[int, ...] = ()
     """Layers to tokenise; default: every layer that has a codebook."""
+    agreement_frames: int = 2_000
+    """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +76,8 @@ class TokenizeCorpusConfig(EncodingConfig):
             raise SettingsError("give either --manifest (with --encoder) or --features")
         if self.manifest is not None and not self.encoder:
             raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
+        if self.agreement_frames < 0:
+            raise SettingsError(f"agreement_frames must be at least 0, got {self.agreement_frames}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +170,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers, use_gpu=from_audio)
     maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
     factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
-    return run_stage(
+    report = run_stage(
         dataset,
         load=prepared.load,
         factory=factory,
@@ -165,6 +178,8 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )
+    found = from_notes([commit.notes for commit in dataset.commits()])
+    return replace(report, agreement={column: asdict(value) for column, value in found.items()})
 
 
 class AudioTokenMaker:
@@ -176,26 +191,58 @@ class AudioTokenMaker:
         self._plan = plan
         self._codebooks = read_codebooks(config.codebooks, config.layers)
         self._encoder = ShardEncoder(config, device, self.stage, plan.lineage["encoder_sha256"])
+        self._checked = checked_units(plan.units, config.agreement_frames)
+        # On a GPU one matrix product; faiss where features come from a CPU.
+        self._engine = "torch" if device.startswith("cuda") else "auto"
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""
         return self._encoder.numerics()
 
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
-        """Encode and quantise a shard, and lay its tokens out as Parquet."""
-        encoded, rejects = self._encoder.encode(utterances)
-        quantized = [quantize(found.features, self._codebooks) for _, found in encoded]
-        rows = [
-            {"utterance_id": utterance.utterance_id, **_token_columns(made.tokens)}
-            for (utterance, _), made in zip(encoded, quantized, strict=True)
-        ]
+        """Encode a shard, quantise each batch while the next is encoded, and lay the tokens out as Parquet."""
+        shard = self._encoder.open(utterances)
+        pieces: dict[int, list[tuple[int, dict[int, np.ndarray]]]] = {}
+        num_close = 0
+        for piece in shard:
+            made = quantize(piece.features, self._codebooks, engine=self._engine)
+            num_close += made.num_close
+            pieces.setdefault(piece.row, []).append((piece.first_frame, made.tokens))
+        tokens = {row: _joined(found) for row, found in sorted(pieces.items()) if row not in shard.rejects}
+        log = EncodeLog()
+        agreement = self._compare(unit, shard, tokens, log)
         return _output(
-            rows,
+            [{"utterance_id": utterances[row].utterance_id, **_token_columns(found)} for row, found in tokens.items()],
             self._plan,
-            rejects=rejects_table(rejects),
-            seconds=sum(utterance.seconds for utterance, _ in encoded),
-            notes={"reasons": reasons(rejects), NEAR_TIES: sum(made.num_close for made in quantized)},
+            rejects=rejects_table(shard.rejected),
+            seconds=sum(utterances[row].seconds for row in tokens),
+            notes={**shard.notes(), NEAR_TIES: num_close, **agreement},
+            work=(shard.log.work("encode"), log.work("reference")),
         )
+
+    def _compare(
+        self, unit: str, shard: EncodedShard, tokens: Mapping[int, dict[int, np.ndarray]], log: EncodeLog
+    ) -> dict[str, Any]:
+        """Encode a few utterances of a chosen shard again, alone in float32, and count the tokens that are equal."""
+        if unit not in self._checked:
+            return {}
+        rows = {
+            shard.utterances[row].utterance_id: row
+            for row in tokens
+            if shard.utterances[row].seconds <= MAX_CHECKED_SECONDS
+        }
+        lengths = {name: len(tokens[row][self._codebooks[0].layer]) for name, row in rows.items()}
+        picked = pick_utterances(lengths, self._checked[unit])
+        exact = self._encoder.reference([shard.utterances[rows[name]].samples for name in picked], log)
+        counts: dict[str, list[tuple[int, int]]] = {}
+        for name, features in zip(picked, exact, strict=True):
+            if isinstance(features, Rejected):
+                continue
+            reference = quantize(features, self._codebooks, engine=self._engine).tokens
+            for layer, ids in reference.items():
+                equal = int((tokens[rows[name]][layer] == ids).sum())
+                counts.setdefault(schema.layer_column(layer), []).append((len(ids), equal))
+        return {NOTE: counts}
 
 
 class FeatureTokenMaker:
@@ -220,7 +267,7 @@ class FeatureTokenMaker:
         commit = self._features.read_commit(unit)
         assert commit is not None
         dim = self._plan.lineage["dim"]
-        pieces: dict[str, list[dict[int, np.ndarray]]] = {}
+        pieces: dict[str, list[tuple[int, dict[int, np.ndarray]]]] = {}
         num_close = 0
         for row in read_unit(self._features, unit).to_pylist():
             cells = {
@@ -229,15 +276,21 @@ class FeatureTokenMaker:
             }
             made = quantize(cells, self._codebooks)
             num_close += made.num_close
-            pieces.setdefault(row["utterance_id"], []).append(made.tokens)
+            pieces.setdefault(row["utterance_id"], []).append((row["first_frame"], made.tokens))
         rows = [
             {
                 "utterance_id": utterance_id,
-                **_token_columns({layer: np.concatenate([piece[layer] for piece in found]) for layer in found[0]}),
+                **_token_columns(_joined(found)),
             }
             for utterance_id, found in pieces.items()
         ]
         return _output(rows, self._plan, rejects=None, seconds=commit.seconds, notes={NEAR_TIES: num_close})
+
+
+def _joined(pieces: list[tuple[int, dict[int, np.ndarray]]]) -> dict[int, np.ndarray]:
+    """Join the tokens of one utterance, given as (first frame, tokens by layer) in any order."""
+    ordered = [tokens for _, tokens in sorted(pieces, key=lambda piece: piece[0])]
+    return {layer: np.concatenate([tokens[layer] for tokens in ordered]) for layer in ordered[0]}
 
 
 def _token_columns(tokens: dict[int, np.ndarray]) -> dict[str, Any]:
@@ -246,7 +299,13 @@ def _token_columns(tokens: dict[int, np.ndarray]) -> dict[str, Any]:
 
 
 def _output(
-    rows: list[dict[str, Any]], plan: Plan, *, rejects: pa.Table | None, seconds: float, notes: dict[str, Any]
+    rows: list[dict[str, Any]],
+    plan: Plan,
+    *,
+    rejects: pa.Table | None,
+    seconds: float,
+    notes: dict[str, Any],
+    work: tuple[Work, ...] = (),
 ) -> Output:
     columns = schema.tokens(plan.lineage["layers"])
     table = pa.table(
@@ -259,4 +318,5 @@ def _output(
         seconds=seconds,
         num_frames=sum(row["num_frames"] for row in rows),
         notes=notes,
+        work=work,
     )

@@ -118,10 +118,10 @@ class Tokenizer:
             raise ValueError("waveform holds values that are not finite")
         if sample_rate != self.sample_rate:
             samples = soxr.resample(samples, sample_rate, self.sample_rate, quality="HQ")
-        found = self._extractor.extract([""], [samples])[0]
+        found = self._extractor.extract([samples])[0]
         if isinstance(found, Rejected):
             raise FeatureError(f"waveform cannot be tokenised: {found.reason}: {found.detail}")
-        return quantize(found.features, self.codebooks).tokens
+        return quantize(found, self.codebooks).tokens
 
 
 def save_bundle(

@@ -1,0 +1,140 @@
+"""One encoder and the shards that pass through it: pieces of features out, rejects kept, time counted.
+
+Two calls of an actor share one encoder: the second one's shard is encoded while the first one's is written.
+"""
+
+import platform
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from pipeline.errors import EncoderError
+from pipeline.features.encoding import EncodingConfig
+from pipeline.features.extractor import EncodeLog, FeatureExtractor, Piece, Rejected
+from pipeline.features.numerics import numerics_key
+from pipeline.shards import Reject, Utterance, mark, reasons
+
+
+class ShardEncoder:
+    """Encodes the utterances of shards on one device."""
+
+    def __init__(self, config: EncodingConfig, device: str, stage: str, encoder_sha256: str) -> None:
+        """Load the encoder.
+
+        Args:
+            config: Settings of the pass.
+            device: A torch device.
+            stage: Name of the stage, for rejects.
+            encoder_sha256: The weights that the plan was made for.
+
+        Raises:
+            EncoderError: It cannot be loaded, or has other weights.
+        """
+        self.stage = stage
+        self._config = config
+        self._device = device
+        self.extractor = self._load(config.dtype)
+        # A name on a hub may mean other weights on this node than it meant on the driver.
+        if self.extractor.encoder.weights_sha256 != encoder_sha256:
+            raise EncoderError(
+                f"{config.encoder} has other weights on {platform.node()} than the plan says "
+                f"({self.extractor.encoder.weights_sha256[:12]}..., not {encoder_sha256[:12]}...); pin --revision"
+            )
+        self._reference: FeatureExtractor | None = None
+        self._loading = threading.Lock()
+
+    def _load(self, dtype: str) -> FeatureExtractor:
+        config = self._config
+        return FeatureExtractor(
+            encoder=config.encoder,
+            revision=config.revision,
+            layers=sorted(config.layers),
+            dtype=dtype,
+            device=self._device,
+            normalize_waveform=config.normalize_waveform,
+            batch_seconds=config.batch_seconds,
+            threads=config.threads_per_worker,
+        )
+
+    def numerics(self) -> Mapping[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return numerics_key(self._device)
+
+    def open(self, utterances: Sequence[Utterance]) -> "EncodedShard":
+        """Begin a shard; iterating over the result encodes it."""
+        return EncodedShard(self, utterances)
+
+    def reference(self, waveforms: Sequence[np.ndarray], log: EncodeLog) -> list[dict[int, np.ndarray] | Rejected]:
+        """Encode each utterance by itself in float32: what every dtype and batch is measured against.
+
+        Args:
+            waveforms: int16 or float32 (S,) each, at the encoder's rate.
+            log: Counts the time that this took.
+
+        Returns:
+            For each utterance its features by layer, float16 (T, D), or why it has none.
+        """
+        with self._loading:
+            if self._reference is None:
+                exact = self._config.dtype == "float32"
+                self._reference = (self.extractor if exact else self._load("float32").beside(self.extractor)).alone()
+        return self._reference.extract(waveforms, log)
+
+
+class EncodedShard:
+    """The utterances of one shard on their way through the encoder; iterate once.
+
+    Attributes:
+        utterances: All utterances of the shard.
+        rejects: Those without features, by their place in the shard; complete when the iteration has ended.
+        log: What encoding it took.
+    """
+
+    def __init__(self, encoder: ShardEncoder, utterances: Sequence[Utterance]) -> None:
+        self._encoder = encoder
+        self.log = EncodeLog()
+        self.utterances = utterances
+        self.rejects: dict[int, Reject] = {}
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Give pieces of features as the encoder makes them; ``row`` is the utterance's place in the shard."""
+        mark(self.utterances)
+        places = [row for row, utterance in enumerate(self.utterances) if utterance.samples is not None]
+        for row, utterance in enumerate(self.utterances):
+            if utterance.problem is not None:
+                self._reject(row, *utterance.problem)
+        waveforms = [self.utterances[row].samples for row in places]
+        for found in self._encoder.extractor.stream(waveforms, self.log):
+            row = places[found.row]
+            if isinstance(found, Rejected):
+                self._reject(row, found.reason, found.detail)
+            else:
+                yield Piece(row=row, first_frame=found.first_frame, features=found.features)
+
+    def _reject(self, row: int, reason: str, detail: str) -> None:
+        utterance = self.utterances[row]
+        self.rejects[row] = Reject(
+            utterance_id=utterance.utterance_id,
+            uri=utterance.uri,
+            stage=self._encoder.stage,
+            reason=reason,
+            detail=detail,
+        )
+
+    @property
+    def rejected(self) -> list[Reject]:
+        """The rejects in the shard's order."""
+        return [self.rejects[row] for row in sorted(self.rejects)]
+
+    def notes(self) -> dict[str, object]:
+        """Give what the commit records of the encoding: counts, and every batch that did not fit into memory."""
+        rate = self._encoder.extractor.encoder.sample_rate
+        used = [row for row, utterance in enumerate(self.utterances) if utterance.samples is not None]
+        splits = [[self.utterances[used[place]].utterance_id for place in split] for split in self.log.splits]
+        return {
+            "reasons": reasons(self.rejected),
+            "encoded_seconds": self.log.samples / rate,
+            "padding_seconds": self.log.padding / rate,
+            **({"split_batches": len(splits), "splits": splits} if splits else {}),
+        }

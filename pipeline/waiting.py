@@ -1,0 +1,85 @@
+"""How long encoders computed and what they waited for, from the times of the shards that passed through them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A stretch in which an actor's device had a shard. Times are seconds since the epoch, of the actor's clock.
+
+    Attributes:
+        kind: ``encode``, or ``reference`` for utterances encoded again to measure agreement.
+        began: When its first batch began.
+        ended: When its last one ended.
+        busy: Seconds between the two in which the device computed.
+    """
+
+    kind: str
+    began: float
+    ended: float
+    busy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTimes:
+    """What one actor did for one shard.
+
+    Attributes:
+        ready: When the actor had loaded what it needs.
+        arrived: When the shard, decoded, came into the actor.
+        work: What its device did.
+    """
+
+    ready: float
+    arrived: float
+    work: tuple[Work, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What the encoders of a stage did with their time: shares that add up to 1.
+
+    Attributes:
+        busy: The device computed.
+        reference: It computed a reference to measure agreement.
+        decode: No shard was there: decoding was behind.
+        output: A shard was there, but its features were being quantised or laid out, or its next batch prepared.
+        end: An actor had done its last shard and others had not.
+    """
+
+    busy: float
+    reference: float
+    decode: float
+    output: float
+    end: float
+
+
+def waiting(actors: Mapping[int, Iterable[ShardTimes]], end: float) -> Waiting | None:
+    """Add up what actors did from their start to the end of the stage.
+
+    Args:
+        actors: The shards of each actor, by process id.
+        end: When the stage's last commit landed, seconds since the epoch.
+
+    Returns:
+        The shares over all actors; None when nothing was encoded.
+    """
+    spent = dict.fromkeys(("busy", "reference", "decode", "output", "end"), 0.0)
+    for shards in actors.values():
+        stretches = sorted(
+            ((work, shard) for shard in shards for work in shard.work if work.busy), key=lambda pair: pair[0].began
+        )
+        if not stretches:
+            continue
+        free = stretches[0][1].ready
+        for work, shard in stretches:
+            gap = max(0.0, work.began - free)
+            decode = min(gap, max(0.0, shard.arrived - free))
+            spent["decode"] += decode
+            spent["output"] += gap - decode + max(0.0, work.ended - work.began - work.busy)
+            spent["busy" if work.kind == "encode" else "reference"] += work.busy
+            free = max(free, work.ended)
+        spent["end"] += max(0.0, end - free)
+    total = sum(spent.values())
+    return Waiting(**{name: seconds / total for name, seconds in spent.items()}) if total else None
