@@ -32,7 +32,7 @@ from pipeline.runtime import ALLOCATOR
 from pipeline.shards import MakerFactory, Utterance, make_unit
 from pipeline.storage import open_store
 from pipeline.waiting import ShardTimes, Work
-from pipeline.worker_shape import DECODE_CPUS, WorkerShape, worker_shape
+from pipeline.worker_shape import Node, Placement, WorkerShape, worker_shape
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,27 @@ def connect() -> None:
     )
 
 
-def cluster_shape(*, threads: int, num_workers: int | None, use_gpu: bool = True) -> WorkerShape:
-    """Fit a stage into the Ray cluster, started if need be; with ``use_gpu``, onto its GPUs where it has any."""
+def cluster_shape(placement: Placement | None = None, *, use_gpu: bool = True) -> WorkerShape:
+    """Fit a stage into the Ray cluster, started if need be; with ``use_gpu``, onto its GPUs where it has any.
+
+    Args:
+        placement: What is wanted; default is one thread an actor and as many actors as fit.
+        use_gpu: Whether the stage has work for GPUs.
+
+    Raises:
+        ClusterShapeError: It does not fit.
+    """
     connect()
-    total = ray.cluster_resources()
-    gpus = total.get("GPU", 0) if use_gpu else 0
-    return worker_shape(cpus=total.get("CPU", 0), gpus=gpus, threads=threads, num_workers=num_workers)
+    nodes = [
+        Node(
+            cpus=node["Resources"].get("CPU", 0),
+            gpus=node["Resources"].get("GPU", 0),
+            resources=frozenset(node["Resources"]),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return worker_shape(nodes, placement or Placement(), use_gpu=use_gpu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +129,17 @@ def run_units(
             [{"unit": unit} for unit in window], override_num_blocks=len(window)
         )
         if load is not None:
-            rows = rows.map(_Loader(load), num_cpus=DECODE_CPUS)
+            # A thousandth: the resource says where, not how many.
+            where = {shape.decode_resource: 0.001} if shape.decode_resource else None
+            rows = rows.map(_Loader(load), num_cpus=shape.decode_cpus, resources=where)
         rows = rows.map_batches(
             ShardWorker,
             fn_constructor_args=(dataset.uri, factory, numerics_mode),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=min(shape.num_workers, len(window)),
+                min_size=min(shape.num_workers, len(window)),
+                max_size=min(shape.max_workers, len(window)),
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,
             ),

@@ -63,6 +63,8 @@ class RunPipelineConfig(EncodingConfig):
     """Stop a layer's K-means when its inertia falls by less than this share in an iteration."""
     seed: int = 0
     """Seed of the choice of frames and of K-means."""
+    agreement_frames: int = 2_000
+    """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +128,11 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_shared(config, FitKmeansConfig))
     reports.append(fit_kmeans(fit))
     tokens = TokenizeCorpusConfig(
-        manifest=folder["manifest"], codebooks=folder["codebooks"], output=folder["tokens"], **encoding
+        manifest=folder["manifest"],
+        codebooks=folder["codebooks"],
+        output=folder["tokens"],
+        agreement_frames=config.agreement_frames,
+        **encoding,
     )
     reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)

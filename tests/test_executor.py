@@ -10,33 +10,9 @@ import pytest
 
 from pipeline import executor
 from pipeline.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
-from pipeline.errors import ClusterShapeError, PlanMismatchError
+from pipeline.errors import PlanMismatchError
 from pipeline.payload import pack, unpack
 from pipeline.shards import Utterance
-from pipeline.worker_shape import DECODE_CPUS, worker_shape
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "threads", "num_workers", "expected"),
-    [
-        (1, 0, 1, None, (1, 0.75, 0)),
-        (2, 0, 1, None, (2, 0.75, 0)),
-        (8, 0, 2, None, (4, 1.75, 0)),
-        (8, 2, 1, None, (2, 1.0, 1)),
-        (2, 0, 1, 1, (1, 0.75, 0)),
-    ],
-)
-def test_shapes_leave_room_for_decoding(cpus, gpus, threads, num_workers, expected):
-    shape = worker_shape(cpus=cpus, gpus=gpus, threads=threads, num_workers=num_workers)
-    assert (shape.num_workers, shape.cpus, shape.gpus) == expected
-    assert shape.num_workers * shape.cpus + shape.decoders * DECODE_CPUS <= cpus
-    assert shape.decoders >= 1
-
-
-@pytest.mark.parametrize(("cpus", "gpus", "num_workers"), [(2, 0, 3), (1, 1, None), (8, 1, 2), (0, 0, None)])
-def test_a_shape_that_cannot_run_is_refused(cpus, gpus, num_workers):
-    with pytest.raises(ClusterShapeError, match="do not fit"):
-        worker_shape(cpus=cpus, gpus=gpus, threads=1, num_workers=num_workers)
 
 
 def test_packed_utterances_come_back_bit_for_bit():
@@ -91,7 +67,7 @@ def _run(tmp_path, **kwargs):
         dataset,
         load=_load,
         factory=partial(_Maker, plan, **kwargs),
-        shape=executor.cluster_shape(threads=1, num_workers=None),
+        shape=executor.cluster_shape(),
         numerics_mode="same",
         max_reject_fraction=0.0,
     )
@@ -102,7 +78,7 @@ def _run(tmp_path, **kwargs):
 def test_decode_and_encode_run_in_different_processes(tmp_path):
     plan = Plan(kind="tokens", content={}, lineage={}, units=[shard_name(n) for n in range(6)])
     dataset = Dataset.create(str(tmp_path / "out"), plan)
-    shape = executor.cluster_shape(threads=1, num_workers=None)
+    shape = executor.cluster_shape()
     done = list(executor.run_units(dataset, plan.units, load=_load, factory=partial(_Maker, plan), shape=shape))
     assert sorted(row.commit.unit for row in done) == plan.units
     decoders, encoders = {row.load_pid for row in done}, {row.make_pid for row in done}

@@ -33,6 +33,7 @@ from pipeline.reporting import StageReport, Tally
 from pipeline.schema import Reason
 from pipeline.shards import Reject, rejects_table
 from pipeline.storage import absolute, join, open_store
+from pipeline.worker_shape import Placement
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
             scratch,
             load=None,
             factory=factory,
-            shape=cluster_shape(threads=1, num_workers=config.num_workers, use_gpu=False),
+            shape=cluster_shape(Placement(num_workers=config.num_workers), use_gpu=False),
             numerics_mode="any",
             max_reject_fraction=config.max_reject_fraction,
         )

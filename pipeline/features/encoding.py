@@ -13,6 +13,7 @@ from pipeline.audio.loading import ShardLoader
 from pipeline.errors import SettingsError
 from pipeline.features.encoder import EncoderInfo, describe
 from pipeline.storage import absolute
+from pipeline.worker_shape import DECODE_CPUS, Placement
 
 DATA_VERSION = 1
 Located = TypeVar("Located", bound="EncodingConfig")
@@ -44,6 +45,14 @@ class EncodingConfig:
     """Compute threads of an encoder actor on CPU; part of the plan, because bits depend on it."""
     num_workers: int | None = None
     """Encoder actors; default: one a GPU, or one a thread that the CPUs have."""
+    max_workers: int | None = None
+    """Encoder actors up to which the pool may grow while the job runs, as an autoscaling cluster adds nodes."""
+    gpus_per_worker: float | None = None
+    """GPUs of an encoder actor, as 0.5 for two actors on each GPU, 0 for CPUs only; default: 1 where there are GPUs."""
+    decode_cpus: float = DECODE_CPUS
+    """CPUs that a decode task claims."""
+    decode_resource: str | None = None
+    """Ray resource that only nodes for decoding declare (ray start --resources); default: decode on any node."""
     numerics: Literal["same", "any"] = "same"
     """Whether the dataset may mix machines whose bits may differ (device, CPU type, library versions)."""
     max_reject_fraction: float = 1.0
@@ -57,8 +66,8 @@ class EncodingConfig:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.threads_per_worker < 1:
             raise SettingsError(f"threads_per_worker must be at least 1, got {self.threads_per_worker}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise SettingsError(f"num_workers must be at least 1, got {self.num_workers}")
+        # Built once here for its own checks, before Ray starts.
+        _ = self.placement
         if not 0 <= self.max_reject_fraction <= 1:
             raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
 
@@ -69,6 +78,18 @@ class EncodingConfig:
             max_seconds=self.max_utterance_seconds,
             timeout_seconds=self.decode_timeout_seconds,
             memory_bytes=int(self.decode_memory_gb * 2**30),
+        )
+
+    @property
+    def placement(self) -> Placement:
+        """How the stage wants to lie on the cluster."""
+        return Placement(
+            threads=self.threads_per_worker,
+            num_workers=self.num_workers,
+            max_workers=self.max_workers,
+            gpus_per_worker=self.gpus_per_worker,
+            decode_cpus=self.decode_cpus,
+            decode_resource=self.decode_resource,
         )
 
     def describe(self) -> EncoderInfo:

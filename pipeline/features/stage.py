@@ -101,7 +101,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
     plan, encoder = prepare(config)
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
-    shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers)
+    shape = cluster_shape(config.placement)
     return run_stage(
         dataset,
         load=shard_loader(config, config.manifest, encoder),

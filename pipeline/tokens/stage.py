@@ -167,7 +167,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
-    shape = cluster_shape(threads=config.threads_per_worker, num_workers=config.num_workers, use_gpu=from_audio)
+    shape = cluster_shape(config.placement, use_gpu=from_audio)
     maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
     factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
     report = run_stage(

@@ -22,6 +22,7 @@ from pipeline.reading import read_unit
 from pipeline.reporting import StageReport
 from pipeline.shards import Utterance
 from pipeline.storage import absolute, join, open_store
+from pipeline.worker_shape import Placement
 
 DATA_VERSION = 1
 PIECE = 25
@@ -89,7 +90,7 @@ def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
         dataset,
         load=None,
         factory=partial(Speaker, config, plan),
-        shape=cluster_shape(threads=1, num_workers=config.num_workers, use_gpu=False),
+        shape=cluster_shape(Placement(num_workers=config.num_workers), use_gpu=False),
         numerics_mode="any",
         max_reject_fraction=0.0,
     )
