@@ -15,7 +15,7 @@ from pipeline.completion import Status, status
 from pipeline.dataset import PLAN, Dataset
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.demo_encoder import build_small_encoder
-from pipeline.features.encoder import encoder_files
+from pipeline.features.encoder_info import encoder_files
 from pipeline.features.encoding import EncodingConfig
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
 from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans, read_codebooks

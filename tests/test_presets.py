@@ -128,13 +128,13 @@ def test_the_encoder_of_a_preset_gives_its_layers_on_meta_tensors(name):
     import torch
     import transformers
 
-    from pipeline.features.encoder import MODELS
+    from pipeline.features.encoder_info import MODELS
 
     preset = settings(name)
     config = published_config(preset["encoder"])
     config.num_hidden_layers = max(preset["layers"])
     with torch.device("meta"):
-        network = getattr(transformers, MODELS[config.model_type][1])(config).eval()
+        network = getattr(transformers, MODELS[config.model_type].network)(config).eval()
         states = network(torch.zeros(1, 32_000), output_hidden_states=True).hidden_states
         for layer in preset["layers"]:
             assert states[layer].shape == (1, 99, config.hidden_size)

@@ -11,7 +11,7 @@ from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import ShardLoader
 from pipeline.errors import SettingsError
-from pipeline.features.encoder import EncoderInfo, describe
+from pipeline.features.encoder_info import EncoderInfo, describe
 from pipeline.storage import absolute
 from pipeline.worker_shape import DECODE_CPUS, Placement
 

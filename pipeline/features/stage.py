@@ -20,7 +20,7 @@ from pipeline.completion import success
 from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.errors import SettingsError
 from pipeline.executor import cluster_shape, run_stage
-from pipeline.features.encoder import EncoderInfo
+from pipeline.features.encoder_info import EncoderInfo
 from pipeline.features.encoding import (
     EncodingConfig,
     encoding_content,

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import EncoderError
 from pipeline.features.demo_encoder import build_small_encoder
-from pipeline.features.encoder import MODELS, SslEncoder, describe, encoder_files, normalized
+from pipeline.features.encoder import SslEncoder, normalized
+from pipeline.features.encoder_info import MODELS, describe, encoder_files
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 SHAPES = [
@@ -32,7 +33,7 @@ def noise(num_samples, seed=0):
 def hooked_layers(folder, waveform_BS, mask_BS=None):
     """Layers of the whole network as transformers loads it: what enters block 0, what leaves each block."""
     kind = json.loads((Path(folder) / "config.json").read_text())["model_type"]
-    network = getattr(transformers, MODELS[kind][1]).from_pretrained(folder).eval()
+    network = getattr(transformers, MODELS[kind].network).from_pretrained(folder).eval()
     found = {}
 
     def keep(layer):
@@ -60,7 +61,7 @@ def test_layer_l_is_the_raw_output_of_block_l_of_the_whole_network(small_encoder
     errors = []
     for layer, features_TD in zip(whole.layers, whole.encode([waveform])[0], strict=True):
         cut = SslEncoder.from_pretrained(folder, layers=[layer], normalize_waveform=False)
-        assert len(cut._network.encoder.layers) == layer
+        assert len(cut._network._network.encoder.layers) == layer
         errors.append(
             max(np.abs(features - truth[layer][0]).max() for features in (features_TD, cut.encode([waveform])[0][0]))
         )
