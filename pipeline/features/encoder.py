@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from pipeline.errors import EncoderError
-from pipeline.features import loading
-from pipeline.features.encoder_info import EncoderInfo, check_layers, info_of, read_config
+from pipeline.features.encoder_info import EncoderInfo, Source, check_layers, find, info_of
+from pipeline.features.mfcc import Mfcc
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ class SslEncoder:
         """Load an encoder.
 
         Args:
-            name_or_dir: Local folder, ``s3://`` folder, or Hugging Face name, in Hugging Face form.
+            name_or_dir: ``mfcc``, local folder, ``s3://`` folder, or Hugging Face name, in Hugging Face form.
             layers: Layers to give, 0 to the number of blocks.
             dtype: ``float32`` or ``bfloat16``, of weights and activations.
             device: A torch device.
@@ -120,15 +120,12 @@ class SslEncoder:
         Raises:
             EncoderError: It cannot be found or loaded whole, or has not these layers.
         """
-        from pipeline.features.networks import load_network
-
         if dtype not in DTYPES:
             raise EncoderError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        folder = loading.local_folder(name_or_dir, revision)
-        config = read_config(folder)
-        info = info_of(name_or_dir, folder, config, normalize_waveform)
+        source = find(name_or_dir, revision)
+        info = info_of(source, normalize_waveform)
         chosen = check_layers(layers, info.num_layers, name_or_dir)
-        return cls(load_network(folder, config, chosen), info, layers=chosen, dtype=dtype, device=device)
+        return cls(_network(source, info, chosen), info, layers=chosen, dtype=dtype, device=device)
 
     def num_frames(self, num_samples: int) -> int:
         """Count the frames of a waveform of S samples; 0 when it is too short for one."""
@@ -234,6 +231,14 @@ class SslEncoder:
             batch.waveform_BS.record_stream(stream)
         with self._lock, torch.inference_mode():
             return self._network(batch.waveform_BS, batch.lengths)
+
+
+def _network(source: Source, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
+    if source.config is None or source.folder is None:
+        return Mfcc()
+    from pipeline.features.networks import load_network
+
+    return load_network(source.folder, source.config, info, layers)
 
 
 def normalized(waveform: np.ndarray) -> np.ndarray:

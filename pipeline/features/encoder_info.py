@@ -1,14 +1,15 @@
 """Which encoders there are, and what is known of one without loading its weights."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.errors import EncoderError
-from pipeline.features import loading
+from pipeline.features import loading, mfcc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +20,60 @@ class NetworkClass:
         config: Its configuration class.
         network: Its network class.
         prefix: First name of its tensors in a model with a head.
+        last_norm: Whether a norm follows the last block, which belongs to no layer: ``never``, ``always``, or if
+            ``do_stable_layer_norm``.
+        hears: ``waveform``, or ``log_mel``: spectra joined in pairs.
+        config_keys: What the network depends on in config.json besides ``loading.CONFIG_KEYS``.
     """
 
     config: str
     network: str
     prefix: str
+    last_norm: Literal["never", "always", "if_stable"] = "if_stable"
+    hears: Literal["waveform", "log_mel"] = "waveform"
+    config_keys: tuple[str, ...] = ()
 
+
+_CONFORMER = ("position_embeddings_type", "rotary_embedding_base", "max_source_positions", "conv_depthwise_kernel_size")
 
 MODELS = {
     "wav2vec2": NetworkClass(config="Wav2Vec2Config", network="Wav2Vec2Model", prefix="wav2vec2"),
     "hubert": NetworkClass(config="HubertConfig", network="HubertModel", prefix="hubert"),
     "wavlm": NetworkClass(config="WavLMConfig", network="WavLMModel", prefix="wavlm"),
+    "unispeech-sat": NetworkClass(config="UniSpeechSatConfig", network="UniSpeechSatModel", prefix="unispeech_sat"),
+    "data2vec-audio": NetworkClass(
+        config="Data2VecAudioConfig",
+        network="Data2VecAudioModel",
+        prefix="data2vec_audio",
+        last_norm="never",
+        config_keys=("conv_pos_kernel_size",),
+    ),
+    "wav2vec2-conformer": NetworkClass(
+        config="Wav2Vec2ConformerConfig",
+        network="Wav2Vec2ConformerModel",
+        prefix="wav2vec2_conformer",
+        last_norm="always",
+        config_keys=_CONFORMER,
+    ),
+    "wav2vec2-bert": NetworkClass(
+        config="Wav2Vec2BertConfig",
+        network="Wav2Vec2BertModel",
+        prefix="wav2vec2_bert",
+        last_norm="never",
+        hears="log_mel",
+        config_keys=(
+            *_CONFORMER,
+            *("left_max_position_embeddings", "right_max_position_embeddings", "feature_projection_input_dim"),
+        ),
+    ),
 }
 """Network classes by the ``model_type`` of config.json."""
+
+SPECTRUM_WINDOW, SPECTRUM_HOP = 400, 160
+"""Samples that a spectrum of log-mel input hears, and from one to the next."""
+
+_LOG_MEL = {"num_mel_bins": 80, "stride": 2}
+"""What preprocessor_config.json may leave unsaid of log-mel input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +82,12 @@ class EncoderInfo:
 
     Attributes:
         name: Hugging Face name or folder, as given.
-        model_type: A key of ``MODELS``.
+        model_type: A key of ``MODELS``, or ``mfcc``.
         weights_sha256: Hash of the weights, of what config.json says of the network, and of the preprocessor;
             the same for a copy of the folder.
         sample_rate: Hz.
-        conv_kernel: Kernel sizes of the convolutions before the blocks.
+        conv_kernel: Kernel sizes of the convolutions before the blocks; for log-mel input those of the spectra
+            and of their pairs.
         conv_stride: Their strides.
         num_layers: Blocks of the published network; layers are 0 to this number.
         dim: D.
@@ -106,6 +149,39 @@ def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int
     return tuple(sorted(layers))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an encoder is, and what its config.json says.
+
+    Attributes:
+        name: As given.
+        folder: Its folder on this machine; None for ``mfcc`` by name.
+        config: A configuration of transformers; None for ``mfcc``.
+    """
+
+    name: str
+    folder: Path | None
+    config: Any
+
+
+def find(name_or_dir: str, revision: str | None = None) -> Source:
+    """Find an encoder and read its config.json.
+
+    Args:
+        name_or_dir: ``mfcc``, local folder, ``s3://`` folder, or Hugging Face name.
+        revision: Git revision of a Hugging Face name.
+
+    Raises:
+        EncoderError: It cannot be found, or is of another kind.
+    """
+    if name_or_dir == mfcc.NAME:
+        if revision is not None:
+            raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {mfcc.NAME} has no files")
+        return Source(name=name_or_dir, folder=None, config=None)
+    folder = loading.local_folder(name_or_dir, revision)
+    return Source(name=name_or_dir, folder=folder, config=_read_config(folder))
+
+
 def describe(
     name_or_dir: str,
     *,
@@ -116,7 +192,7 @@ def describe(
     """Describe an encoder from its files, without loading its weights into memory.
 
     Args:
-        name_or_dir: Local folder, ``s3://`` folder, or Hugging Face name.
+        name_or_dir: ``mfcc``, local folder, ``s3://`` folder, or Hugging Face name.
         layers: Layers that it must have; none is no demand.
         revision: Git revision of a Hugging Face name.
         normalize_waveform: Overrides what ``preprocessor_config.json`` says; needed where there is no such file.
@@ -124,8 +200,7 @@ def describe(
     Raises:
         EncoderError: It cannot be found, is of another kind, or has not these layers.
     """
-    folder = loading.local_folder(name_or_dir, revision)
-    info = info_of(name_or_dir, folder, read_config(folder), normalize_waveform)
+    info = info_of(find(name_or_dir, revision), normalize_waveform)
     if layers:
         check_layers(layers, info.num_layers, name_or_dir)
     return info
@@ -135,24 +210,31 @@ def encoder_files(name_or_dir: str, *, revision: str | None = None) -> dict[str,
     """Read the files of an encoder, so that a copy of it can be written elsewhere.
 
     Returns:
-        Contents by file name; a folder of exactly these has the same ``weights_sha256``.
+        Contents by file name; a folder of exactly these has the same ``weights_sha256``. For ``mfcc`` a config.json
+        that names it.
 
     Raises:
         EncoderError: It cannot be found, or its weights are not there.
     """
+    if name_or_dir == mfcc.NAME:
+        return {loading.CONFIG: json.dumps({"model_type": mfcc.NAME}).encode()}
     folder = loading.local_folder(name_or_dir, revision)
+    if (folder / loading.CONFIG).is_file() and _model_type(folder) == mfcc.NAME:
+        return {loading.CONFIG: (folder / loading.CONFIG).read_bytes()}
     return {path.name: path.read_bytes() for path in loading.folder_files(folder)}
 
 
-def read_config(folder: Path) -> Any:
-    """Read config.json into the configuration class of its model_type, in which defaults are filled in.
+def _model_type(folder: Path) -> Any:
+    return loading.read_json(folder / loading.CONFIG).get("model_type")
 
-    Raises:
-        EncoderError: It is absent, or describes no network of ``MODELS``.
-    """
+
+def _read_config(folder: Path) -> Any:
+    """Read config.json into the configuration class of its model_type, in which defaults are filled in."""
     import transformers
 
     found = loading.read_json(folder / loading.CONFIG)
+    if found.get("model_type") == mfcc.NAME:
+        return None
     if found.get("model_type") not in MODELS:
         raise EncoderError(
             f"{folder / loading.CONFIG} is of model_type {found.get('model_type')!r}; "
@@ -163,45 +245,88 @@ def read_config(folder: Path) -> Any:
         found.pop(key, None)
     # SpecAugment's mask and the adapter behind the blocks belong to no layer.
     found |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+    found.pop("use_intermediate_ffn_before_adapter", None)
     try:
         return getattr(transformers, MODELS[found["model_type"]].config).from_dict(found)
     except Exception as error:
         raise EncoderError(f"{folder / loading.CONFIG} describes no network: {error}") from error
 
 
-def info_of(name: str, folder: Path, config: Any, normalize_waveform: bool | None) -> EncoderInfo:
-    """Describe the encoder of a folder whose configuration has been read.
+def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
+    """Describe an encoder that has been found.
 
     Args:
-        name: Hugging Face name or folder, as given.
-        folder: Its folder on this machine.
-        config: What ``read_config`` gave.
+        source: What ``find`` gave.
         normalize_waveform: Overrides what ``preprocessor_config.json`` says; needed where there is no such file.
 
     Raises:
         EncoderError: Nothing says whether waveforms are normalised, or the weights are not there.
     """
-    preprocessor: dict[str, Any] = {}
-    if (folder / loading.PREPROCESSOR).is_file() or normalize_waveform is None:
-        if not (folder / loading.PREPROCESSOR).is_file():
-            raise EncoderError(
-                f"encoder {name} has no {loading.PREPROCESSOR}, so nothing says whether its waveforms are "
-                "normalised; say it with --normalize-waveform or --no-normalize-waveform"
-            )
-        preprocessor = loading.read_json(folder / loading.PREPROCESSOR)
+    config, folder = source.config, source.folder
+    if config is None or folder is None:
+        return _mfcc_info(source.name, bool(normalize_waveform))
+    kind = MODELS[config.model_type]
+    preprocessor = _preprocessor(source, needed=normalize_waveform is None and kind.hears == "waveform")
     if normalize_waveform is None:
-        # transformers' feature extractor normalises unless it is told not to.
-        normalize_waveform = preprocessor.get("do_normalize") is not False
+        # transformers' feature extractor of waveforms normalises unless it is told not to; of spectra, never.
+        normalize_waveform = preprocessor.get("do_normalize") is not False and kind.hears == "waveform"
+    kernels, strides = _clock(source, preprocessor)
     return EncoderInfo(
-        name=name,
+        name=source.name,
         model_type=config.model_type,
-        weights_sha256=loading.weights_sha256(folder, config, preprocessor),
+        weights_sha256=loading.weights_sha256(
+            folder,
+            config,
+            preprocessor,
+            config_keys=kind.config_keys,
+            preprocessor_keys=tuple(_LOG_MEL) if kind.hears == "log_mel" else (),
+        ),
         sample_rate=preprocessor.get("sampling_rate") or 16_000,
-        conv_kernel=tuple(config.conv_kernel),
-        conv_stride=tuple(config.conv_stride),
+        conv_kernel=kernels,
+        conv_stride=strides,
         num_layers=config.num_hidden_layers,
         dim=config.hidden_size,
-        # A group norm averages over time, padding included; a batch norm turns the zeros of padding into others.
-        can_pad=config.feat_extract_norm == "layer" and not getattr(config, "conv_pos_batch_norm", False),
+        can_pad=True,
+        normalize_waveform=normalize_waveform,
+    )
+
+
+def _preprocessor(source: Source, *, needed: bool) -> dict[str, Any]:
+    """Read preprocessor_config.json, with what it may leave unsaid of log-mel input."""
+    assert source.folder is not None
+    path = source.folder / loading.PREPROCESSOR
+    if not path.is_file() and needed:
+        raise EncoderError(
+            f"encoder {source.name} has no {loading.PREPROCESSOR}, so nothing says whether its waveforms are "
+            "normalised; say it with --normalize-waveform or --no-normalize-waveform"
+        )
+    return _LOG_MEL | (loading.read_json(path) if path.is_file() else {})
+
+
+def _clock(source: Source, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the kernel sizes and strides of what comes before the blocks."""
+    config = source.config
+    if MODELS[config.model_type].hears == "waveform":
+        return tuple(config.conv_kernel), tuple(config.conv_stride)
+    bins, stride = preprocessor["num_mel_bins"], preprocessor["stride"]
+    if bins * stride != config.feature_projection_input_dim:
+        raise EncoderError(
+            f"encoder {source.name} hears {config.feature_projection_input_dim} numbers a frame by {loading.CONFIG}, "
+            f"and {loading.PREPROCESSOR} gives {stride} spectra of {bins}; is it the one of these weights?"
+        )
+    return (SPECTRUM_WINDOW, stride), (SPECTRUM_HOP, stride)
+
+
+def _mfcc_info(name: str, normalize_waveform: bool) -> EncoderInfo:
+    return EncoderInfo(
+        name=name,
+        model_type=mfcc.NAME,
+        weights_sha256=mfcc.recipe_sha256(),
+        sample_rate=mfcc.RECIPE["sample_rate"],
+        conv_kernel=(mfcc.RECIPE["window"],),
+        conv_stride=(mfcc.RECIPE["hop_length"],),
+        num_layers=0,
+        dim=mfcc.DIM,
+        can_pad=True,
         normalize_waveform=normalize_waveform,
     )

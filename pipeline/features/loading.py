@@ -35,21 +35,21 @@ _FORMATS = (
 HEADS = frozenset(
     (
         *("lm_head", "classifier", "projector", "layer_weights", "tdnn", "feature_extractor", "objective"),
-        *("quantizer", "project_hid", "project_q"),
+        *("quantizer", "project_hid", "project_q", "speaker_proj", "label_embeddings_concat", "layer_norm_for_extract"),
     )
 )
 """First names of the task and pretraining heads that may stand beside an encoder; others are refused."""
 
-UNUSED = frozenset(["masked_spec_embed", "adapter"])
+UNUSED = frozenset(["masked_spec_embed", "adapter", "intermediate_ffn"])
 """First names of an encoder's own tensors that no block needs: SpecAugment's mask, the adapter after the blocks."""
 
-# What the network computes depends on these alone; the rest of config.json is about training, heads and history.
-_CONFIG_KEYS = (
+CONFIG_KEYS = (
     *("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride", "conv_kernel"),
     *("conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_batch_norm"),
     *("do_stable_layer_norm", "feat_proj_layer_norm", "adapter_attn_dim", "num_buckets", "max_bucket_distance"),
 )
+"""What every network depends on; the rest of config.json is about training, heads and history, or one class's own."""
 
 _OLD_NAMES = {
     "encoder.pos_conv_embed.conv.weight_g": "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
@@ -187,17 +187,26 @@ def folder_files(folder: Path) -> list[Path]:
     return [path for path in settings if path.is_file()] + weights
 
 
-def weights_sha256(folder: Path, config: Any, preprocessor: Mapping[str, Any]) -> str:
+def weights_sha256(
+    folder: Path,
+    config: Any,
+    preprocessor: Mapping[str, Any],
+    *,
+    config_keys: Sequence[str] = (),
+    preprocessor_keys: Sequence[str] = (),
+) -> str:
     """Hash what an encoder computes with: weights, network and preprocessor; a copied folder gives the same.
 
     Args:
         folder: The encoder folder.
         config: Its configuration, defaults filled in.
         preprocessor: Its ``preprocessor_config.json``, empty when there is none.
+        config_keys: What networks of its class depend on besides ``CONFIG_KEYS``.
+        preprocessor_keys: What they depend on besides normalisation and rate.
     """
     identity = {
-        "config": {key: getattr(config, key, None) for key in _CONFIG_KEYS},
-        "preprocessor": {key: preprocessor.get(key) for key in ("do_normalize", "sampling_rate")},
+        "config": {key: getattr(config, key, None) for key in (*CONFIG_KEYS, *config_keys)},
+        "preprocessor": {key: preprocessor.get(key) for key in ("do_normalize", "sampling_rate", *preprocessor_keys)},
         "weights": {path.name: _file_sha256(path, *_state(path)) for path in weight_files(folder)},
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,9 @@ from torch.nn.utils import parametrize
 
 from pipeline.errors import EncoderError
 from pipeline.features import loading
-from pipeline.features.encoder_info import MODELS
+from pipeline.features.encoder_info import MODELS, EncoderInfo
+from pipeline.features.log_mel import StackedLogMel
+from pipeline.features.padding import ValidRows, make_padding_exact
 
 
 class Network:
@@ -18,16 +20,36 @@ class Network:
     Not to be called by two threads at once: the hooks that keep the layers write into one dictionary.
     """
 
-    def __init__(self, network: Any, layers: tuple[int, ...]) -> None:
+    def __init__(
+        self, network: Any, info: EncoderInfo, layers: tuple[int, ...], log_mel: StackedLogMel | None = None
+    ) -> None:
+        """Watch a filled network, and make padding exact in it.
+
+        Args:
+            network: Of transformers, cut after the highest layer.
+            info: What it is.
+            layers: Layers to give, ascending.
+            log_mel: Makes its input, if it does not hear waveforms.
+        """
         self._network = network.eval()
         self._layers = layers
+        self._log_mel = log_mel
+        self._rows = ValidRows(info.conv_kernel, info.conv_stride)
+        make_padding_exact(network, self._rows)
         self._found: dict[int, torch.Tensor] = {}
         self._dtype = torch.float32
         self._watch()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Move the network to a device, its weights and activations to a number format."""
+        positions = getattr(self._network.encoder, "embed_positions", None)
+        rotation = getattr(positions, "inv_freq", None)
         self._network.to(device, dtype)
+        if positions is not None and rotation is not None:
+            # bfloat16 cannot count the frames past 256, so angles stay float32 whatever the weights are.
+            positions.inv_freq = rotation.to(device)
+        if self._log_mel is not None:
+            self._log_mel.to(device)
         self._dtype = dtype
         return self
 
@@ -41,12 +63,21 @@ class Network:
         Returns:
             (B, T, D) for each layer, in the network's number format; frames past the end of a waveform are of no use.
         """
-        mask_BS = None
-        if len(set(lengths)) > 1:
-            mask_BS = torch.arange(waveform_BS.shape[1]) < torch.tensor(lengths)[:, None]
-            mask_BS = mask_BS.long().to(waveform_BS.device)
-        self._network(waveform_BS.to(self._dtype), attention_mask=mask_BS)
+        self._rows.set(lengths, waveform_BS.device)
+        input_B, mask_B = self._input(waveform_BS, lengths)
+        self._network(input_B.to(self._dtype), attention_mask=mask_B)
         return [self._found.pop(layer) for layer in self._layers]
+
+    def _input(self, waveform_BS: torch.Tensor, lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Give the network's input and, where rows are padded, the mask of what is valid in it."""
+        padded = len(set(lengths)) > 1
+        if self._log_mel is not None:
+            frames_BTM, valid_BT = self._log_mel(waveform_BS, lengths)
+            return frames_BTM, valid_BT if padded else None
+        if not padded:
+            return waveform_BS, None
+        mask_BS = torch.arange(waveform_BS.shape[1]) < torch.tensor(lengths)[:, None]
+        return waveform_BS, mask_BS.long().to(waveform_BS.device)
 
     def _watch(self) -> None:
         """Keep what enters block l + 1 as layer l, and what leaves the cut stack as the highest layer."""
@@ -65,26 +96,32 @@ class Network:
         self._network.encoder.register_forward_hook(keep_output)
 
 
-def load_network(folder: Path, config: Any, layers: tuple[int, ...]) -> Network:
+def load_network(folder: Path, config: Any, info: EncoderInfo, layers: tuple[int, ...]) -> Network:
     """Build the network without the blocks past the highest layer, and fill it.
 
     Args:
         folder: The encoder folder.
         config: Its configuration; the number of blocks in it is changed to those kept.
+        info: What it is.
         layers: Layers to give, ascending.
 
     Raises:
         EncoderError: The weights are damaged, or do not fit the network.
     """
+    kind = MODELS[config.model_type]
     num_blocks, config.num_hidden_layers = config.num_hidden_layers, layers[-1]
     # On the meta device nothing is initialised at random only to be overwritten.
     with torch.device("meta"):
-        network: Any = getattr(transformers, MODELS[config.model_type].network)(config)
+        network: Any = getattr(transformers, kind.network)(config)
     network.to_empty(device="cpu")
+    positions = getattr(network.encoder, "embed_positions", None)
+    if positions is not None:
+        # Made anew, because its tables are in no checkpoint.
+        network.encoder.embed_positions = type(positions)(config)
     state = loading.encoder_state(
         loading.read_tensors(loading.weight_files(folder)),
         list(network.state_dict()),
-        prefix=MODELS[config.model_type].prefix,
+        prefix=kind.prefix,
         kept_blocks=layers[-1],
         num_blocks=num_blocks,
     )
@@ -93,10 +130,15 @@ def load_network(folder: Path, config: Any, layers: tuple[int, ...]) -> Network:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise EncoderError(f"the weights in {folder} do not have the shapes of config.json: {error}") from error
-    convolution = network.encoder.pos_conv_embed.conv
-    if parametrize.is_parametrized(convolution, "weight"):
-        parametrize.remove_parametrizations(convolution, "weight")
-    if config.do_stable_layer_norm:
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    if kind.last_norm == "always" or (kind.last_norm == "if_stable" and config.do_stable_layer_norm):
         # The norm after the last block; without it the stack gives that block's raw output.
         network.encoder.layer_norm = torch.nn.Identity()
-    return Network(network, layers)
+    log_mel = None
+    if kind.hears == "log_mel":
+        stride = info.conv_stride[-1]
+        bins = config.feature_projection_input_dim // stride
+        log_mel = StackedLogMel(num_mel_bins=bins, stride=stride, sample_rate=info.sample_rate)
+    return Network(network, info, layers, log_mel)
