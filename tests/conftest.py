@@ -8,7 +8,13 @@ KINDS = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
     "hubert": ("HubertConfig", "HubertModel"),
     "wavlm": ("WavLMConfig", "WavLMModel"),
+    "unispeech-sat": ("UniSpeechSatConfig", "UniSpeechSatModel"),
+    "data2vec-audio": ("Data2VecAudioConfig", "Data2VecAudioModel"),
+    "wav2vec2-conformer": ("Wav2Vec2ConformerConfig", "Wav2Vec2ConformerModel"),
+    "wav2vec2-bert": ("Wav2Vec2BertConfig", "Wav2Vec2BertModel"),
 }
+# What these kinds call otherwise, or have not.
+OTHERWISE = {"data2vec-audio": {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +59,7 @@ def small_encoder(tmp_path_factory):
             "num_conv_pos_embedding_groups": 4,
             "feat_extract_norm": stem,
             "do_stable_layer_norm": stable,
-        }
+        } | OTHERWISE.get(kind, {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = model_class(config_class(**settings | overrides))
@@ -62,6 +68,8 @@ def small_encoder(tmp_path_factory):
         if file_format == "bin":
             write_old_bin(folder, model)
         preprocessor = {"do_normalize": stem == "layer", "sampling_rate": 16000}
+        if kind == "wav2vec2-bert":
+            preprocessor = {"num_mel_bins": 80, "stride": 2, "sampling_rate": 16000}
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
         return str(folder)
 

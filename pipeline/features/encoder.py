@@ -211,8 +211,8 @@ class SslEncoder:
             raise ValueError(f"{min(lengths)} samples are too short for a frame, which hears {self.receptive_field}")
         if not self.can_pad and len(set(lengths)) > 1:
             raise ValueError(
-                f"encoder {self.name} averages over time in its group norm, so that padding would change its "
-                f"features: a batch must have one length, got {sorted(set(lengths))}"
+                f"padding would change the features of encoder {self.name}: a batch must have one length, "
+                f"got {sorted(set(lengths))}"
             )
 
     def _fill(self, padded_BS: np.ndarray, waveforms: Sequence[np.ndarray], *, normalize: bool) -> None:

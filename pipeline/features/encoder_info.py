@@ -24,6 +24,7 @@ class NetworkClass:
             ``do_stable_layer_norm``.
         hears: ``waveform``, or ``log_mel``: spectra joined in pairs.
         config_keys: What the network depends on in config.json besides ``loading.CONFIG_KEYS``.
+        can_pad: Whether ``padding.make_padding_exact`` does what it says for this class: a test decides it.
     """
 
     config: str
@@ -32,6 +33,7 @@ class NetworkClass:
     last_norm: Literal["never", "always", "if_stable"] = "if_stable"
     hears: Literal["waveform", "log_mel"] = "waveform"
     config_keys: tuple[str, ...] = ()
+    can_pad: bool = True
 
 
 _CONFORMER = ("position_embeddings_type", "rotary_embedding_base", "max_source_positions", "conv_depthwise_kernel_size")
@@ -286,7 +288,7 @@ def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
         conv_stride=strides,
         num_layers=config.num_hidden_layers,
         dim=config.hidden_size,
-        can_pad=True,
+        can_pad=kind.can_pad,
         normalize_waveform=normalize_waveform,
     )
 
