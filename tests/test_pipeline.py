@@ -184,8 +184,9 @@ def test_every_field_of_a_content_key_is_refused_when_it_changes_and_named(run, 
         assert str(caught.value).count("folder has") == 1
 
 
-def test_padded_batches_through_ray_give_the_tokens_of_each_utterance_alone(corpus, small_encoder, tmp_path):
-    encoder = small_encoder(kind="wavlm", stem="layer", stable=True)
+@pytest.mark.parametrize(("kind", "stem"), [("wavlm", "layer"), ("hubert", "group")])
+def test_padded_batches_through_ray_give_the_tokens_of_each_utterance_alone(corpus, small_encoder, tmp_path, kind, stem):
+    encoder = small_encoder(kind=kind, stem=stem, stable=stem == "layer")
     run_pipeline(settings(corpus, tmp_path, encoder, num_clusters=64, batch_seconds=20.0, num_workers=1))
     tokenizer = Tokenizer.from_pretrained(str(tmp_path / "tokenizer"))
     assert tokenizer.pads
@@ -202,6 +203,21 @@ def test_padded_batches_through_ray_give_the_tokens_of_each_utterance_alone(corp
     assert total > 2000
     # Near-ties alone may differ; a wrong mask changed a quarter of the tokens of group-norm encoders.
     assert different <= total / 1000
+
+
+def test_mfcc_goes_the_whole_way_without_any_files(corpus, tmp_path, monkeypatch):
+    # A folder of that name is no encoder.
+    (tmp_path / "mfcc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run_pipeline(settings(corpus, tmp_path / "out", "mfcc", layers=(0,)))
+    tokenizer = Tokenizer.from_pretrained(str(tmp_path / "out" / "tokenizer"))
+    rows = tokens_of(tmp_path / "out" / "tokens")
+    unit = Manifest(str(tmp_path / "out" / "manifest")).units[0]
+    for row in Manifest(str(tmp_path / "out" / "manifest")).rows(unit).to_pylist():
+        waveform, rate = soundfile.read(row["uri"], dtype="float32", always_2d=True)
+        np.testing.assert_array_equal(
+            rows[row["utterance_id"]]["layer_00"], tokenizer.encode(waveform.mean(axis=1), rate)[0]
+        )
 
 
 def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):

@@ -11,11 +11,12 @@ from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import ShardLoader
 from pipeline.errors import SettingsError
+from pipeline.features import mfcc
 from pipeline.features.encoder_info import EncoderInfo, describe
 from pipeline.storage import absolute
 from pipeline.worker_shape import DECODE_CPUS, Placement
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 Located = TypeVar("Located", bound="EncodingConfig")
 
 
@@ -26,7 +27,7 @@ class EncodingConfig:
     layers: tuple[int, ...]
     """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l."""
     encoder: str
-    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or mfcc, which has no files."""
     revision: str | None = None
     """Git revision of a Hugging Face name, to pin it."""
     normalize_waveform: bool | None = None
@@ -115,10 +116,14 @@ def located(config: Located) -> Located:
     paths: dict[str, Any] = {
         name: getattr(config, name, None) for name in ("manifest", "features", "codebooks", "output")
     }
-    if Path(config.encoder).exists():
+    if _is_folder(config.encoder):
         paths["encoder"] = config.encoder
     changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path}
     return replace(config, **changes)
+
+
+def _is_folder(encoder: str) -> bool:
+    return encoder != mfcc.NAME and Path(encoder).exists()
 
 
 def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
         "schema_version": schema.SCHEMA_VERSION,
         "input_sha256": input_sha256,
         # The folder's name only: its path differs between machines, and footers must not.
-        "encoder": Path(config.encoder).name if Path(config.encoder).exists() else config.encoder,
+        "encoder": Path(config.encoder).name if _is_folder(config.encoder) else config.encoder,
         "encoder_sha256": encoder.weights_sha256,
         "layers": sorted(config.layers),
         "dim": encoder.dim,

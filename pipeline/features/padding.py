@@ -73,11 +73,12 @@ class _RowwiseGroupNorm(torch.nn.Module):
         if self._rows.num_samples is None:
             found: torch.Tensor = norm(hidden_BCT)
             return found
-        normed_BCT = torch.zeros_like(hidden_BCT)
+        # In place: a convolution made it, and nobody else reads it.
         for row, count in enumerate(self._rows.frames(self._depth)):
             valid_1CT = hidden_BCT[row : row + 1, :, :count]
-            normed_BCT[row, :, :count] = group_norm(valid_1CT, norm.num_groups, norm.weight, norm.bias, norm.eps)[0]
-        return normed_BCT
+            hidden_BCT[row, :, :count] = group_norm(valid_1CT, norm.num_groups, norm.weight, norm.bias, norm.eps)[0]
+            hidden_BCT[row, :, count:] = 0.0
+        return hidden_BCT
 
 
 def make_padding_exact(network: Any, rows: ValidRows) -> None:
