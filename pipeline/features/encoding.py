@@ -27,7 +27,7 @@ class EncodingConfig:
     layers: tuple[int, ...]
     """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l."""
     encoder: str
-    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or mfcc, which has no files."""
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or mfcc."""
     revision: str | None = None
     """Git revision of a Hugging Face name, to pin it."""
     normalize_waveform: bool | None = None
