@@ -34,7 +34,7 @@ class EncodingConfig:
     """Normalise each utterance to zero mean and unit variance; default: as preprocessor_config.json says."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the encoder's arithmetic; features are float16 on disk in either case."""
-    batch_seconds: float = 60.0
+    batch_seconds: float = 16.0
     """Padded seconds of audio in one batch of the encoder, at most."""
     max_utterance_seconds: float = 120.0
     """Longest utterance that is encoded, seconds; longer ones are rejected as too_long."""
