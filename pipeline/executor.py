@@ -150,20 +150,21 @@ def run_units(
             for row in rows.iter_rows():
                 if row["error"]:
                     raise named_error(row["error"])
-                yield Done(
-                    commit=Commit.from_bytes(row["commit"].encode(), row["unit"]),
-                    load_pid=row["load_pid"],
-                    make_pid=row["make_pid"],
-                    load_bytes=row["load_bytes"],
-                    make_bytes=row["make_bytes"],
-                    times=ShardTimes(
-                        ready=row["ready"],
-                        arrived=row["arrived"],
-                        work=tuple(Work(**work) for work in json.loads(row["work"])),
-                    ),
-                )
+                yield _done(row)
         except ray.exceptions.RayError as error:
             raise PipelineError(f"a worker failed; what is committed stays: {_last_line(error)}") from error
+
+
+def _done(row: dict[str, Any]) -> Done:
+    work = tuple(Work(**work) for work in json.loads(row["work"]))
+    return Done(
+        commit=Commit.from_bytes(row["commit"].encode(), row["unit"]),
+        load_pid=row["load_pid"],
+        make_pid=row["make_pid"],
+        load_bytes=row["load_bytes"],
+        make_bytes=row["make_bytes"],
+        times=ShardTimes(ready=row["ready"], arrived=row["arrived"], work=work),
+    )
 
 
 def _windows(units: Sequence[str]) -> Iterator[Sequence[str]]:
