@@ -1,5 +1,6 @@
 """Decoded utterances as one Arrow stream, the form in which they cross Ray's object store."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ def pack(utterances: Sequence[Utterance]) -> bytes:
             "seconds": pa.array([u.seconds for u in utterances], pa.float64()),
             "reason": pa.array([u.problem[0] if u.problem else None for u in utterances], pa.string()),
             "detail": pa.array([u.problem[1] if u.problem else None for u in utterances], pa.string()),
+            "source": pa.array([json.dumps(u.source) if u.source else None for u in utterances], pa.string()),
         }
     )
     sink = pa.BufferOutputStream()
@@ -41,6 +43,7 @@ def unpack(payload: pa.Buffer) -> list[Utterance]:
             samples=np.frombuffer(cell.as_buffer(), np.dtype(row["dtype"])) if row["dtype"] else None,
             seconds=row["seconds"],
             problem=(row["reason"], row["detail"]) if row["reason"] else None,
+            source=json.loads(row["source"]) if row["source"] else None,
         )
         for row, cell in zip(columns, samples, strict=True)
     ]

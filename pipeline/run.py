@@ -169,6 +169,8 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
             "dtype": tokens.dtype,
             "normalize_waveform": encoder.normalize_waveform,
             "batch_seconds": tokens.batch_seconds,
+            "window_seconds": tokens.window_seconds,
+            "window_margin_seconds": tokens.window_margin_seconds,
         },
     )
 

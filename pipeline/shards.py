@@ -54,9 +54,10 @@ class Utterance:
     Attributes:
         utterance_id: Its id.
         uri: Where it came from.
-        samples: int16 or float32 (S,) at the encoder's rate, None when it was rejected.
+        samples: int16 or float32 (S,) at the encoder's rate; None when it was rejected, or is read by the encoder.
         seconds: Its duration.
         problem: (reason, detail) when it was rejected at decode.
+        source: For one too long to be sent, where the encoder's own decoder finds it: JSON values.
     """
 
     utterance_id: str
@@ -64,10 +65,16 @@ class Utterance:
     samples: Any
     seconds: float
     problem: tuple[str, str] | None = None
+    source: Mapping[str, Any] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is to be encoded."""
+        return self.samples is not None or self.source is not None
 
     def rejected(self, reason: str, detail: str) -> "Utterance":
         """Give this utterance as one that is not to be encoded."""
-        return replace(self, samples=None, problem=(reason, detail))
+        return replace(self, samples=None, source=None, problem=(reason, detail))
 
 
 class Maker(Protocol):
@@ -131,7 +138,7 @@ def _make_carefully(unit: str, utterances: Sequence[Utterance], factory: MakerFa
         return output
     survivors = []
     for utterance in utterances:
-        if utterance.samples is not None and _in_child(factory, unit, [utterance]) is None:
+        if utterance.usable and _in_child(factory, unit, [utterance]) is None:
             utterance = utterance.rejected(
                 Reason.ENCODER_CRASH, "encoding this utterance alone killed the process that did it"
             )
@@ -172,5 +179,5 @@ def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utter
 def mark(utterances: Sequence[Utterance]) -> None:
     """Pass the fault point of every utterance that is about to be encoded."""
     for utterance in utterances:
-        if utterance.samples is not None:
+        if utterance.usable:
             faults.point("encode", utterance.utterance_id)

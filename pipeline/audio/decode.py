@@ -8,67 +8,25 @@ A resampled segment of S samples has floor(S * target / source + 1/2) samples. M
 child: 0.15 s at its start, once a process.
 """
 
-import dataclasses
-import json
 import os
-import selectors
-import signal
 import stat
-import struct
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.audio.containers import sniff
+from pipeline.audio.decode_process import DecodeLimits as DecodeLimits
+from pipeline.audio.decode_process import DecodeProcess
 from pipeline.audio.download import Download, check_size
-from pipeline.errors import AudioDecodeError, PipelineError, SettingsError
+from pipeline.errors import AudioDecodeError, SettingsError
 from pipeline.schema import Reason
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 """(S,) mono; int16 is the float32 waveform times 32768."""
-
-_START_SECONDS = 120.0
-_MAX_HEADER_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeLimits:
-    """What one recording may cost."""
-
-    max_seconds: float = 180.0
-    """Longest utterance that is decoded, seconds."""
-    max_channels: int = 32
-    """Most channels of a recording."""
-    min_sample_rate: int = 2000
-    """Lowest sample rate of a recording, Hz."""
-    max_sample_rate: int = 768_000
-    """Highest sample rate of a recording, Hz."""
-    max_file_bytes: int = 16 << 30
-    """Largest recording, bytes."""
-    max_expansion: int = 10_000
-    """Most 16-bit bytes that a header may declare for a byte of file; FLAC makes about 8,000 of silence."""
-    timeout_seconds: float = 60.0
-    """Time after which one request is given up and its process killed, seconds."""
-    memory_bytes: int = 2 << 30
-    """Memory that the decode process may take beyond its libraries, bytes."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if not getattr(self, field.name) > 0:
-                raise SettingsError(f"{field.name} must be above 0, got {getattr(self, field.name)}")
-        if self.min_sample_rate > self.max_sample_rate:
-            raise SettingsError(
-                f"min_sample_rate must not exceed max_sample_rate, got {self.min_sample_rate} and "
-                f"{self.max_sample_rate}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +84,7 @@ class Decoder:
         self._s3_roots = [root.rstrip("/") for root in roots if root.startswith("s3://")]
         self._bounded = bool(roots)
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: DecodeProcess | None = None
         self._download: Download | None = None
 
     def __enter__(self) -> "Decoder":
@@ -191,6 +149,54 @@ class Decoder:
         samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
         return samples
 
+    def stream(
+        self,
+        uri: str,
+        *,
+        offset_samples: int,
+        num_samples: int,
+        sample_rate: int,
+        channel: int | None,
+        utterance_id: str,
+    ) -> Iterator[Samples]:
+        """Decode a segment of any length in bounded memory; see ``decode``, whose samples it gives.
+
+        Other calls wait until the stream has ended or is closed. Time limits hold for each stretch.
+
+        Yields:
+            (S,) stretches of about 10 s.
+
+        Raises:
+            AudioDecodeError: The recording cannot be used, which may show late; what was given is void then.
+            StorageError: S3 failed; the recording may be fine.
+        """
+        request: dict[str, Any] = {
+            "do": "stream",
+            "key": utterance_id or uri,
+            "offset_samples": offset_samples,
+            "num_samples": num_samples,
+            "sample_rate": sample_rate,
+            "channel": channel,
+        }
+        with self._lock:
+            header, payload = self._ask(uri, request)
+            ended = False
+            try:
+                while header["more"]:
+                    samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
+                    yield samples
+                    assert self._child is not None
+                    header, payload = self._child.receive(request["key"])
+                    if "reason" in header:
+                        ended = True
+                        raise AudioDecodeError(Reason(header["reason"]), f"{header['detail']} ({uri})")
+                ended = True
+            finally:
+                if not ended and self._child is not None:
+                    # What is still in the pipe must not be taken for the answer to the next request.
+                    self._child.close(force=True)
+                    self._child = None
+
     def close(self) -> None:
         """End the child process and delete the downloaded recording; a later call starts anew."""
         with self._lock:
@@ -205,7 +211,7 @@ class Decoder:
         path = self._fetch(uri) if uri.startswith("s3://") else self._resolve(uri)
         place = {"path": path, "container": _container(path, uri, self.limits.max_file_bytes)}
         if self._child is None or not self._child.alive:
-            self._child = _Child(self.sample_rate, self.limits)
+            self._child = DecodeProcess(self.sample_rate, self.limits)
         try:
             header, payload = self._child.ask({**request, **place})
         except BaseException:
@@ -268,100 +274,3 @@ def _container(path: str, uri: str, max_file_bytes: int) -> str:
 def _kind(mode: int) -> str:
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
     return next((name for test, name in kinds.items() if test(mode)), "a device")
-
-
-class _Child:
-    """One process of ``decode_child``, and the pipes to it."""
-
-    def __init__(self, sample_rate: int, limits: DecodeLimits) -> None:
-        settings = {"sample_rate": sample_rate, "limits": dataclasses.asdict(limits)}
-        root = str(Path(__file__).parents[2])
-        environment = {
-            **os.environ,
-            # Ray puts a runtime environment on sys.path, which a new interpreter would not see.
-            "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
-        self._limits = limits
-        self._process = subprocess.Popen(
-            # -P: a numpy.py in the working directory must not become the child's numpy.
-            [sys.executable, "-P", "-m", "pipeline.audio.decode_child", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=environment,
-            # Ctrl-C is for the parent: a child that died of it would look like a crash of its recording.
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests: IO[bytes] = self._process.stdin
-        self._replies: IO[bytes] = self._process.stdout
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._replies, selectors.EVENT_READ)
-        try:
-            self._receive(time.monotonic() + _START_SECONDS)
-        except (EOFError, TimeoutError, ValueError) as error:
-            self.close()
-            raise PipelineError(
-                f"the decode process did not start (exit status {self._process.returncode}); what it wrote to "
-                "stderr says why; check that numpy, soundfile and soxr import in this environment"
-            ) from error
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
-
-    def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
-        """Send one request and wait for its answer; on an error the process is gone."""
-        text = json.dumps(request).encode()
-        try:
-            self._requests.write(struct.pack(">I", len(text)) + text)
-            return self._receive(time.monotonic() + self._limits.timeout_seconds)
-        except TimeoutError as error:
-            raise AudioDecodeError(
-                Reason.DECODER_TIMEOUT,
-                f"{request['key']} was not decoded within {self._limits.timeout_seconds:g} s",
-            ) from error
-        except (EOFError, BrokenPipeError, ValueError) as error:
-            how = self.close()
-            raise AudioDecodeError(
-                Reason.DECODER_CRASH, f"the decode process {how} while it read {request['key']}"
-            ) from error
-
-    def close(self, *, force: bool = False) -> str:
-        """End the process, at once or by closing its stdin, and say how it ended."""
-        self._requests.close()
-        try:
-            status = self._process.wait(timeout=0 if force else 5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        self._selector.close()
-        self._replies.close()
-        return f"died by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-
-    def _receive(self, deadline: float) -> tuple[dict[str, Any], bytearray]:
-        """Read one message; ValueError means a child whose memory is no longer sound."""
-        length = int.from_bytes(self._read(4, deadline), "big")
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {length} bytes")
-        header = json.loads(self._read(length, deadline))
-        num_bytes = header.get("num_bytes", 0)
-        if not 0 <= num_bytes <= self._limits.memory_bytes:
-            raise ValueError(f"a payload of {num_bytes} bytes")
-        return header, self._read(num_bytes, deadline)
-
-    def _read(self, count: int, deadline: float) -> bytearray:
-        data = bytearray(count)
-        filled = 0
-        while filled < count:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-            got = os.readv(self._replies.fileno(), [memoryview(data)[filled:]])
-            if got == 0:
-                raise EOFError
-            filled += got
-        return data

@@ -30,6 +30,7 @@ from pipeline import faults
 from pipeline.audio.containers import Overlay, Refused, check_mp3, check_ogg, check_wave
 
 _BLOCK = 65_536
+_STREAM_SECONDS = 10.0
 _CONTAINERS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
 # What libsndfile gives for a FLAC whose encoder wrote to a pipe.
 _NO_LENGTH = 2**63 - 1
@@ -219,42 +220,65 @@ def _check_segment(request: dict[str, Any], recording: _Recording, limits: dict[
         raise Refused("too_long", f"{count / sound.samplerate:.1f} s; at most {limits['max_seconds']:g} are decoded")
 
 
-def decode(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
-    """Decode a segment to mono at the encoder's rate.
+def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple[int | None, str]:
+    """Say which channel to read, and whether int16 holds all there is of it."""
+    sound = recording.sound
+    channel = 0 if sound.channels == 1 else channel
+    lossless = recording.container in ("wav", "flac") and sound.subtype == "PCM_16"
+    return channel, "int16" if lossless and channel is not None and sound.samplerate == sample_rate else "float32"
+
+
+def stream(
+    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, *, block_seconds: float = _STREAM_SECONDS
+) -> Iterator[npt.NDArray[Any]]:
+    """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
     Args:
         request: ``path`` and ``container`` of a local file, and the manifest's ``offset_samples``,
             ``num_samples``, ``sample_rate`` and ``channel``.
         limits: Fields of ``DecodeLimits``.
         sample_rate: Rate of the result, Hz.
+        block_seconds: Length of a stretch.
 
-    Returns:
+    Yields:
         (S,) int16 where that loses nothing, else float32.
 
     Raises:
-        Refused: The recording cannot be used.
+        Refused: The recording cannot be used; what was given is void.
     """
     with _opened(request["path"], request["container"], limits) as recording:
         _check_segment(request, recording, limits)
         sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
-        channel = 0 if sound.channels == 1 else request["channel"]
-        lossless = recording.container in ("wav", "flac") and sound.subtype == "PCM_16"
-        whole = lossless and channel is not None and sound.samplerate == sample_rate
-        dtype = "int16" if whole else "float32"
+        channel, dtype = _form(recording, request["channel"], sample_rate)
+        resampler = None
+        if sound.samplerate != sample_rate:
+            resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         _skip_to(recording, offset)
-        samples = _read(sound, count, channel, dtype)
-        rate = sound.samplerate
-    if len(samples) < max(1, count - recording.slack):
-        raise Refused("truncated", f"{len(samples)} of {count} samples from sample {offset} could be decoded")
-    if dtype == "float32" and not np.isfinite(samples).all():
-        first = int(np.argmin(np.isfinite(samples)))
-        raise Refused("not_finite", f"sample {offset + first} is NaN or infinite")
-    if rate == sample_rate:
-        return samples
-    resampled: npt.NDArray[Any] = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    if len(resampled) == 0:
-        raise Refused("too_short", f"{count} samples at {rate} Hz are none at {sample_rate} Hz")
-    return resampled
+        got = given = 0
+        ended = False
+        while not ended:
+            wanted = min(count - got, max(1, int(block_seconds * sound.samplerate)))
+            samples = _read(sound, wanted, channel, dtype)
+            if dtype == "float32" and not np.isfinite(samples).all():
+                first = got + int(np.argmin(np.isfinite(samples)))
+                raise Refused("not_finite", f"sample {offset + first} is NaN or infinite")
+            got += len(samples)
+            ended = got == count or len(samples) < wanted
+            if resampler is not None:
+                samples = resampler.resample_chunk(samples, last=ended)
+            given += len(samples)
+            if len(samples):
+                yield samples
+        if got < max(1, count - recording.slack):
+            raise Refused("truncated", f"{got} of {count} samples from sample {offset} could be decoded")
+        if given == 0:
+            raise Refused("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
+
+
+def decode(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
+    """Decode a segment in one piece; see ``stream``."""
+    pieces = list(stream(request, limits, sample_rate, block_seconds=limits["max_seconds"]))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _skip_to(recording: _Recording, offset: int) -> None:
@@ -271,23 +295,37 @@ def _skip_to(recording: _Recording, offset: int) -> None:
         start += skipped
 
 
-def serve(request: dict[str, Any], settings: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-    """Answer one request; whatever is wrong with a recording becomes a reason, never an end of the process."""
+def serve(request: dict[str, Any], settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes | memoryview]]:
+    """Answer one request; whatever is wrong with a recording becomes a reason, never an end of the process.
+
+    Yields:
+        One message; for a stream one a stretch with ``more`` set, and one without it at the end.
+    """
     try:
         faults.point("decode", request["key"])
+        limits = settings["limits"]
         if request["do"] == "probe":
-            return probe(request, settings["limits"]), b""
-        samples = np.ascontiguousarray(decode(request, settings["limits"], settings["sample_rate"]))
-        return {"dtype": samples.dtype.name, "num_bytes": samples.nbytes}, samples.data.cast("B")
+            yield probe(request, limits), b""
+        elif request["do"] == "stream":
+            for samples in stream(request, limits, settings["sample_rate"]):
+                yield _message(samples, more=True)
+            yield {"more": False}, b""
+        else:
+            yield _message(decode(request, limits, settings["sample_rate"]))
     except Refused as refused:
-        return {"reason": refused.reason, "detail": refused.detail}, b""
+        yield {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
         detail = f"decoding needs more than {settings['limits']['memory_bytes']} bytes of memory"
-        return {"reason": "decoder_memory", "detail": detail}, b""
+        yield {"reason": "decoder_memory", "detail": detail}, b""
     except OSError as error:
-        return {"reason": "unreadable", "detail": f"reading failed: {error}"}, b""
+        yield {"reason": "unreadable", "detail": f"reading failed: {error}"}, b""
     except Exception as error:
-        return {"reason": "decoder_crash", "detail": f"{type(error).__name__}: {error}"}, b""
+        yield {"reason": "decoder_crash", "detail": f"{type(error).__name__}: {error}"}, b""
+
+
+def _message(samples: npt.NDArray[Any], *, more: bool = False) -> tuple[dict[str, Any], memoryview]:
+    samples = np.ascontiguousarray(samples)
+    return {"dtype": samples.dtype.name, "num_bytes": samples.nbytes, "more": more}, samples.data.cast("B")
 
 
 def _contain(memory_bytes: int) -> None:
@@ -317,9 +355,15 @@ def main() -> None:
     _send(replies, {"ready": True})
     while len(head := requests.read(4)) == 4:
         request = json.loads(requests.read(struct.unpack(">I", head)[0]))
-        signal.setitimer(signal.ITIMER_REAL, settings["limits"]["timeout_seconds"] + _ALARM_GRACE_SECONDS)
-        _send(replies, *serve(request, settings))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers = serve(request, settings)
+        while True:
+            signal.setitimer(signal.ITIMER_REAL, settings["limits"]["timeout_seconds"] + _ALARM_GRACE_SECONDS)
+            answer = next(answers, None)
+            # Off while the parent is slow to read: that is no fault of the recording.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if answer is None:
+                break
+            _send(replies, *answer)
 
 
 if __name__ == "__main__":

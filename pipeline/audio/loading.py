@@ -1,10 +1,11 @@
 """From a manifest shard to decoded utterances: what a CPU task does before the encoder."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +18,8 @@ from pipeline.reading import read_row_group
 from pipeline.shards import Utterance
 
 INDEX = "_index.parquet"
+PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id")
+"""The columns of a manifest that say what to decode."""
 
 
 class Manifest:
@@ -89,11 +92,14 @@ class ShardLoader:
         manifest: URI of the manifest.
         sample_rate: Rate of the waveforms given, Hz.
         limits: What a recording may cost.
+        max_row_seconds: Longer utterances are not decoded here: they come with their source, for the encoder to
+            stream.
     """
 
     manifest: str
     sample_rate: int
     limits: DecodeLimits
+    max_row_seconds: float
 
     def __call__(self, unit: str) -> list[Utterance]:
         """Decode a shard; an utterance that cannot be used comes without samples, with its problem."""
@@ -104,9 +110,17 @@ class ShardLoader:
 
     def _decode(self, decoder: Decoder, row: dict[str, Any]) -> Utterance:
         identity = {"utterance_id": row["utterance_id"], "uri": row["uri"]}
-        places = ("offset_samples", "num_samples", "sample_rate", "channel", "utterance_id")
+        place = {name: row[name] for name in PLACE}
+        seconds = row["num_samples"] / row["sample_rate"]
+        if self.max_row_seconds < seconds <= self.limits.max_seconds:
+            return Utterance(**identity, samples=None, seconds=seconds, source=place)
         try:
-            samples = decoder.decode(row["uri"], **{name: row[name] for name in places})
+            samples = decoder.decode(row["uri"], **{name: row[name] for name in PLACE if name != "uri"})
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
         return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)
+
+    def stream(self, source: Mapping[str, Any]) -> Iterator[np.ndarray]:
+        """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
+        decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
+        return decoder.stream(**source)

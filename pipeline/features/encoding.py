@@ -34,9 +34,15 @@ class EncodingConfig:
     """Normalise each utterance to zero mean and unit variance; default: as preprocessor_config.json says."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the encoder's arithmetic; features are float16 on disk in either case."""
-    batch_seconds: float = 16.0
+    batch_seconds: float = 8.0
     """Padded seconds of audio in one batch of the encoder, at most."""
-    max_utterance_seconds: float = 120.0
+    window_seconds: float = 30.0
+    """Utterances longer than this are encoded in overlapping windows of this length, seconds."""
+    window_margin_seconds: float = 2.0
+    """What is dropped at each end of a window in favour of its neighbour, seconds."""
+    max_row_minutes: float = 30.0
+    """Longer utterances are streamed by the encoder itself instead of being sent to it decoded."""
+    max_utterance_seconds: float = 86_400.0
     """Longest utterance that is encoded, seconds; longer ones are rejected as too_long."""
     decode_timeout_seconds: float = 60.0
     """Time after which the decoding of one utterance is given up, seconds."""
@@ -62,9 +68,21 @@ class EncodingConfig:
     def __post_init__(self) -> None:
         if len(set(self.layers)) != len(self.layers) or min(self.layers, default=0) < 0:
             raise SettingsError(f"layers must be distinct numbers from 0, got {list(self.layers)}")
-        for name in ("batch_seconds", "max_utterance_seconds", "decode_timeout_seconds", "decode_memory_gb"):
+        for name in (
+            "batch_seconds",
+            "window_seconds",
+            "max_row_minutes",
+            "max_utterance_seconds",
+            "decode_timeout_seconds",
+            "decode_memory_gb",
+        ):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= 2 * self.window_margin_seconds < self.window_seconds:
+            raise SettingsError(
+                f"window_margin_seconds must be at least 0 and below half of window_seconds "
+                f"{self.window_seconds:g}, got {self.window_margin_seconds:g}"
+            )
         if self.threads_per_worker < 1:
             raise SettingsError(f"threads_per_worker must be at least 1, got {self.threads_per_worker}")
         # Built once here for its own checks, before Ray starts.
@@ -136,6 +154,9 @@ def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
         "normalize_waveform": encoder.normalize_waveform,
         "dtype": config.dtype,
         "batch_seconds": config.batch_seconds,
+        "window_seconds": config.window_seconds,
+        "window_margin_seconds": config.window_margin_seconds,
+        "max_row_minutes": config.max_row_minutes,
         "max_utterance_seconds": config.max_utterance_seconds,
         "decode_timeout_seconds": config.decode_timeout_seconds,
         "decode_memory_gb": config.decode_memory_gb,
@@ -162,4 +183,9 @@ def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
 
 def shard_loader(config: EncodingConfig, manifest: str, encoder: EncoderInfo) -> ShardLoader:
     """Give what decodes the shards of a manifest for this encoder."""
-    return ShardLoader(manifest=manifest, sample_rate=encoder.sample_rate, limits=config.limits)
+    return ShardLoader(
+        manifest=manifest,
+        sample_rate=encoder.sample_rate,
+        limits=config.limits,
+        max_row_seconds=60 * config.max_row_minutes,
+    )

@@ -10,25 +10,25 @@ of two, 2 L D bytes a frame (a minute at L = 5, D = 1024: 31 MB).
 """
 
 import copy
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
-from pipeline import faults
-from pipeline.audio.batching import Batch, plan_batches
+from pipeline.audio.batching import plan_batches
 from pipeline.audio.decode import to_float32
-from pipeline.features.encoder import Encoded, PreparedBatch, SslEncoder
+from pipeline.errors import AudioDecodeError
+from pipeline.features.device import Device, EncodedRows, EncodeLog, Turn
+from pipeline.features.encoder import PreparedBatch, SslEncoder
+from pipeline.features.windows import Blocks, Statistics, Window, Windowing, cut, measure
 from pipeline.runtime import set_threads
 from pipeline.schema import Reason
-from pipeline.waiting import Work
 
-_CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
-"""What torch's RuntimeError names when the host has no memory; a device has an exception class of its own."""
+_STRETCH = 160_000
+"""Samples of a waveform in memory that are looked at together: statistics take 8 bytes for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,61 +61,12 @@ class Rejected:
     detail: str
 
 
-@dataclass(kw_only=True)
-class EncodeLog:
-    """What encoding a shard took, filled in as batches are done.
+class _Unusable(Exception):
+    """Carries the reject of one window to its recording."""
 
-    Attributes:
-        samples: Samples of speech encoded.
-        padding: Samples of padding encoded with them.
-        began: When the device began with the first batch, seconds since the epoch.
-        ended: When it ended with the last one.
-        busy: Seconds in which it computed.
-        splits: Batches that did not fit into memory, each as the rows it would have held.
-    """
-
-    samples: int = 0
-    padding: int = 0
-    began: float = 0.0
-    ended: float = 0.0
-    busy: float = 0.0
-    splits: list[list[int]] = field(default_factory=list)
-
-    def work(self, kind: str) -> Work:
-        """Give the time that it took, as ``kind``."""
-        return Work(kind=kind, began=self.began, ended=self.ended, busy=self.busy)
-
-
-class _Turn:
-    """The right to give batches to the device; ends once."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock: threading.Lock | None = lock
-        lock.acquire()
-
-    def end(self) -> None:
-        """Let the next shard begin."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-
-class _DeviceThreads:
-    """The two threads that feed one device and compute on it, for one shard after the other."""
-
-    def __init__(self) -> None:
-        self.host = ThreadPoolExecutor(1, "prepare")
-        self.device = ThreadPoolExecutor(1, "encode")
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def turn(self) -> Iterator[_Turn]:
-        """Wait until the shard before has given its last batch to the device."""
-        turn = _Turn(self._lock)
-        try:
-            yield turn
-        finally:
-            turn.end()
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(rejected.detail)
+        self.rejected = rejected
 
 
 class FeatureExtractor:
@@ -134,7 +85,9 @@ class FeatureExtractor:
         dtype: str = "float32",
         device: str = "cpu",
         normalize_waveform: bool | None = None,
-        batch_seconds: float = 16.0,
+        batch_seconds: float = 8.0,
+        window_seconds: float = 30.0,
+        window_margin_seconds: float = 2.0,
         threads: int = 1,
         revision: str | None = None,
     ) -> None:
@@ -147,16 +100,18 @@ class FeatureExtractor:
             device: A torch device.
             normalize_waveform: Overrides what ``preprocessor_config.json`` says.
             batch_seconds: Padded seconds of audio in one batch, at most.
+            window_seconds: Longer utterances are encoded in overlapping windows of this length.
+            window_margin_seconds: What is dropped at each end of a window in favour of its neighbour.
             threads: Compute threads on CPU.
             revision: Git revision of a Hugging Face name.
 
         Raises:
             EncoderError: The encoder cannot be loaded, or has not these layers.
+            SettingsError: Nothing of a window would be kept.
         """
         set_threads(threads)
-        if device.startswith("cuda"):
-            _repeatable_cuda()
         self.device = device
+        self._compute = Device(device)
         self.encoder = SslEncoder.from_pretrained(
             encoder,
             layers=layers,
@@ -166,60 +121,134 @@ class FeatureExtractor:
             revision=revision,
         )
         self._max_batch_samples = max(1, round(batch_seconds * self.encoder.sample_rate))
-        self._threads = _DeviceThreads()
+        self._windowing: Windowing | None = Windowing.of(
+            self.encoder.info, window_seconds=window_seconds, margin_seconds=window_margin_seconds
+        )
 
     def beside(self, other: "FeatureExtractor") -> "FeatureExtractor":
         """Compute in turn with another extractor on the same device; give this one."""
-        self._threads = other._threads
+        self._compute = other._compute
         return self
 
     def alone(self) -> "FeatureExtractor":
-        """Give an extractor with the same loaded encoder that encodes every utterance by itself."""
+        """Give an extractor with the same loaded encoder that encodes every utterance by itself and in one piece."""
         other = copy.copy(self)
         other._max_batch_samples = 1
+        other._windowing = None
         return other
 
-    def stream(self, waveforms: Sequence[np.ndarray], log: EncodeLog | None = None) -> Iterator[Piece | Rejected]:
+    def stream(
+        self, waveforms: Sequence[np.ndarray | Blocks], log: EncodeLog | None = None
+    ) -> Iterator[Piece | Rejected]:
         """Encode the utterances of a shard. Batches depend on their lengths alone.
 
         Args:
-            waveforms: int16, or float32 in [-1, 1], (S,) each, at the encoder's rate. They are not changed.
+            waveforms: int16, or float32 in [-1, 1], (S,) each, at the encoder's rate, not changed; or, for a
+                recording too long to hold, what gives such blocks of it.
             log: Is filled in as batches are done.
 
         Yields:
-            A result for each utterance, batch by batch, shortest first; unusable ones before all others.
+            A result for each utterance, batch by batch, shortest first; unusable ones before all others. Those
+            longer than a window come last, one piece a window.
         """
         log = EncodeLog() if log is None else log
-        ready: list[int] = []
+        short: dict[int, np.ndarray] = {}
+        long: dict[int, tuple[Blocks, Statistics]] = {}
         for row, waveform in enumerate(waveforms):
-            problem = self._problem(row, waveform)
-            if problem is None:
-                ready.append(row)
+            problem = None
+            if isinstance(waveform, np.ndarray) and not self._is_long(len(waveform)):
+                problem = self._problem(row, waveform)
+                short[row] = waveform
             else:
+                blocks = partial(_stretches, waveform) if isinstance(waveform, np.ndarray) else waveform
+                try:
+                    # Before the device's turn begins: nobody waits for a whole recording to be decoded.
+                    long[row] = blocks, measure(blocks())
+                    problem = self._stream_problem(row, long[row][1])
+                except AudioDecodeError as error:
+                    problem = Rejected(row=row, reason=Reason(error.reason), detail=error.detail)
+            if problem is not None:
+                short.pop(row, None)
+                long.pop(row, None)
                 yield problem
+        with self._compute.turn() as turn:
+            yield from self._whole(short, log, None if long else turn)
+            for row, (blocks, statistics) in long.items():
+                yield from self._in_windows(row, blocks, statistics, log)
+
+    def _is_long(self, num_samples: int) -> bool:
+        return self._windowing is not None and num_samples > self._windowing.num_samples
+
+    def _whole(
+        self, waveforms: Mapping[int, np.ndarray], log: EncodeLog, turn: Turn | None
+    ) -> Iterator[Piece | Rejected]:
+        """Encode utterances in one piece each, in batches; end the turn when the device has the last one."""
+        rows = list(waveforms)
         batches = plan_batches(
-            [len(waveforms[row]) for row in ready],
+            [len(waveforms[row]) for row in rows],
             max_batch_samples=self._max_batch_samples,
             equal_lengths=not self.encoder.can_pad,
         )
-        threads = self._threads
-        running: Future[list[tuple[list[int], Encoded | None]]] | None = None
-        with threads.turn() as turn:
-            for number, batch in enumerate(batches):
-                members = [ready[position] for position in batch.rows]
-                prepared = threads.host.submit(self._prepare, waveforms, members)
-                following = threads.device.submit(self._encode, waveforms, members, prepared, log)
-                _count(log, batch, [len(waveforms[row]) for row in members])
-                if number == len(batches) - 1:
-                    turn.end()
-                if running is not None:
-                    yield from self._pieces(running.result())
-                running = following
+
+        def prepare(members: Sequence[int]) -> PreparedBatch:
+            return self.encoder.prepare([to_float32(waveforms[row]) for row in members])
+
+        running: Future[list[EncodedRows]] | None = None
+        for number, batch in enumerate(batches):
+            members = [rows[position] for position in batch.rows]
+            following = self._compute.submit(self.encoder, prepare, members, log)
+            lengths = [len(waveforms[row]) for row in members]
+            log.samples += sum(lengths)
+            log.padding += len(lengths) * batch.num_samples - sum(lengths)
+            if turn is not None and number == len(batches) - 1:
+                turn.end()
+            if running is not None:
+                yield from self._pieces(running.result())
+            running = following
         if running is not None:
             yield from self._pieces(running.result())
 
+    def _in_windows(
+        self, row: int, blocks: Blocks, statistics: Statistics, log: EncodeLog
+    ) -> Iterator[Piece | Rejected]:
+        """Encode one recording in windows, as many in a batch as its budget holds, and keep the centre of each."""
+        assert self._windowing is not None
+        size = max(1, self._max_batch_samples // self._windowing.num_samples)
+        found = cut(blocks(), self._windowing.plan(statistics.num_samples))
+        running: tuple[list[Window], Future[list[EncodedRows]]] | None = None
+        try:
+            while group := list(islice(found, size)):
+                waveforms = [
+                    statistics.normalized(waveform) if self.encoder.normalize_waveform else waveform
+                    for _, waveform in group
+                ]
+
+                def prepare(members: Sequence[int], waveforms: list[np.ndarray] = waveforms) -> PreparedBatch:
+                    return self.encoder.prepare([waveforms[place] for place in members], normalized=True)
+
+                following = self._compute.submit(self.encoder, prepare, list(range(len(group))), log, row=row)
+                log.samples += sum(len(waveform) for waveform in waveforms)
+                if running is not None:
+                    yield from self._centres(row, *running)
+                running = [window for window, _ in group], following
+            if running is not None:
+                yield from self._centres(row, *running)
+        except AudioDecodeError as error:
+            yield Rejected(row=row, reason=Reason(error.reason), detail=error.detail)
+        except _Unusable as unusable:
+            yield unusable.rejected
+
+    def _centres(self, row: int, windows: Sequence[Window], running: Future[list[EncodedRows]]) -> Iterator[Piece]:
+        for found in self._pieces(running.result()):
+            if isinstance(found, Rejected):
+                raise _Unusable(replace(found, row=row))
+            window = windows[found.row]
+            kept = slice(window.skip_frames, window.skip_frames + window.keep_frames)
+            features = {layer: half_TD[kept] for layer, half_TD in found.features.items()}
+            yield Piece(row=row, first_frame=window.first_frame, features=features)
+
     def extract(
-        self, waveforms: Sequence[np.ndarray], log: EncodeLog | None = None
+        self, waveforms: Sequence[np.ndarray | Blocks], log: EncodeLog | None = None
     ) -> list[dict[int, np.ndarray] | Rejected]:
         """Encode utterances and give whole results in the order given; see ``stream``.
 
@@ -251,46 +280,13 @@ class FeatureExtractor:
             return Rejected(row=row, reason=Reason.NOT_FINITE, detail=detail)
         return None
 
-    def _prepare(self, waveforms: Sequence[np.ndarray], members: Sequence[int]) -> PreparedBatch:
-        return self.encoder.prepare([to_float32(waveforms[row]) for row in members])
+    def _stream_problem(self, row: int, statistics: Statistics) -> Rejected | None:
+        if not statistics.finite:
+            detail = "the waveform holds values that are not finite"
+            return Rejected(row=row, reason=Reason.NOT_FINITE, detail=detail)
+        return None
 
-    def _encode(
-        self,
-        waveforms: Sequence[np.ndarray],
-        members: list[int],
-        prepared: Future[PreparedBatch],
-        log: EncodeLog,
-    ) -> list[tuple[list[int], Encoded | None]]:
-        """Encode one batch; one that does not fit into memory is halved in its order, and its halves if need be.
-
-        A single utterance that does not fit comes back as None.
-        """
-        try:
-            faults.point("forward", f"batch of {len(members)}")
-            batch = prepared.result()
-            began = time.time()
-            encoded = self.encoder.encode_half(batch)
-            log.ended = time.time()
-            log.began = log.began or began
-            log.busy += log.ended - began
-            return [(members, encoded)]
-        except Exception as error:
-            if not _out_of_memory(error):
-                raise
-        # Out of the except clause, so that the traceback no longer holds the tensors that did not fit.
-        _free_cached_memory(self.device)
-        if len(members) == 1:
-            return [(members, None)]
-        log.splits.append(members)
-        middle = (len(members) + 1) // 2
-        results = []
-        for half in (members[:middle], members[middle:]):
-            again: Future[PreparedBatch] = Future()
-            again.set_result(self._prepare(waveforms, half))
-            results += self._encode(waveforms, half, again, log)
-        return results
-
-    def _pieces(self, results: list[tuple[list[int], Encoded | None]]) -> Iterator[Piece | Rejected]:
+    def _pieces(self, results: list[EncodedRows]) -> Iterator[Piece | Rejected]:
         for members, encoded in results:
             if encoded is None:
                 detail = "one utterance alone needs more memory than there is; lower --window-seconds"
@@ -322,30 +318,6 @@ def join_pieces(pieces: Sequence[Piece]) -> dict[int, np.ndarray]:
     return {layer: np.concatenate([piece.features[layer] for piece in pieces]) for layer in pieces[0].features}
 
 
-def _count(log: EncodeLog, batch: Batch, lengths: Sequence[int]) -> None:
-    log.samples += sum(lengths)
-    log.padding += len(lengths) * batch.num_samples - sum(lengths)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _CPU_OUT_OF_MEMORY in str(error)
-
-
-def _free_cached_memory(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-
-
-def _repeatable_cuda() -> None:
-    """Ask CUDA for the same bits each time, and for float32 where float32 is meant."""
-    import torch
-
-    torch.backends.cudnn.deterministic = True
-    # Convolutions would otherwise use TF32, which keeps 10 bits of the mantissa.
-    torch.backends.cudnn.allow_tf32 = False
+def _stretches(waveform: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(waveform), _STRETCH):
+        yield waveform[start : start + _STRETCH]

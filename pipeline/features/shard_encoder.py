@@ -6,24 +6,28 @@ Two calls of an actor share one encoder: the second one's shard is encoded while
 import platform
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from pipeline.errors import EncoderError
-from pipeline.features.encoding import EncodingConfig
-from pipeline.features.extractor import EncodeLog, FeatureExtractor, Piece, Rejected
+from pipeline.features.device import EncodeLog
+from pipeline.features.encoding import EncodingConfig, shard_loader
+from pipeline.features.extractor import FeatureExtractor, Piece, Rejected
 from pipeline.features.numerics import numerics_key
+from pipeline.features.windows import Blocks
 from pipeline.shards import Reject, Utterance, mark, reasons
 
 
 class ShardEncoder:
     """Encodes the utterances of shards on one device."""
 
-    def __init__(self, config: EncodingConfig, device: str, stage: str, encoder_sha256: str) -> None:
+    def __init__(self, config: EncodingConfig, manifest: str, device: str, stage: str, encoder_sha256: str) -> None:
         """Load the encoder.
 
         Args:
             config: Settings of the pass.
+            manifest: The manifest whose shards it encodes.
             device: A torch device.
             stage: Name of the stage, for rejects.
             encoder_sha256: The weights that the plan was made for.
@@ -41,6 +45,7 @@ class ShardEncoder:
                 f"{config.encoder} has other weights on {platform.node()} than the plan says "
                 f"({self.extractor.encoder.weights_sha256[:12]}..., not {encoder_sha256[:12]}...); pin --revision"
             )
+        self.loader = shard_loader(config, manifest, self.extractor.encoder.info)
         self._reference: FeatureExtractor | None = None
         self._loading = threading.Lock()
 
@@ -54,6 +59,8 @@ class ShardEncoder:
             device=self._device,
             normalize_waveform=config.normalize_waveform,
             batch_seconds=config.batch_seconds,
+            window_seconds=config.window_seconds,
+            window_margin_seconds=config.window_margin_seconds,
             threads=config.threads_per_worker,
         )
 
@@ -64,6 +71,14 @@ class ShardEncoder:
     def open(self, utterances: Sequence[Utterance]) -> "EncodedShard":
         """Begin a shard; iterating over the result encodes it."""
         return EncodedShard(self, utterances)
+
+    def waveform(self, utterance: Utterance) -> np.ndarray | Blocks:
+        """Give an utterance's samples, or what streams them where it is too long to have been sent."""
+        if utterance.samples is not None:
+            samples: np.ndarray = utterance.samples
+            return samples
+        assert utterance.source is not None
+        return partial(self.loader.stream, utterance.source)
 
     def reference(self, waveforms: Sequence[np.ndarray], log: EncodeLog) -> list[dict[int, np.ndarray] | Rejected]:
         """Encode each utterance by itself in float32: what every dtype and batch is measured against.
@@ -100,17 +115,20 @@ class EncodedShard:
     def __iter__(self) -> Iterator[Piece]:
         """Give pieces of features as the encoder makes them; ``row`` is the utterance's place in the shard."""
         mark(self.utterances)
-        places = [row for row, utterance in enumerate(self.utterances) if utterance.samples is not None]
+        places = self._places()
         for row, utterance in enumerate(self.utterances):
             if utterance.problem is not None:
                 self._reject(row, *utterance.problem)
-        waveforms = [self.utterances[row].samples for row in places]
+        waveforms = [self._encoder.waveform(self.utterances[row]) for row in places]
         for found in self._encoder.extractor.stream(waveforms, self.log):
             row = places[found.row]
             if isinstance(found, Rejected):
                 self._reject(row, found.reason, found.detail)
             else:
                 yield Piece(row=row, first_frame=found.first_frame, features=found.features)
+
+    def _places(self) -> list[int]:
+        return [row for row, utterance in enumerate(self.utterances) if utterance.usable]
 
     def _reject(self, row: int, reason: str, detail: str) -> None:
         utterance = self.utterances[row]
@@ -130,7 +148,7 @@ class EncodedShard:
     def notes(self) -> dict[str, object]:
         """Give what the commit records of the encoding: counts, and every batch that did not fit into memory."""
         rate = self._encoder.extractor.encoder.sample_rate
-        used = [row for row, utterance in enumerate(self.utterances) if utterance.samples is not None]
+        used = self._places()
         splits = [[self.utterances[used[place]].utterance_id for place in split] for split in self.log.splits]
         return {
             "reasons": reasons(self.rejected),

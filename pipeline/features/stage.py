@@ -120,7 +120,7 @@ class FeatureMaker:
     def __init__(self, config: ExtractFeaturesConfig, device: str, plan: Plan) -> None:
         self._config = config
         self._plan = plan
-        self._encoder = ShardEncoder(config, device, self.stage, plan.lineage["encoder_sha256"])
+        self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""
@@ -135,7 +135,7 @@ class FeatureMaker:
         for piece in shard:
             pieces.setdefault(piece.row, []).extend(self._rows(utterances[piece.row].utterance_id, piece))
         kept = [row for row in sorted(pieces) if row not in shard.rejects]
-        rows = [cells for row in kept for cells in sorted(pieces[row], key=lambda cells: cells["first_frame"])]
+        rows = [cells for row in kept for cells in _without_empty(pieces[row])]
         table = pa.table({field.name: pa.array([r[field.name] for r in rows], field.type) for field in columns})
         return Output(
             # Float16 noise does not compress; zstd costs time for 3 % of the bytes.
@@ -173,6 +173,11 @@ class FeatureMaker:
                 }
             )
         return rows
+
+
+def _without_empty(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop the rows of an utterance of which no frame was sampled, all but one if need be."""
+    return [cells for cells in rows if cells["num_frames"]] or rows[:1]
 
 
 def _cell(array: np.ndarray, frames: np.ndarray, total: int) -> bytes:

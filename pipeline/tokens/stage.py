@@ -19,6 +19,7 @@ from pipeline.completion import read_shard_table, success
 from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.executor import Load, cluster_shape, run_stage
+from pipeline.features.device import EncodeLog
 from pipeline.features.encoding import (
     EncodingConfig,
     encoding_content,
@@ -26,7 +27,7 @@ from pipeline.features.encoding import (
     located,
     shard_loader,
 )
-from pipeline.features.extractor import EncodeLog, Rejected
+from pipeline.features.extractor import Rejected
 from pipeline.features.numerics import numerics_key
 from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
@@ -190,7 +191,8 @@ class AudioTokenMaker:
     def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
         self._plan = plan
         self._codebooks = read_codebooks(config.codebooks, config.layers)
-        self._encoder = ShardEncoder(config, device, self.stage, plan.lineage["encoder_sha256"])
+        assert config.manifest is not None
+        self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
         self._checked = checked_units(plan.units, config.agreement_frames)
         # On a GPU one matrix product; faiss where features come from a CPU.
         self._engine = "torch" if device.startswith("cuda") else "auto"
@@ -229,7 +231,7 @@ class AudioTokenMaker:
         rows = {
             shard.utterances[row].utterance_id: row
             for row in tokens
-            if shard.utterances[row].seconds <= MAX_CHECKED_SECONDS
+            if shard.utterances[row].samples is not None and shard.utterances[row].seconds <= MAX_CHECKED_SECONDS
         }
         lengths = {name: len(tokens[row][self._codebooks[0].layer]) for name, row in rows.items()}
         picked = pick_utterances(lengths, self._checked[unit])

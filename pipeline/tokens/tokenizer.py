@@ -92,6 +92,8 @@ class Tokenizer:
             device=device,
             normalize_waveform=config["normalize_waveform"],
             batch_seconds=config["batch_seconds"],
+            window_seconds=config["window_seconds"],
+            window_margin_seconds=config["window_margin_seconds"],
             threads=threads,
         )
         return cls(extractor, books)
@@ -133,7 +135,8 @@ def save_bundle(
         target: Local folder or s3:// prefix.
         encoder_files: The encoder's files by name, as ``config.json``, ``model.safetensors``.
         codebooks: One codebook a layer.
-        settings: ``dtype``, ``normalize_waveform`` and ``batch_seconds`` of the encoder pass.
+        settings: ``dtype``, ``normalize_waveform``, ``batch_seconds``, ``window_seconds`` and
+            ``window_margin_seconds`` of the encoder pass.
     """
     store: Store = open_store(target)
     for name, data in encoder_files.items():

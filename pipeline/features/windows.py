@@ -1,0 +1,187 @@
+"""Long recordings: overlapping windows on one frame clock, of which the centre is kept, in bounded memory.
+
+    frames of the recording   |-------------------------------------------------------------|
+    window 0                  |=============--|
+    window 1                             |--=========--|
+    window 2                                        |--=========--|         = kept, - margin
+
+All windows have one length and start on a multiple of the hop, so every frame hears the samples that it hears in
+the whole recording; what it misses is the context beyond the window. Two passes: mean and variance first, as an
+encoder that normalises wants those of the whole recording, then the windows. A group norm of the stem averages over
+each window. Memory: a window, a block, and what the caller keeps.
+
+Source: keeping the centre of overlapping windows is common practice, as for Whisper; the frame clock is that of
+the convolutions, T = floor((S - field) / hop) + 1.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.audio.decode import to_float32
+from pipeline.errors import SettingsError
+from pipeline.features.encoder import VARIANCE_FLOOR
+from pipeline.features.encoder_info import EncoderInfo
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+"""Gives a recording from its start, each time it is called: int16 or float32 (S,) blocks at the encoder's rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A stretch of a recording that is encoded by itself.
+
+    Attributes:
+        start_sample: Its first sample.
+        num_samples: Its length.
+        skip_frames: Frames at its start that an earlier window gives better.
+        keep_frames: Frames after those that it gives.
+        first_frame: Place of the first of them in the recording.
+    """
+
+    start_sample: int
+    num_samples: int
+    skip_frames: int
+    keep_frames: int
+    first_frame: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windowing:
+    """Lengths of windows, in frames of an encoder.
+
+    Attributes:
+        window_frames: Frames of a window.
+        margin_frames: Frames at each end of a window that are left to its neighbours.
+        hop: Samples from one frame to the next.
+        field: Samples that one frame hears.
+    """
+
+    window_frames: int
+    margin_frames: int
+    hop: int
+    field: int
+
+    @classmethod
+    def of(cls, info: EncoderInfo, *, window_seconds: float, margin_seconds: float) -> "Windowing":
+        """Turn seconds into frames.
+
+        Raises:
+            SettingsError: Nothing of a window would be kept.
+        """
+        window, margin = round(window_seconds * info.frame_rate), round(margin_seconds * info.frame_rate)
+        if margin < 0 or window <= 2 * margin:
+            raise SettingsError(
+                f"window_margin_seconds {margin_seconds:g} at both ends leaves nothing of window_seconds "
+                f"{window_seconds:g}; it must be at least 0 and below half of it"
+            )
+        return cls(window_frames=window, margin_frames=margin, hop=info.hop_length, field=info.receptive_field)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a window."""
+        return (self.window_frames - 1) * self.hop + self.field
+
+    def plan(self, num_samples: int) -> Iterator[Window]:
+        """Lay windows over a recording: each frame is kept once, with its margin wherever the recording has one.
+
+        Args:
+            num_samples: Length of the recording, at least one frame.
+
+        Yields:
+            Windows in order, all of one length; a recording that is no longer than that is one window.
+        """
+        total = (num_samples - self.field) // self.hop + 1
+        if total <= self.window_frames:
+            yield Window(start_sample=0, num_samples=num_samples, skip_frames=0, keep_frames=total, first_frame=0)
+            return
+        kept = 0
+        while kept < total:
+            start = max(0, min(kept - self.margin_frames, total - self.window_frames))
+            last = start + self.window_frames >= total
+            end = total if last else start + self.window_frames - self.margin_frames
+            yield Window(
+                start_sample=start * self.hop,
+                num_samples=self.num_samples,
+                skip_frames=kept - start,
+                keep_frames=end - kept,
+                first_frame=kept,
+            )
+            kept = end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What the first pass finds.
+
+    Attributes:
+        num_samples: Samples of the recording.
+        mean: Their mean.
+        variance: Their variance.
+        finite: Whether all of them are finite.
+    """
+
+    num_samples: int
+    mean: float
+    variance: float
+    finite: bool
+
+    def normalized(self, waveform: np.ndarray) -> np.ndarray:
+        """Bring a stretch of the recording (S,) to zero mean and unit variance of the whole; float32."""
+        scaled = (waveform.astype(np.float64) - self.mean) / math.sqrt(self.variance + VARIANCE_FLOOR)
+        return scaled.astype(np.float32)
+
+
+def measure(blocks: Iterable[np.ndarray]) -> Statistics:
+    """Take mean and variance of a recording, block by block in float64.
+
+    Source:
+        The pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample
+        variance", The American Statistician 37 (1983).
+    """
+    count, mean, squares, finite = 0, 0.0, 0.0, True
+    for block in blocks:
+        if not len(block):
+            continue
+        wide = to_float32(block).astype(np.float64)
+        if not np.isfinite(wide).all():
+            finite = False
+            wide = np.zeros_like(wide)
+        difference, joined = float(wide.mean()) - mean, count + len(wide)
+        squares += float(wide.var()) * len(wide) + difference**2 * count * len(wide) / joined
+        mean += difference * len(wide) / joined
+        count = joined
+    return Statistics(num_samples=count, mean=mean, variance=squares / max(1, count), finite=finite)
+
+
+def cut(blocks: Iterable[np.ndarray], windows: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray]]:
+    """Cut windows out of a recording as it streams by.
+
+    Args:
+        blocks: The recording from its start.
+        windows: In order of their starts.
+
+    Yields:
+        Each window with its waveform, float32 (S,).
+
+    Raises:
+        ValueError: The recording ends before a window does.
+    """
+    stream = iter(blocks)
+    held = np.zeros(0, np.float32)
+    held_from = 0
+    for window in windows:
+        end = window.start_sample + window.num_samples
+        parts = [held]
+        reached = held_from + len(held)
+        while reached < end:
+            block = next(stream, None)
+            if block is None:
+                raise ValueError(f"the recording ends at sample {reached}, a window at {end}")
+            parts.append(to_float32(block))
+            reached += len(block)
+        held = np.concatenate(parts)[window.start_sample - held_from :]
+        held_from = window.start_sample
+        yield window, held[: window.num_samples]
