@@ -111,6 +111,7 @@ def run(corpus, output, encoder, *flags):
         *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--ray-address", "local"),
         *("--corpus", corpus, "--layout", "folder", "--output", output, "--encoder", encoder),
         *("--layers", 1, 3, "--num-clusters", 8, "--max-iterations", 3, "--decode-timeout-seconds", 3, *flags),
+        *("--max-utterance-seconds", 120),
     ]
     environment = {**os.environ, VARIABLE: json.dumps(faults), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
