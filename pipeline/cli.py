@@ -21,6 +21,7 @@ from typing import Any
 import tyro
 
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.estimation.stage import estimate
 from pipeline.reporting import print_report
 from pipeline.run import run_status
 from pipeline.storage import open_store
@@ -43,6 +44,8 @@ COMMON = """
 
 common flags:
   --preset NAME_OR_FILE   settings from a TOML file or a shipped preset; flags on the line win
+  --estimate              say what the run will cost (hours, bytes, time), after a few seconds of its work; writes no
+                          data; for extract_features, tokenize_corpus and run_pipeline
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
   --ray-address ADDRESS   'local' starts Ray here; default: RAY_ADDRESS, else a running cluster, else local
   --verbose               log also what libraries say
@@ -86,7 +89,9 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
         if "--status" in given:
             _show_status(_asked_for(given))
             return
-        report = stage(parse(stage, given, description))
+        asked = "--estimate" in given
+        config = parse(stage, [flag for flag in given if flag != "--estimate"], description)
+        report = estimate(config) if asked else stage(config)
         _record(report)
     except SettingsError as error:
         _fail(error, 2)
@@ -211,7 +216,7 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     text = json.dumps(report.to_json(), sort_keys=True)
     name = "report.json" if report.stage == "run" else "_report.json"
-    if report.stage not in ("verify", "gpu-check"):
+    if report.stage not in ("verify", "gpu-check", "estimate"):
         with contextlib.suppress(FileNotFoundError):
             open_store(report.output).write(name, text.encode())
     print_report(report.stage, report.lines())

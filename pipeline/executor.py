@@ -14,8 +14,8 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -27,6 +27,7 @@ from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import Commit, Dataset, Output
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
 from pipeline.payload import pack, unpack
+from pipeline.provenance import recorded_estimate
 from pipeline.reporting import Progress, StageReport, Tally
 from pipeline.runtime import ALLOCATOR
 from pipeline.shards import MakerFactory, Utterance, make_unit
@@ -40,6 +41,7 @@ WINDOW = 10_000
 """Units given to Ray Data at a time: its planning holds every block of a run in the driver."""
 
 Load = Callable[[str], list[Utterance]]
+Result = TypeVar("Result")
 
 
 def connect() -> None:
@@ -228,7 +230,29 @@ def run_stage(
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
     check_rejects(end, max_reject_fraction)
-    return tally.report(end, workers=str(shape), dataset_sha256=finish(dataset))
+    report = tally.report(end, workers=str(shape), dataset_sha256=finish(dataset))
+    whole = report.units_done_now == report.units
+    return replace(report, predicted_seconds=recorded_estimate(dataset.store) if whole else None)
+
+
+def on_workers(task: Callable[[], Result], shape: WorkerShape, count: int) -> list[Result]:
+    """Run a task in processes that are as encoder actors are, all at once.
+
+    Args:
+        task: Picklable; its result too.
+        shape: CPUs and GPUs of a worker.
+        count: How many.
+
+    Raises:
+        PipelineError: What the task raised.
+    """
+    run: Any = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=0)(_call)
+    try:
+        results: list[Result] = ray.get([run.remote(task) for _ in range(count)])
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise cause if isinstance(cause, PipelineError) else PipelineError(_last_line(error)) from error
+    return results
 
 
 def _configure() -> None:
@@ -338,3 +362,7 @@ class ShardWorker:
 def peak_memory() -> int:
     """Give the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _call(task: Callable[[], Result]) -> Result:
+    return task()

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.completion import Status
 from pipeline.dataset import Commit
-from pipeline.waiting import ShardTimes, Waiting, waiting
+from pipeline.waiting import Compute, ShardTimes, Waiting, compute, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class StageReport:
         startup_seconds: Part of it before the first encoder was ready.
         padding: Share of what the encoder computed that was padding.
         waiting: What the encoders did with their time, shares that add up to 1; None without encoders.
+        compute: Arithmetic done, and the share of the devices' peak; None without encoders.
+        predicted_seconds: What ``--estimate`` said of this run; None where it was not asked or the run was resumed.
         agreement: By layer's column: share of tokens equal to batch-1 float32, its lower 95 % bound, and on how
             many frames and utterances.
         notes: Sums of what the units noted, as near-ties decided exactly.
@@ -82,6 +84,8 @@ class StageReport:
     startup_seconds: float = 0.0
     padding: float = 0.0
     waiting: Waiting | None = None
+    compute: Compute | None = None
+    predicted_seconds: float | None = None
     agreement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
     numerics: Mapping[str, int] = field(default_factory=dict)
@@ -121,9 +125,17 @@ class StageReport:
             lines.append(("encoders", ", ".join(f"{_DOING[name]} {share:.1%}" for name, share in shares.items())))
             lines.append(("start", f"{self.startup_seconds:.1f} s until the first encoder was ready"))
             lines.append(("padding", f"{self.padding:.2%} of what was encoded"))
-        for column, found in self.agreement.items():
-            share = f"{found['equal']:.2%} of {found['frames']:,} tokens equal batch-1 float32"
-            text = f"{share} (95 % sure of {found['low']:.2%})"
+        if self.compute is not None:
+            found = self.compute
+            per_second = found.gflop / max(1e-9, self.audio_hours * 3600)
+            lines.append(("arithmetic", f"{found.gflop:,.0f} GFLOP, {per_second:.1f} a second of audio"))
+            share = f"{found.share_of_peak:.0%} of its matmul peak of {found.peak_gflops:,.0f}"
+            lines.append(("speed", f"{found.gflops:,.1f} GFLOP/s a device while it computed, {share}"))
+        if self.predicted_seconds is not None:
+            lines.append(("predicted", f"{self.predicted_seconds:.0f} s, took {self.wall_seconds:.0f} s"))
+        for column, agreed in self.agreement.items():
+            share = f"{agreed['equal']:.2%} of {agreed['frames']:,} tokens equal batch-1 float32"
+            text = f"{share} (95 % sure of {agreed['low']:.2%})"
             lines.append((f"agreement {column}", text))
         return lines
 
@@ -201,6 +213,7 @@ class Tally:
             padding=end.notes.get(_PADDING, 0.0)
             / max(1e-9, end.notes.get(_ENCODED, 0.0) + end.notes.get(_PADDING, 0.0)),
             waiting=waiting(self.times, time.time()),
+            compute=compute(self.times),
             notes={name: value for name, value in end.notes.items() if name not in (_ENCODED, _PADDING)},
             numerics=end.numerics,
         )

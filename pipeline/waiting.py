@@ -13,12 +13,16 @@ class Work:
         began: When its first batch began.
         ended: When its last one ended.
         busy: Seconds between the two in which the device computed.
+        gflop: What the encoding of its speech costs without padding or overlap, 10^9 operations.
+        peak: Fastest matrix product of the device, operations a second.
     """
 
     kind: str
     began: float
     ended: float
     busy: float
+    gflop: float = 0.0
+    peak: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,39 @@ class Waiting:
     decode: float
     output: float
     end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What the encoders of a stage computed, by counted arithmetic.
+
+    Attributes:
+        gflop: Operations for the speech itself, 10^9: padding and overlap of windows are no work.
+        gflops: The same for each second in which a device computed, 10^9 operations a second and device.
+        peak_gflops: Fastest matrix product of a device, the mean over devices.
+        share_of_peak: ``gflops`` over ``peak_gflops``.
+    """
+
+    gflop: float
+    gflops: float
+    peak_gflops: float
+    share_of_peak: float
+
+
+def compute(actors: Mapping[int, Iterable[ShardTimes]]) -> Compute | None:
+    """Add up what actors computed; None when nothing was encoded or counted.
+
+    Args:
+        actors: The shards of each actor, by process id.
+    """
+    works = [[work for shard in shards for work in shard.work if work.kind == "encode"] for shards in actors.values()]
+    gflop = sum(work.gflop for actor in works for work in actor)
+    busy = sum(work.busy for actor in works for work in actor)
+    peaks = [max(work.peak for work in actor) / 1e9 for actor in works if actor]
+    if not (gflop and busy and sum(peaks)):
+        return None
+    peak = sum(peaks) / len(peaks)
+    return Compute(gflop=gflop, gflops=gflop / busy, peak_gflops=peak, share_of_peak=gflop / busy / peak)
 
 
 def waiting(actors: Mapping[int, Iterable[ShardTimes]], end: float) -> Waiting | None:

@@ -40,9 +40,9 @@ class EncodeLog:
     busy: float = 0.0
     splits: list[list[int]] = field(default_factory=list)
 
-    def work(self, kind: str) -> Work:
-        """Give the time that it took, as ``kind``."""
-        return Work(kind=kind, began=self.began, ended=self.ended, busy=self.busy)
+    def work(self, kind: str, *, gflop: float = 0.0, peak: float = 0.0) -> Work:
+        """Give the time that it took, as ``kind``, and what was computed; see ``Work``."""
+        return Work(kind=kind, began=self.began, ended=self.ended, busy=self.busy, gflop=gflop, peak=peak)
 
 
 class Turn:

@@ -130,6 +130,12 @@ class FeatureExtractor:
         self._compute = other._compute
         return self
 
+    def with_budget(self, batch_seconds: float) -> "FeatureExtractor":
+        """Give an extractor with the same loaded encoder and another batch budget, seconds."""
+        other = copy.copy(self)
+        other._max_batch_samples = max(1, round(batch_seconds * self.encoder.sample_rate))
+        return other
+
     def alone(self) -> "FeatureExtractor":
         """Give an extractor with the same loaded encoder that encodes every utterance by itself and in one piece."""
         other = copy.copy(self)

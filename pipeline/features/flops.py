@@ -43,7 +43,7 @@ def encoder_gflop(config: Any, *, top_layer: int, num_samples: int) -> float:
     block = _BLOCKS.get(config.model_type)
     if block is None:
         raise EncoderError(f"there is no count of operations for model_type {config.model_type!r}")
-    return (before + top_layer * block(config, frames)) / 1e9
+    return float((before + top_layer * block(config, frames)) / 1e9)
 
 
 def gflop_per_second(config: Any, *, top_layer: int, sample_rate: int = 16_000, seconds: float = 15.0) -> float:
@@ -76,33 +76,33 @@ def _positions(config: Any, frames: int) -> int:
     if config.model_type == "data2vec-audio":
         kernel = config.conv_pos_kernel_size
         outputs = frames + (kernel % 2 == 0)
-        return config.num_conv_pos_embeddings * 2 * outputs * dim * (dim // groups) * kernel
+        return int(config.num_conv_pos_embeddings * 2 * outputs * dim * (dim // groups) * kernel)
     if config.model_type == "wav2vec2-conformer":
         # Its blocks know positions by themselves.
         return 0
     # An even kernel gives one frame more, which is thrown away.
-    return 2 * (frames + (kernel % 2 == 0)) * dim * (dim // groups) * kernel
+    return int(2 * (frames + (kernel % 2 == 0)) * dim * (dim // groups) * kernel)
 
 
 def _block(config: Any, frames: int) -> int:
-    dim = config.hidden_size
-    return 8 * frames * dim**2 + 4 * frames**2 * dim + 4 * frames * dim * config.intermediate_size
+    dim = int(config.hidden_size)
+    return int(8 * frames * dim**2 + 4 * frames**2 * dim + 4 * frames * dim * config.intermediate_size)
 
 
 def _gated_block(config: Any, frames: int) -> int:
-    return _block(config, frames) + 2 * frames * config.hidden_size * _GATE_WIDTH
+    return _block(config, frames) + 2 * frames * int(config.hidden_size) * _GATE_WIDTH
 
 
 def _conformer_block(config: Any, frames: int) -> int:
     """Two half steps of the inner layers around attention and a gated depthwise convolution."""
-    dim = config.hidden_size
+    dim = int(config.hidden_size)
     attention = 8 * frames * dim**2 + 4 * frames**2 * dim
     if config.position_embeddings_type == "relative":
         attention += 2 * (2 * frames - 1) * dim**2 + 2 * frames * (2 * frames - 1) * dim
     elif config.position_embeddings_type == "relative_key":
         attention += 2 * frames**2 * dim
     convolution = 6 * frames * dim**2 + 2 * frames * dim * config.conv_depthwise_kernel_size
-    return attention + convolution + 8 * frames * dim * config.intermediate_size
+    return int(attention + convolution + 8 * frames * dim * config.intermediate_size)
 
 
 _BLOCKS: dict[str, Callable[[Any, int], int]] = {

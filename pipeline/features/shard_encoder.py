@@ -12,11 +12,15 @@ import numpy as np
 
 from pipeline.errors import EncoderError
 from pipeline.features.device import EncodeLog
+from pipeline.features.encoder_info import find
 from pipeline.features.encoding import EncodingConfig, shard_loader
 from pipeline.features.extractor import FeatureExtractor, Piece, Rejected
+from pipeline.features.flops import encoder_gflop
+from pipeline.features.matmul import matmul_peak
 from pipeline.features.numerics import numerics_key
 from pipeline.features.windows import Blocks
 from pipeline.shards import Reject, Utterance, mark, reasons
+from pipeline.waiting import Work
 
 
 class ShardEncoder:
@@ -46,6 +50,9 @@ class ShardEncoder:
                 f"({self.extractor.encoder.weights_sha256[:12]}..., not {encoder_sha256[:12]}...); pin --revision"
             )
         self.loader = shard_loader(config, manifest, self.extractor.encoder.info)
+        self._network = find(config.encoder, config.revision).config
+        # Half a second, once an actor, for the report: what share of the device is used.
+        self.peak = matmul_peak(device, config.dtype)
         self._reference: FeatureExtractor | None = None
         self._loading = threading.Lock()
 
@@ -71,6 +78,15 @@ class ShardEncoder:
     def open(self, utterances: Sequence[Utterance]) -> "EncodedShard":
         """Begin a shard; iterating over the result encodes it."""
         return EncodedShard(self, utterances)
+
+    def gflop(self, seconds: float) -> float:
+        """Count the arithmetic of an utterance, in windows where it is longer than one; 10^9 operations."""
+        piece = min(seconds, self._config.window_seconds)
+        if piece <= 0:
+            return 0.0
+        samples = round(piece * self.extractor.encoder.sample_rate)
+        top_layer = self.extractor.encoder.layers[-1]
+        return encoder_gflop(self._network, top_layer=top_layer, num_samples=samples) * seconds / piece
 
     def waveform(self, utterance: Utterance) -> np.ndarray | Blocks:
         """Give an utterance's samples, or what streams them where it is too long to have been sent."""
@@ -144,6 +160,11 @@ class EncodedShard:
     def rejected(self) -> list[Reject]:
         """The rejects in the shard's order."""
         return [self.rejects[row] for row in sorted(self.rejects)]
+
+    def work(self) -> Work:
+        """Say when and how long the device worked on the shard, and how much that was."""
+        kept = [self.utterances[row].seconds for row in self._places() if row not in self.rejects]
+        return self.log.work("encode", gflop=sum(map(self._encoder.gflop, kept)), peak=self._encoder.peak)
 
     def notes(self) -> dict[str, object]:
         """Give what the commit records of the encoding: counts, and every batch that did not fit into memory."""

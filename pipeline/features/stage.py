@@ -145,7 +145,7 @@ class FeatureMaker:
             seconds=sum(utterances[row].seconds for row in kept),
             num_frames=sum(cells["num_frames"] for cells in rows),
             notes=shard.notes(),
-            work=(shard.log.work("encode"),),
+            work=(shard.work(),),
         )
 
     def _rows(self, utterance_id: str, piece: Piece) -> list[dict[str, Any]]:

@@ -219,7 +219,7 @@ class AudioTokenMaker:
             rejects=rejects_table(shard.rejected),
             seconds=sum(utterances[row].seconds for row in tokens),
             notes={**shard.notes(), NEAR_TIES: num_close, **agreement},
-            work=(shard.log.work("encode"), log.work("reference")),
+            work=(shard.work(), log.work("reference")),
         )
 
     def _compare(

@@ -1,0 +1,83 @@
+"""What is predicted before a run, against what the run then gives."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from made_corpus import write_corpus
+
+from pipeline.audio.stage import BuildManifestConfig, build_manifest
+from pipeline.errors import DatasetError, SettingsError
+from pipeline.estimation.stage import estimate
+from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
+from pipeline.run import RunPipelineConfig
+from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+
+pytestmark = [pytest.mark.ray]
+
+
+@pytest.fixture(scope="module")
+def made(local_ray, tmp_path_factory, small_encoder):
+    root = tmp_path_factory.mktemp("estimated")
+    write_corpus(root / "corpus", num_files=40)
+    build_manifest(
+        BuildManifestConfig(
+            corpus=str(root / "corpus"), layout="folder", output=str(root / "manifest"), shard_minutes=0.5
+        )
+    )
+    return root, small_encoder(stem="group", stable=False)
+
+
+def features_config(made, **changes):
+    root, encoder = made
+    settings = {"manifest": str(root / "manifest"), "output": str(root / "features"), "encoder": encoder}
+    return ExtractFeaturesConfig(**{**settings, "layers": (1, 3), **changes})
+
+
+def test_the_counts_of_an_estimate_are_those_of_the_run(made):
+    root, encoder = made
+    predicted = estimate(features_config(made))
+    assert sorted(path.name for path in Path(root / "features").iterdir()) == ["_estimate.json"]
+    report = extract_features(features_config(made))
+    size = predicted.corpus
+    assert (size.utterances, size.left_out, size.shards) == (report.rows, 0, report.units)
+    assert size.num_frames == report.num_frames
+    assert size.num_tokens == 2 * report.num_frames
+    assert size.audio_hours == pytest.approx(report.audio_hours, rel=1e-6)
+    assert size.padding[8.0] == pytest.approx(report.padding, abs=1e-9)
+    cells = pq.read_table(root / "features").select(["layer_01", "layer_03"])
+    assert size.features_bytes == sum(len(cell) for column in cells.columns for cell in column.to_pylist())
+    assert report.compute is not None
+    assert size.gflop == pytest.approx(report.compute.gflop, rel=0.02)
+    assert predicted.speeds[8.0] > 0
+    assert 0 < predicted.share_of_peak < 1
+    assert report.predicted_seconds == pytest.approx(predicted.wall_seconds)
+    assert ("predicted") in dict(report.lines())
+
+    fit_kmeans(FitKmeansConfig(features=str(root / "features"), output=str(root / "codebooks"), num_clusters=64))
+    tokens = TokenizeCorpusConfig(
+        manifest=str(root / "manifest"),
+        codebooks=str(root / "codebooks"),
+        encoder=encoder,
+        output=str(root / "tokens"),
+    )
+    predicted = estimate(tokens)
+    report = tokenize_corpus(tokens)
+    assert predicted.corpus.num_tokens == 2 * report.num_frames
+    assert predicted.corpus.tokens_bytes == pytest.approx(report.num_bytes, rel=0.2)
+    json.dumps(predicted.to_json())
+
+
+def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_path):
+    with pytest.raises(DatasetError, match="build_manifest --output"):
+        estimate(features_config(made, manifest=str(tmp_path / "none")))
+
+
+def test_an_estimate_of_what_has_none_is_refused(made, tmp_path):
+    common = {"corpus": str(tmp_path), "layout": "folder", "output": str(tmp_path), "layers": (1,), "num_clusters": 8}
+    with pytest.raises(SettingsError, match="--encoder"):
+        estimate(RunPipelineConfig(**common))
+    with pytest.raises(SettingsError, match="cost no encoding"):
+        estimate(TokenizeCorpusConfig(features=str(tmp_path), codebooks=str(tmp_path), output=str(tmp_path / "out")))
