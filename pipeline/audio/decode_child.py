@@ -5,7 +5,7 @@ pyarrow, so that it starts fast. A message is a 4-byte big-endian length, that m
 ``num_bytes`` raw bytes when the JSON says so. Ends when stdin closes, which also happens when the parent is
 killed, or by its own alarm when a request takes far too long and the parent is gone.
 
-Memory: one utterance as it is in the file, mixed to mono, and once more at the encoder's rate. Cost: the samples
+Memory: one utterance at the encoder's rate, twice, or 10 s of it where it is streamed. Cost: the samples
 asked for, plus what a container needs to seek; a recording without a length is decoded whole to probe it.
 """
 
@@ -228,9 +228,7 @@ def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple
     return channel, "int16" if lossless and channel is not None and sound.samplerate == sample_rate else "float32"
 
 
-def stream(
-    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, *, block_seconds: float = _STREAM_SECONDS
-) -> Iterator[npt.NDArray[Any]]:
+def stream(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> Iterator[npt.NDArray[Any]]:
     """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
     Args:
@@ -238,7 +236,6 @@ def stream(
             ``num_samples``, ``sample_rate`` and ``channel``.
         limits: Fields of ``DecodeLimits``.
         sample_rate: Rate of the result, Hz.
-        block_seconds: Length of a stretch.
 
     Yields:
         (S,) int16 where that loses nothing, else float32.
@@ -257,7 +254,7 @@ def stream(
         got = given = 0
         ended = False
         while not ended:
-            wanted = min(count - got, max(1, int(block_seconds * sound.samplerate)))
+            wanted = min(count - got, max(1, int(_STREAM_SECONDS * sound.samplerate)))
             samples = _read(sound, wanted, channel, dtype)
             if dtype == "float32" and not np.isfinite(samples).all():
                 first = got + int(np.argmin(np.isfinite(samples)))
@@ -277,7 +274,7 @@ def stream(
 
 def decode(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
     """Decode a segment in one piece; see ``stream``."""
-    pieces = list(stream(request, limits, sample_rate, block_seconds=limits["max_seconds"]))
+    pieces = list(stream(request, limits, sample_rate))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 

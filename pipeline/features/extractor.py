@@ -161,16 +161,18 @@ class FeatureExtractor:
         short: dict[int, np.ndarray] = {}
         long: dict[int, tuple[Blocks, Statistics]] = {}
         for row, waveform in enumerate(waveforms):
-            problem = None
             if isinstance(waveform, np.ndarray) and not self._is_long(len(waveform)):
-                problem = self._problem(row, waveform)
+                # Integers are finite; only floats are worth a pass over the samples.
+                finite = waveform.dtype.kind != "f" or bool(np.isfinite(waveform).all())
+                problem = self._problem(row, len(waveform), finite)
                 short[row] = waveform
             else:
                 blocks = partial(_stretches, waveform) if isinstance(waveform, np.ndarray) else waveform
                 try:
                     # Before the device's turn begins: nobody waits for a whole recording to be decoded.
-                    long[row] = blocks, measure(blocks())
-                    problem = self._stream_problem(row, long[row][1])
+                    statistics = measure(blocks())
+                    problem = self._problem(row, statistics.num_samples, statistics.finite)
+                    long[row] = blocks, statistics
                 except AudioDecodeError as error:
                     problem = Rejected(row=row, reason=Reason(error.reason), detail=error.detail)
             if problem is not None:
@@ -276,18 +278,11 @@ class FeatureExtractor:
             results.setdefault(row, join_pieces(parts))
         return [results[row] for row in range(len(waveforms))]
 
-    def _problem(self, row: int, waveform: np.ndarray) -> Rejected | None:
-        if len(waveform) < self.encoder.receptive_field:
-            detail = f"{len(waveform)} samples; one frame of the encoder needs {self.encoder.receptive_field}"
+    def _problem(self, row: int, num_samples: int, finite: bool) -> Rejected | None:
+        if num_samples < self.encoder.receptive_field:
+            detail = f"{num_samples} samples; one frame of the encoder needs {self.encoder.receptive_field}"
             return Rejected(row=row, reason=Reason.TOO_SHORT, detail=detail)
-        # Integers are finite; only floats are worth a pass over the samples.
-        if waveform.dtype.kind == "f" and not np.isfinite(waveform).all():
-            detail = "the waveform holds values that are not finite"
-            return Rejected(row=row, reason=Reason.NOT_FINITE, detail=detail)
-        return None
-
-    def _stream_problem(self, row: int, statistics: Statistics) -> Rejected | None:
-        if not statistics.finite:
+        if not finite:
             detail = "the waveform holds values that are not finite"
             return Rejected(row=row, reason=Reason.NOT_FINITE, detail=detail)
         return None

@@ -157,11 +157,11 @@ def measure(blocks: Iterable[np.ndarray]) -> Statistics:
 
 
 def cut(blocks: Iterable[np.ndarray], windows: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray]]:
-    """Cut windows out of a recording as it streams by.
+    """Cut windows out of a recording as it streams by, and read it to its end, as its decoder wants.
 
     Args:
         blocks: The recording from its start.
-        windows: In order of their starts.
+        windows: In order of their starts, the last within a hop of the end.
 
     Yields:
         Each window with its waveform, float32 (S,).
@@ -185,3 +185,5 @@ def cut(blocks: Iterable[np.ndarray], windows: Iterable[Window]) -> Iterator[tup
         held = np.concatenate(parts)[window.start_sample - held_from :]
         held_from = window.start_sample
         yield window, held[: window.num_samples]
+    for _ in stream:
+        pass

@@ -7,6 +7,7 @@ from pipeline.errors import SettingsError
 from pipeline.features.encoder import normalized
 from pipeline.features.extractor import FeatureExtractor, Piece, Rejected, join_pieces
 from pipeline.features.windows import Windowing, cut, measure
+from pipeline.schema import Reason
 
 
 def blocks_of(waveform, size):
@@ -123,3 +124,34 @@ def test_long_recordings_come_after_the_others_and_a_broken_one_costs_itself(sma
     parts = [x for x in found if isinstance(x, Piece) and x.row == 0]
     assert [x.first_frame for x in parts] == list(np.cumsum([0] + [len(x.features[1]) for x in parts[:-1]]))
     assert len(join_pieces(parts)[1]) == encoder.encoder.num_frames(9 * 16_000)
+
+
+def test_a_sound_is_at_its_frame_whatever_the_windows():
+    # Cepstra hear 4 frames to each side and no further, so with that margin windows must not show at all.
+    waveform = speechlike(30)
+    whole = FeatureExtractor(encoder="mfcc", layers=[0]).alone().extract([waveform])[0][0]
+    for window, margin in ((2.0, 0.08), (3.1, 0.5), (29.0, 2.0)):
+        encoder = FeatureExtractor(
+            encoder="mfcc", layers=[0], window_seconds=window, window_margin_seconds=margin, batch_seconds=7.0
+        )
+        found = encoder.extract([waveform])[0][0]
+        assert found.shape == whole.shape
+        np.testing.assert_allclose(found.astype(np.float32), whole.astype(np.float32), atol=1e-3, rtol=2e-3)
+    unprotected = FeatureExtractor(encoder="mfcc", layers=[0], window_seconds=2.0, window_margin_seconds=0.0)
+    assert np.abs(unprotected.extract([waveform])[0][0].astype(np.float32) - whole).max() > 0.1
+
+
+def test_a_stream_that_holds_less_than_a_frame_is_too_short(small_encoder):
+    found = machine(small_encoder()).extract([blocks_of(np.zeros(399, np.float32), 100), lambda: iter([])])
+    assert [x.reason for x in found] == [Reason.TOO_SHORT] * 2
+
+
+def test_a_stream_is_read_to_its_end_twice_and_no_more(small_encoder):
+    waveform, ends = speechlike(9), []
+
+    def blocks():
+        yield from (waveform[:50_000], waveform[50_000:-100], waveform[-100:-1], waveform[-1:])
+        ends.append(True)
+
+    machine(small_encoder(), window_seconds=4.0, window_margin_seconds=1.0).extract([blocks])
+    assert len(ends) == 2
