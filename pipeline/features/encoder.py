@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import EncoderError
 from pipeline.features.encoder_info import EncoderInfo, Source, check_layers, find, info_of
 from pipeline.features.mfcc import Mfcc
+from pipeline.features.stem import PatchMoments
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +35,13 @@ class PreparedBatch:
     Attributes:
         waveform_BS: float32, normalised if the encoder wants it, zero past the end of each waveform.
         lengths: Samples of each waveform.
+        recording: What the stem hears of the recording of which they are windows, where a group norm needs it.
         arrived: CUDA event after the copy, for which a forward pass waits; None on CPU.
     """
 
     waveform_BS: "torch.Tensor"
     lengths: tuple[int, ...]
+    recording: PatchMoments | None = None
     arrived: Any = None
 
 
@@ -69,6 +72,7 @@ class SslEncoder:
         layers: Layers that ``encode`` gives, ascending.
         device: Where it computes.
         dtype: ``float32`` or ``bfloat16``.
+        stem_patch: Kernel and stride of a first convolution that a group norm averages over time, else None.
     """
 
     def __init__(self, network: Any, info: EncoderInfo, *, layers: tuple[int, ...], dtype: str, device: str) -> None:
@@ -89,7 +93,8 @@ class SslEncoder:
         self.layers = layers
         self.device = torch.device(device)
         self.dtype = dtype
-        self._network: Callable[[torch.Tensor, tuple[int, ...]], list[torch.Tensor]]
+        self.stem_patch: tuple[int, int] | None = network.stem_patch
+        self._network: Callable[..., list[torch.Tensor]]
         self._network = network.to(self.device, getattr(torch, dtype))
         self._copies: Any = None
         if self.device.type == "cuda":
@@ -150,7 +155,13 @@ class SslEncoder:
         frames = [self.num_frames(length) for length in batch.lengths]
         return [np.stack([found[row, : frames[row]] for found in layers_BTD]) for row in range(len(frames))]
 
-    def prepare(self, waveforms: Sequence[np.ndarray], *, normalized: bool = False) -> PreparedBatch:
+    def prepare(
+        self,
+        waveforms: Sequence[np.ndarray],
+        *,
+        normalized: bool = False,
+        recording: PatchMoments | None = None,
+    ) -> PreparedBatch:
         """Check, normalise and pad the waveforms of one batch, and send them to the device.
 
         Any thread may call it while another computes: on CUDA the copy has a stream of its own.
@@ -159,6 +170,8 @@ class SslEncoder:
             waveforms: float32 (S,) each, in [-1, 1], at the encoder's rate, long enough for one frame; of one
                 length unless ``can_pad``. They are not changed.
             normalized: They are normalised already, if the encoder wants that.
+            recording: For windows of one recording, what the stem hears of it, normalised as they are; None where
+                ``stem_patch`` is None.
 
         Raises:
             ValueError: A waveform is too short, or lengths differ where the encoder cannot be padded.
@@ -171,10 +184,12 @@ class SslEncoder:
         padded_BS = torch.empty((len(lengths), max(lengths)), pin_memory=self._copies is not None)
         self._fill(padded_BS.numpy(), waveforms, normalize=self.normalize_waveform and not normalized)
         if self._copies is None:
-            return PreparedBatch(waveform_BS=padded_BS.to(self.device), lengths=lengths)
+            return PreparedBatch(waveform_BS=padded_BS.to(self.device), lengths=lengths, recording=recording)
         with torch.cuda.stream(self._copies):
             sent_BS = padded_BS.to(self.device, non_blocking=True)
-            return PreparedBatch(waveform_BS=sent_BS, lengths=lengths, arrived=self._copies.record_event())
+            return PreparedBatch(
+                waveform_BS=sent_BS, lengths=lengths, recording=recording, arrived=self._copies.record_event()
+            )
 
     def encode_half(self, batch: PreparedBatch) -> Encoded:
         """Encode one batch and round it to float16 on the device.
@@ -230,7 +245,9 @@ class SslEncoder:
             # Else the memory could be given to the next copy while this pass still reads it.
             batch.waveform_BS.record_stream(stream)
         with self._lock, torch.inference_mode():
-            return self._network(batch.waveform_BS, batch.lengths)
+            if batch.recording is None:
+                return self._network(batch.waveform_BS, batch.lengths)
+            return self._network(batch.waveform_BS, batch.lengths, batch.recording)
 
 
 def _network(source: Source, info: EncoderInfo, layers: tuple[int, ...]) -> Any:

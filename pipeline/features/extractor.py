@@ -170,9 +170,12 @@ class FeatureExtractor:
                 blocks = partial(_stretches, waveform) if isinstance(waveform, np.ndarray) else waveform
                 try:
                     # Before the device's turn begins: nobody waits for a whole recording to be decoded.
-                    statistics = measure(blocks())
+                    statistics = measure(blocks(), stem_patch=self.encoder.stem_patch)
                     problem = self._problem(row, statistics.num_samples, statistics.finite)
-                    long[row] = blocks, statistics
+                    if self._is_long(statistics.num_samples):
+                        long[row] = blocks, statistics
+                    elif problem is None:
+                        short[row] = np.concatenate(list(blocks()))
                 except AudioDecodeError as error:
                     problem = Rejected(row=row, reason=Reason(error.reason), detail=error.detail)
             if problem is not None:
@@ -221,18 +224,18 @@ class FeatureExtractor:
     ) -> Iterator[Piece | Rejected]:
         """Encode one recording in windows, as many in a batch as its budget holds, and keep the centre of each."""
         assert self._windowing is not None
+        normalize = self.encoder.normalize_waveform
+        heard = statistics.heard(normalize=normalize)
         size = max(1, self._max_batch_samples // self._windowing.num_samples)
         found = cut(blocks(), self._windowing.plan(statistics.num_samples))
         running: tuple[list[Window], Future[list[EncodedRows]]] | None = None
         try:
             while group := list(islice(found, size)):
-                waveforms = [
-                    statistics.normalized(waveform) if self.encoder.normalize_waveform else waveform
-                    for _, waveform in group
-                ]
+                waveforms = [statistics.normalized(waveform) if normalize else waveform for _, waveform in group]
 
                 def prepare(members: Sequence[int], waveforms: list[np.ndarray] = waveforms) -> PreparedBatch:
-                    return self.encoder.prepare([waveforms[place] for place in members], normalized=True)
+                    chosen = [waveforms[place] for place in members]
+                    return self.encoder.prepare(chosen, normalized=True, recording=heard)
 
                 following = self._compute.submit(self.encoder, prepare, list(range(len(group))), log, row=row)
                 log.samples += sum(len(waveform) for waveform in waveforms)

@@ -42,6 +42,8 @@ def recipe_sha256() -> str:
 class Mfcc:
     """Gives the 39 numbers of each frame of a batch; always float32."""
 
+    stem_patch: tuple[int, int] | None = None
+
     def __init__(self) -> None:
         import torch
 

@@ -12,12 +12,16 @@ from pipeline.features import loading
 from pipeline.features.encoder_info import MODELS, EncoderInfo
 from pipeline.features.log_mel import StackedLogMel
 from pipeline.features.padding import ValidRows, make_padding_exact
+from pipeline.features.stem import PatchMoments
 
 
 class Network:
     """A network of transformers without the blocks past the highest layer.
 
     Not to be called by two threads at once: the hooks that keep the layers write into one dictionary.
+
+    Attributes:
+        stem_patch: Kernel and stride of the first convolution where a group norm follows it, else None.
     """
 
     def __init__(
@@ -35,7 +39,8 @@ class Network:
         self._layers = layers
         self._log_mel = log_mel
         self._rows = ValidRows(info.conv_kernel, info.conv_stride)
-        make_padding_exact(network, self._rows)
+        averages = make_padding_exact(network, self._rows)
+        self.stem_patch = (info.conv_kernel[0], info.conv_stride[0]) if averages else None
         self._found: dict[int, torch.Tensor] = {}
         self._dtype = torch.float32
         self._watch()
@@ -53,17 +58,20 @@ class Network:
         self._dtype = dtype
         return self
 
-    def __call__(self, waveform_BS: torch.Tensor, lengths: tuple[int, ...]) -> list[torch.Tensor]:
+    def __call__(
+        self, waveform_BS: torch.Tensor, lengths: tuple[int, ...], recording: PatchMoments | None = None
+    ) -> list[torch.Tensor]:
         """Compute one batch.
 
         Args:
             waveform_BS: float32 on the network's device, zero past the end of each waveform.
             lengths: Samples of each waveform.
+            recording: What the stem hears of the recording of which the waveforms are windows, for a group norm.
 
         Returns:
             (B, T, D) for each layer, in the network's number format; frames past the end of a waveform are of no use.
         """
-        self._rows.set(lengths, waveform_BS.device)
+        self._rows.set(lengths, waveform_BS.device, recording)
         input_B, mask_B = self._input(waveform_BS, lengths)
         self._network(input_B.to(self._dtype), attention_mask=mask_B)
         return [self._found.pop(layer) for layer in self._layers]

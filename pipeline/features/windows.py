@@ -6,9 +6,9 @@
     window 2                                        |--=========--|         = kept, - margin
 
 All windows have one length and start on a multiple of the hop, so every frame hears the samples that it hears in
-the whole recording; what it misses is the context beyond the window. Two passes: mean and variance first, as an
-encoder that normalises wants those of the whole recording, then the windows. A group norm of the stem averages over
-each window. Memory: a window, a block, and what the caller keeps.
+the whole recording; what it misses is the context beyond the window. Two passes: first what an encoder averages over
+the whole recording, mean and variance of its samples and of the channels of a group norm, then the windows. Spectra
+that are normalised by bin (Wav2Vec2Bert) are so over each window. Memory: a window, a block, and what the caller keeps.
 
 Source: keeping the centre of overlapping windows is common practice, as for Whisper; the frame clock is that of
 the convolutions, T = floor((S - field) / hop) + 1.
@@ -24,6 +24,7 @@ from pipeline.audio.decode import to_float32
 from pipeline.errors import SettingsError
 from pipeline.features.encoder import VARIANCE_FLOOR
 from pipeline.features.encoder_info import EncoderInfo
+from pipeline.features.stem import PatchMoments, PatchSums
 
 Blocks = Callable[[], Iterable[np.ndarray]]
 """Gives a recording from its start, each time it is called: int16 or float32 (S,) blocks at the encoder's rate."""
@@ -121,27 +122,40 @@ class Statistics:
         mean: Their mean.
         variance: Their variance.
         finite: Whether all of them are finite.
+        patches: What the stem hears of them, where that was asked for.
     """
 
     num_samples: int
     mean: float
     variance: float
     finite: bool
+    patches: PatchMoments | None = None
 
     def normalized(self, waveform: np.ndarray) -> np.ndarray:
         """Bring a stretch of the recording (S,) to zero mean and unit variance of the whole; float32."""
         scaled = (waveform.astype(np.float64) - self.mean) / math.sqrt(self.variance + VARIANCE_FLOOR)
         return scaled.astype(np.float32)
 
+    def heard(self, *, normalize: bool) -> PatchMoments | None:
+        """Give what the stem hears of the recording, normalised or as it is."""
+        if self.patches is None or not normalize:
+            return self.patches
+        return self.patches.moved(self.mean, 1 / math.sqrt(self.variance + VARIANCE_FLOOR))
 
-def measure(blocks: Iterable[np.ndarray]) -> Statistics:
+
+def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> Statistics:
     """Take mean and variance of a recording, block by block in float64.
+
+    Args:
+        blocks: The recording from its start.
+        stem_patch: Kernel and stride of a convolution whose channels are to be known as well.
 
     Source:
         The pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample
         variance", The American Statistician 37 (1983).
     """
     count, mean, squares, finite = 0, 0.0, 0.0, True
+    patches = PatchSums(*stem_patch) if stem_patch is not None else None
     for block in blocks:
         if not len(block):
             continue
@@ -153,7 +167,15 @@ def measure(blocks: Iterable[np.ndarray]) -> Statistics:
         squares += float(wide.var()) * len(wide) + difference**2 * count * len(wide) / joined
         mean += difference * len(wide) / joined
         count = joined
-    return Statistics(num_samples=count, mean=mean, variance=squares / max(1, count), finite=finite)
+        if patches is not None:
+            patches.add(wide)
+    return Statistics(
+        num_samples=count,
+        mean=mean,
+        variance=squares / max(1, count),
+        finite=finite,
+        patches=patches.moments() if patches is not None else None,
+    )
 
 
 def cut(blocks: Iterable[np.ndarray], windows: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray]]:
