@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from pipeline.audio.loading import Manifest
+from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
 from pipeline.completion import Status, status
@@ -30,7 +31,7 @@ STAGES = ("manifest", "features", "codebooks", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPipelineConfig(EncodingConfig):
+class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Settings of run_pipeline."""
 
     corpus: str
@@ -72,6 +73,7 @@ class RunPipelineConfig(EncodingConfig):
             raise SettingsError("layers must name at least one layer, as --layers 7 12")
         if self.frames_per_cluster < 1:
             raise SettingsError(f"frames_per_cluster must be at least 1, got {self.frames_per_cluster}")
+        self.check_segments()
         FitKmeansConfig(features="", output="", **_shared(self, FitKmeansConfig))
 
 

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     BAD_SAMPLE_RATE = "bad_sample_rate"
     BAD_SEGMENT = "bad_segment"
     BAD_ROW = "bad_row"
+    NO_SEGMENT = "no_segment"
+    NO_SPEECH = "no_speech"
     DUPLICATE_ID = "duplicate_id"
     DECODER_CRASH = "decoder_crash"
     DECODER_TIMEOUT = "decoder_timeout"

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 # Ten below the 200 that an id may have: room for a suffix such as ".ch7" of a channel.
-_MAX_ID_LENGTH = 190
+MAX_ID_LENGTH = 190
 _HASH_DIGITS = 32
-_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_ID_LENGTH}}}")
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPES = {b".": b"..", b"/": b"._", b"@": b".-"}
 _TOKEN = re.compile(r"\.x[0-9a-f]{2}|\..|[^.]")
@@ -46,13 +46,13 @@ def encode_id(text: str) -> str:
         return text
     raw = text.encode("utf-8", "surrogatepass")
     encoded = _SPECIAL.sub(_escape, raw).decode("ascii") or ".e"
-    if len(encoded) <= _MAX_ID_LENGTH:
+    if len(encoded) <= MAX_ID_LENGTH:
         return encoded
     tail = f".h{hashlib.sha256(raw).hexdigest()[:_HASH_DIGITS]}"
     kept = 0
     for token in _TOKEN.finditer(encoded):
         # A token cut in half could join with the tail into an escape and meet the id of another text.
-        if token.end() + len(tail) > _MAX_ID_LENGTH:
+        if token.end() + len(tail) > MAX_ID_LENGTH:
             break
         kept = token.end()
     return encoded[:kept] + tail

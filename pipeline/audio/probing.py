@@ -1,5 +1,7 @@
-"""Reads the headers of a piece of a corpus: candidates in, manifest rows and rejects out."""
+"""Reads the headers of a piece of a corpus, and where asked for the speech: candidates in, manifest rows out."""
 
+import importlib.metadata
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,10 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
+from pipeline.audio.speech import SpeechFinder
+from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
 from pipeline.dataset import Output, parquet_bytes
-from pipeline.errors import AudioDecodeError
+from pipeline.errors import AudioDecodeError, SettingsError
 from pipeline.schema import LABELS, Reason
 from pipeline.shards import Reject, Utterance, reasons, rejects_table
 from pipeline.storage import open_store
@@ -43,6 +47,8 @@ class ProbeFactory:
         channels: ``mix``, ``pick`` or ``split``.
         pick_channel: The channel that ``pick`` takes.
         lineage: Of the scratch dataset.
+        vad: How recordings are cut into speech; None leaves them whole.
+        vad_weights_sha256: The weights that the plan names.
     """
 
     scratch: str
@@ -51,6 +57,8 @@ class ProbeFactory:
     channels: str
     pick_channel: int
     lineage: Mapping[str, Any]
+    vad: VadSettings | None = None
+    vad_weights_sha256: str = ""
 
     def __call__(self) -> "Prober":
         """Open the candidates and start the decode child."""
@@ -65,12 +73,21 @@ class Prober:
     def __init__(self, settings: ProbeFactory) -> None:
         self._settings = settings
         self._store = open_store(settings.scratch)
-        # The rate matters to decode() alone; a probe reads headers.
-        self._decoder = Decoder(sample_rate=16_000, limits=settings.limits, roots=settings.roots)
+        # The rate matters to VAD alone; a probe reads headers.
+        self._decoder = Decoder(sample_rate=SAMPLE_RATE, limits=settings.limits, roots=settings.roots)
+        self._finder = None
+        if settings.vad is not None:
+            if weights_sha256() != settings.vad_weights_sha256:
+                raise SettingsError(
+                    f"this node ({platform.node()}) has another release of silero-vad than the driver; install the same"
+                )
+            self._finder = SpeechFinder(decoder=self._decoder, detector=SpeechDetector(), settings=settings.vad)
 
     def numerics(self) -> Mapping[str, str]:
-        """Headers read the same everywhere."""
-        return {}
+        """Headers read the same everywhere; probabilities of speech may differ in their last bits."""
+        if self._finder is None:
+            return {}
+        return {"onnxruntime": importlib.metadata.version("onnxruntime"), "device": f"cpu {platform.machine()}"}
 
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Probe the candidates of a piece; ``utterances`` is empty, they are read here."""
@@ -86,17 +103,15 @@ class Prober:
                 info = known.get(candidate["uri"]) or self._decoder.probe(candidate["uri"])
                 # Segments of one recording follow each other: one header is enough.
                 known = {candidate["uri"]: info}
-                rows += self._rows(candidate, info)
+                found = self._rows(candidate, info)
             except AudioDecodeError as error:
-                rejects.append(
-                    Reject(
-                        utterance_id=candidate["utterance_id"],
-                        uri=candidate["uri"],
-                        stage=self.stage,
-                        reason=error.reason,
-                        detail=error.detail,
-                    )
-                )
+                rejects.append(self._reject(candidate, error))
+                continue
+            for row in found:
+                try:
+                    rows += [row] if self._finder is None else self._finder.rows(row)
+                except AudioDecodeError as error:
+                    rejects.append(self._reject(row, error))
         table = pa.Table.from_pylist(rows, schema=schema.MANIFEST)
         return Output(
             data=parquet_bytes(table, self._settings.lineage),
@@ -104,6 +119,15 @@ class Prober:
             rejects=rejects_table(rejects),
             seconds=sum(row["num_samples"] / row["sample_rate"] for row in rows),
             notes={"reasons": reasons(rejects)},
+        )
+
+    def _reject(self, row: Mapping[str, Any], error: AudioDecodeError) -> Reject:
+        return Reject(
+            utterance_id=row["utterance_id"],
+            uri=row["uri"],
+            stage=self.stage,
+            reason=error.reason,
+            detail=error.detail,
         )
 
     def _rows(self, candidate: Mapping[str, Any], info: AudioInfo) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 Reads: a corpus folder or listing, local or S3. Writes: a manifest dataset; its Parquet files hold up to 500,000
 candidates each, one row group a shard, and ``_index.parquet`` says where each shard lies.
-Restart: pieces of 200 candidates are probed and committed in the scratch dataset ``_probed/``; run again, only
-pieces without a commit are probed. Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utterance.
+Restart: pieces of 200 candidates (10 where VAD listens to them) are probed and committed in the scratch dataset
+``_probed/``; run again, only pieces without a commit are probed.
+Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utterance.
 """
 
 import logging
@@ -23,6 +24,9 @@ from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import INDEX
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.audio.probing import CANDIDATES, PROBED, ProbeFactory
+from pipeline.audio.segment_lists import read_segments
+from pipeline.audio.segment_settings import SegmentSettings
+from pipeline.audio.segments import cut_recordings
 from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import SUCCESS, Dataset, Output, Plan, canonical, check_folder, parquet_bytes, sha256, shard_name
 from pipeline.errors import ManifestError, SettingsError
@@ -39,11 +43,12 @@ logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
 PIECE = 200
+VAD_PIECE = 10
 CANDIDATES_PER_FILE = 500_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildManifestConfig:
+class BuildManifestConfig(SegmentSettings):
     """Settings of build_manifest."""
 
     corpus: str
@@ -82,6 +87,7 @@ class BuildManifestConfig:
             raise SettingsError("decode_timeout_seconds and decode_memory_gb must be above 0")
         if self.pick_channel < 0:
             raise SettingsError(f"pick_channel must be at least 0, got {self.pick_channel}")
+        self.check_segments()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +107,27 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         ManifestError: The corpus cannot be listed.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
-    pieces = list(_pieces(corpora.read_corpus(config.corpus, config.layout)))
+    segmentation = config.content()
+    own_roots = corpora.corpus_roots(config.corpus, config.layout)
+    candidates = corpora.read_corpus(config.corpus, config.layout)
+    if config.segments:
+        listed = read_segments(config.segments, config.segments_format)
+        candidates = cut_recordings(candidates, listed, own_roots[0])
+    pieces = list(_pieces(candidates, VAD_PIECE if config.vad else PIECE))
     if not pieces:
         raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout")
-    roots = sorted({*corpora.corpus_roots(config.corpus, config.layout), *map(absolute, config.roots)})
-    listed = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
+    roots = sorted({*own_roots, *map(absolute, config.roots)})
+    corpus_hash = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
         "data_version": DATA_VERSION,
-        "corpus_sha256": listed,
+        "corpus_sha256": corpus_hash,
         "layout": config.layout,
         "roots": roots,
         "channels": config.channels,
         "pick_channel": config.pick_channel if config.channels == "pick" else None,
         "shard_minutes": config.shard_minutes,
         "strict": config.strict,
+        **segmentation,
     }
     lineage = {"kind": "manifest", "schema_version": schema.SCHEMA_VERSION, "roots": roots, "layout": config.layout}
     rows = sum(piece.num_rows for piece in pieces)
@@ -137,11 +150,11 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     return PreparedManifest(config=config, pieces=pieces, plan=plan, probe_plan=probe_plan)
 
 
-def _pieces(candidates: Iterator[Candidate]) -> Iterator[pa.Table]:
+def _pieces(candidates: Iterator[Candidate], most: int) -> Iterator[pa.Table]:
     batch: list[Candidate] = []
     for candidate in candidates:
         batch.append(candidate)
-        if len(batch) == PIECE:
+        if len(batch) == most:
             yield candidate_table(batch)
             batch = []
     if batch:
@@ -182,6 +195,8 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
             channels=config.channels,
             pick_channel=config.pick_channel,
             lineage=scratch.plan.lineage,
+            vad=config.vad_settings(),
+            vad_weights_sha256=prepared.plan.content.get("vad", {}).get("weights_sha256", ""),
         )
         report = run_stage(
             scratch,
