@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ from pipeline.shards import Reject, Utterance, reasons, rejects_table
 from pipeline.storage import open_store
 
 PROBED = "_probed"
+
+# VAD streams in bounded memory, so that only a header that lies makes a recording too long.
+_LONGEST_HEARD_SECONDS = 1e6
 
 CANDIDATES = pa.schema(
     [
@@ -74,7 +77,8 @@ class Prober:
         self._settings = settings
         self._store = open_store(settings.scratch)
         # The rate matters to VAD alone; a probe reads headers.
-        self._decoder = Decoder(sample_rate=SAMPLE_RATE, limits=settings.limits, roots=settings.roots)
+        limits = replace(settings.limits, max_seconds=_LONGEST_HEARD_SECONDS)
+        self._decoder = Decoder(sample_rate=SAMPLE_RATE, limits=limits, roots=settings.roots)
         self._finder = None
         if settings.vad is not None:
             if weights_sha256() != settings.vad_weights_sha256:

@@ -1,6 +1,6 @@
 """Turns the manifest row of a recording into rows of the speech in it.
 
-Memory: 160 s of audio, then one probability for every 32 ms.
+Memory: 20 s of audio, and one probability for every 32 ms of the recording.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,6 @@ from pipeline.audio.segments import segment_id
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings
 from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason
-
-# A whole number of samples at every rate, of 16 kHz samples when resampled, and of frames.
-_SPAN_SECONDS = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +63,15 @@ class SpeechFinder:
         return [self._row(row, segment.start, segment.end) for segment in segments]
 
     def _blocks(self, row: Mapping[str, Any]) -> Iterator[npt.NDArray[np.float32]]:
-        span = _SPAN_SECONDS * row["sample_rate"]
-        for start in range(0, row["num_samples"], span):
-            samples = self.decoder.decode(
-                row["uri"],
-                offset_samples=row["offset_samples"] + start,
-                num_samples=min(span, row["num_samples"] - start),
-                sample_rate=row["sample_rate"],
-                channel=row["channel"],
-                utterance_id=row["utterance_id"],
-            )
-            yield to_float32(samples)
+        stream = self.decoder.stream(
+            row["uri"],
+            offset_samples=row["offset_samples"],
+            num_samples=row["num_samples"],
+            sample_rate=row["sample_rate"],
+            channel=row["channel"],
+            utterance_id=row["utterance_id"],
+        )
+        return map(to_float32, stream)
 
     def _row(self, row: Mapping[str, Any], start: int, end: int) -> dict[str, Any]:
         """Give the row of a segment, whose edges are samples at 16 kHz from the start of the row."""
