@@ -92,10 +92,18 @@ def weights_path() -> Path:
     )
 
 
-@cache
 def weights_sha256() -> str:
-    """Hash the file of weights."""
-    return hashlib.sha256(weights_path().read_bytes()).hexdigest()
+    """Hash the file of the network.
+
+    Raises:
+        SettingsError: The extra ``vad`` is not installed.
+    """
+    return _hash(weights_path())
+
+
+@cache
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class SpeechDetector:

@@ -43,9 +43,9 @@ def find():
 
 
 def spoken(waveform, rate):
-    """Cut off what is 20 dB below the loudest 25 ms at both ends: a reader's breath and room."""
+    """Cut off what is 18 dB below the loudest 25 ms at both ends: a reader's breath and room."""
     power = np.convolve(waveform.astype(np.float64) ** 2, np.ones(rate // 40), mode="same")
-    loud = np.flatnonzero(power > power.max() * 1e-2)
+    loud = np.flatnonzero(power > power.max() * 1.6e-2)
     return waveform[loud[0] : loud[-1] + 1]
 
 
