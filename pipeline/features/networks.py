@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from pipeline.errors import EncoderError
 from pipeline.features import loading
+from pipeline.features.attention import use_sdpa
 from pipeline.features.encoder_info import MODELS, EncoderInfo
 from pipeline.features.log_mel import StackedLogMel
 from pipeline.features.padding import ValidRows, make_padding_exact
@@ -144,6 +145,7 @@ def load_network(folder: Path, config: Any, info: EncoderInfo, layers: tuple[int
     if kind.last_norm == "always" or (kind.last_norm == "if_stable" and config.do_stable_layer_norm):
         # The norm after the last block; without it the stack gives that block's raw output.
         network.encoder.layer_norm = torch.nn.Identity()
+    use_sdpa(network)
     log_mel = None
     if kind.hears == "log_mel":
         stride = info.conv_stride[-1]

@@ -47,7 +47,8 @@ def test_layer_l_is_the_raw_output_of_block_l_of_the_whole_network(small_encoder
         )
     errors = [float(error) for error in errors]
     print(f"\nmax abs error of layers 0 to 4, whole and cut: {kind} {stem} stable={stable} {file_format}: {errors}")
-    assert errors == [0.0] * (NUM_LAYERS + 1)
+    # WavLM's attention is ours, the same but for rounding; the others run as transformers has them.
+    assert max(errors) <= (1e-5 if kind == "wavlm" else 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
