@@ -7,7 +7,7 @@ out: five (B, heads, T, T) arrays. Here the bias stays a (heads, 2 T - 1) table,
 gate * bias exists for a block of queries at a time.
 
 Letters: B batch, T frames, H heads, D feature width. Cost of a block: as before in arithmetic; memory at most
-``MASK_ELEMENTS`` numbers beside (B, T, D) arrays. Figures: docs/decisions/0005-attention.md.
+``MASK_ELEMENTS`` numbers, or ``MIN_QUERIES`` rows, beside (B, T, D) arrays. Figures: docs/decisions/0005-attention.md.
 Source: Chen et al., WavLM, IEEE JSTSP 2022 (arXiv 2110.13900), equations 3 to 6.
 """
 
@@ -19,9 +19,11 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-MASK_ELEMENTS = 2**25
-"""Numbers of gate * bias that exist at once (128 MiB in float32): more at once was not faster, blocks of 64 queries
-were slower by a tenth."""
+MASK_ELEMENTS = 2**23
+"""Numbers of gate * bias that exist at once, 32 MiB in float32: what glibc gives again without asking the kernel."""
+
+MIN_QUERIES = 128
+"""Queries that a block has at least, where batches are large: 32 at once were slower by a tenth."""
 
 
 class GatedAttention(nn.Module):
@@ -70,7 +72,7 @@ class GatedAttention(nn.Module):
         )
         gate = self._gate(hidden_states.view(heads))
         mixed = torch.empty(heads, dtype=hidden_states.dtype, device=hidden_states.device)
-        step = max(1, MASK_ELEMENTS // (num_rows * self.num_heads * num_frames))
+        step = max(MIN_QUERIES, MASK_ELEMENTS // (num_rows * self.num_heads * num_frames))
         for begin in range(0, num_frames, step):
             end = min(begin + step, num_frames)
             mask = _last_query_first(gate[:, :, begin:end]) * _bias_of(position_bias, begin, end)
