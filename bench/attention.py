@@ -4,8 +4,8 @@
 
 ``block`` is the attention of one WavLM-base block, ``wavlm`` and ``hubert`` are whole base networks with seeded
 random weights. Each case runs in a child of its own, so that peak memory is its own: what the first forward pass
-adds to what is there before it, the position bias included. Time is that of a later pass. Cases that would exceed
---max-gb are skipped, and named.
+adds to what is there before it, the position bias included. Times are of later passes, both forms in one child
+by turns, the best of --repeats. Cases that would exceed --max-gb are skipped, and named.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.measuring import best_of, peak_bytes, restart_peak, run_child, table, write_json
+from bench.measuring import peak_bytes, restart_peak, run_child, seconds_of, table, write_json
 
 HEADS, DIM, STEM, SAMPLE_RATE, HOP = 12, 768, 512, 16_000, 320
 FORMS = {"block": ("transformers", "ours"), "wavlm": ("transformers", "ours"), "hubert": ("eager", "sdpa")}
@@ -29,27 +29,42 @@ def frames(seconds: float) -> int:
 
 
 def expected_bytes(case: dict[str, Any]) -> float:
-    """Estimate the peak of a case roughly, to skip what cannot run: scores of a block, and the stem of a network."""
+    """Estimate the peak of a case roughly, to skip what cannot run: a block's scores or rows, a network's stem."""
     item = 4 if case["dtype"] == "float32" else 2
-    scores = case["batch"] * HEADS * frames(case["seconds"]) ** 2 * item
+    rows = case["batch"] * frames(case["seconds"])
     stem = 0 if case["what"] == "block" else 3 * case["batch"] * case["seconds"] * SAMPLE_RATE / 5 * STEM * item
-    return max(stem, scores * (1 if case["form"] in ("ours", "sdpa") else 4))
+    plain = case["form"] in ("transformers", "eager")
+    return max(stem, item * rows * (4 * HEADS * frames(case["seconds"]) if plain else 12 * DIM))
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """Time one case in this process; peak memory is what the first forward pass added."""
+    """Measure in this process: the peak of one form, or the times of several, by turns.
+
+    Args:
+        case: ``what``, ``dtype``, ``batch``, ``seconds``, ``threads``, ``repeats``, and ``forms``; one form is asked
+            for its peak, several for times.
+    """
     import torch
 
     torch.set_num_threads(case["threads"])
-    torch.manual_seed(0)
-    dtype = getattr(torch, case["dtype"])
-    first, later = _block(case, dtype) if case["what"] == "block" else _network(case, dtype)
+    passes = {}
     with torch.inference_mode():
-        before = restart_peak()
-        first()
-        peak = peak_bytes() - before
-        seconds = best_of(later, case["repeats"])
-    return {"milliseconds": round(1e3 * seconds, 1), "peak_mb": round(peak / 1e6)}
+        for form in case["forms"]:
+            torch.manual_seed(0)
+            make = _block if case["what"] == "block" else _network
+            passes[form] = make(case | {"form": form}, getattr(torch, case["dtype"]))
+        if case["ask"] == "peak":
+            first, _ = passes[case["forms"][0]]
+            before = restart_peak()
+            first()
+            return {"peak_mb": round((peak_bytes() - before) / 1e6)}
+        best = dict.fromkeys(passes, math.inf)
+        for first, later in passes.values():
+            first()
+            later()
+        for form in list(passes) * case["repeats"]:
+            best[form] = min(best[form], seconds_of(passes[form][1]))
+    return {f"{form}_ms": round(1e3 * seconds, 1) for form, seconds in best.items()}
 
 
 def _block(case: dict[str, Any], dtype: Any) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -109,21 +124,40 @@ def main() -> None:
     given = parser.parse_args()
     cases, rows = [], []
     for what, dtype, batch, seconds in itertools.product(given.what, given.dtypes, given.batches, given.seconds):
-        pair = []
-        for form in FORMS[what]:
-            case = {"what": what, "dtype": dtype, "batch": batch, "seconds": seconds, "form": form}
-            case |= {"threads": given.threads, "repeats": given.repeats}
-            skipped = expected_bytes(case) > given.max_gb * 1e9
-            found = {"skipped": True} if skipped else run_child("bench.attention", case, threads=given.threads)
-            cases.append(case | found)
-            pair.append(found)
-        times, peaks = ([each.get(key, math.nan) for each in pair] for key in ("milliseconds", "peak_mb"))
-        line = [what, dtype, batch, f"{seconds:g}", *times, f"{times[0] / times[1]:.2f}", *peaks]
-        rows.append(["skipped" if isinstance(cell, float) and math.isnan(cell) else cell for cell in line])
+        case = {"what": what, "dtype": dtype, "batch": batch, "seconds": seconds}
+        case |= {"threads": given.threads, "repeats": given.repeats}
+        cases.append(case | both(case, given.max_gb * 1e9))
+        times, peaks = ([cases[-1].get(f"{form}_{unit}") for form in FORMS[what]] for unit in ("ms", "mb"))
+        ratio = f"{times[0] / times[1]:.2f}" if None not in times else None
+        rows.append([cell if cell is not None else "skipped" for cell in (*case.values(), *times, ratio, *peaks)])
         print(*rows[-1], file=sys.stderr)
-    header = ["what", "dtype", "batch", "s", "plain ms", "fused ms", "ratio", "plain MB", "fused MB"]
+    header = [
+        "what",
+        "dtype",
+        "batch",
+        "s",
+        "threads",
+        "repeats",
+        "plain ms",
+        "fused ms",
+        "ratio",
+        "plain MB",
+        "fused MB",
+    ]
     print(table(header, rows))
     write_json(given.json, {"cases": cases})
+
+
+def both(case: dict[str, Any], max_bytes: float) -> dict[str, Any]:
+    """Run the children of a case: one for each peak, one for the times of those that fit into memory."""
+    fitting = [form for form in FORMS[case["what"]] if expected_bytes(case | {"form": form}) <= max_bytes]
+    found = {}
+    for form in fitting:
+        child = run_child("bench.attention", case | {"ask": "peak", "forms": [form]}, threads=case["threads"])
+        found[f"{form}_mb"] = child["peak_mb"]
+    if fitting:
+        found |= run_child("bench.attention", case | {"ask": "times", "forms": fitting}, threads=case["threads"])
+    return found
 
 
 if __name__ == "__main__":

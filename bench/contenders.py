@@ -171,7 +171,7 @@ def peak(settings: Settings) -> Work:
     """Multiply matrices."""
 
     def work() -> dict[str, Any]:
-        found = sgemm_peak(settings["threads"], settings.get("size", 2048))
+        found = sgemm_peak(settings["threads"], settings.get("size", 2048), settings.get("seconds", 2.0))
         return {"flops_per_second": found, "ended": time.monotonic()}
 
     return work

@@ -101,15 +101,11 @@ def wait_for_go() -> None:
     sys.stdin.readline()
 
 
-def best_of(work: Callable[[], object], repeats: int) -> float:
-    """Give the shortest wall time of several, after one that does not count, seconds."""
+def seconds_of(work: Callable[[], object]) -> float:
+    """Give the wall time of one call."""
+    began = time.perf_counter()
     work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return time.perf_counter() - began
 
 
 def peak_bytes() -> int:
@@ -147,7 +143,7 @@ def sgemm_peak(threads: int, size: int = 2048, seconds: float = 2.0) -> float:
     left, right = torch.randn(size, size), torch.randn(size, size)
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
-        best = min(best, best_of(lambda: left @ right, 1))
+        best = min(best, seconds_of(lambda: left @ right))
     return 2 * size**3 / best
 
 

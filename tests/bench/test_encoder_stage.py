@@ -1,0 +1,33 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from bench.measuring import ROOT, environment
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
+    (tmp_path / "audio").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        noise = rng.normal(0, 3000, 32_000 + 4_000 * number).astype(np.int16)
+        soundfile.write(tmp_path / "audio" / f"{number}.wav", noise, 16_000)
+    command = [sys.executable, "-m", "bench.encoder_stage", "--models", "small", "--corpus", tmp_path / "audio"]
+    command += ["--layers", "1", "3", "12", "--clusters", "20", "--processes", "1", "--json", tmp_path / "found.json"]
+    run = subprocess.run(list(map(str, command)), env=environment(1), cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "found.json").read_text())["models"][0]
+    assert found["layers"] == [1, 3]
+    assert found["audio_seconds"] == pytest.approx(6.75)
+    assert found["b"]["report"]["rows"] == 3
+    assert found["tokens_equal"] > 0.99
+    assert {"b/a", "c/b", "d/b"} <= found["ratios"].keys()
+    # Cut after layer 3 of 6: fewer FLOPs than at full depth, more than none.
+    assert 0 < found["a"]["flops_per_audio_second"] < found["d"]["flops_per_audio_second"]
+    assert run.stdout.count("| small |") == 5
