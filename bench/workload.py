@@ -185,13 +185,16 @@ def prepare(
     audio = list(_first(recordings(corpus, folder), minutes))
     root = common_root(audio)
     seconds = write_listing(folder / "listing.jsonl", iter(audio), 60 * minutes)
+    manifest = few_manifest = make_manifest(folder, folder / "listing.jsonl", root)
+    enough = max(20.0, num_clusters / 2)
     few = folder / "few"
     few.mkdir()
-    write_listing(few / "listing.jsonl", iter(audio), max(20.0, num_clusters / 2))
-    few_manifest = make_manifest(few, few / "listing.jsonl", root)
+    if seconds > enough:
+        write_listing(few / "listing.jsonl", iter(audio), enough)
+        few_manifest = make_manifest(few, few / "listing.jsonl", root)
     return Workload(
         encoder=encoder,
-        manifest=make_manifest(folder, folder / "listing.jsonl", root),
+        manifest=manifest,
         codebooks=make_codebooks(few, encoder, few_manifest, layers, num_clusters),
         layers=tuple(sorted(layers)),
         seconds=seconds,
