@@ -10,12 +10,13 @@ ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
 }
-"""Settings of glibc and oneDNN for CPU workers: without them large tensors go back to the kernel at every step, which made a
-training step 6 times slower on a virtual machine. Read at process start, so they travel in Ray's env_vars.
-One arena: the first three do not hold for the arenas of other threads, where an encoder lost a tenth of its speed
-(HuBERT-base, batches of 16 s, one thread: 560,000 page faults in 15 s, with one arena 25,000).
-oneDNN keeps what it built for each of the last 1,024 shapes, and every length is a shape: after 14 utterances of 9 to
-16 s HuBERT-base held 2.2 GB and grew, with 16 kept it stays at 1.04 GB."""
+"""Settings of glibc and oneDNN for CPU workers, read at process start, so they travel in Ray's env_vars.
+
+Without the first three large tensors go back to the kernel at every step, which made a training step 6 times slower on
+a virtual machine. They do not hold for the arenas of other threads, hence one arena: HuBERT-base, batches of 16 s, one
+thread, had 560,000 page faults in 15 s, with one arena 25,000 and a tenth more speed. oneDNN keeps what it built for
+each of the last 1,024 shapes, and every length is a shape: after 14 utterances of 9 to 16 s HuBERT-base held 2.2 GB
+and grew; with 16 kept it stays at 1.04 GB."""
 
 
 def set_threads(threads: int) -> None:
