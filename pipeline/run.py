@@ -35,15 +35,18 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Settings of run_pipeline."""
 
     corpus: str
-    """Folder or listing of the corpus, local or s3://."""
-    layout: Literal["folder", "listing", "librispeech", "fsdd", "emodb"]
-    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing, or a known corpus."""
+    """Folder, listing, pattern of tars (a-{000..099}.tar) or Parquet file of the corpus, local or s3://."""
+    layout: Literal["folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb"]
+    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing of files, audio inside tar shards or
+    inside Parquet, or a known corpus."""
     output: str
     """Folder of the run, local or s3://."""
     num_clusters: int
     """Clusters of each layer's codebook (K), 2 to 65,536."""
     encoder: str = ""
     """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: a small random one, for trying out."""
+    audio_column: str | None = None
+    """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
     """What to do with several channels: average them, pick one, or make each an utterance of its own."""
     pick_channel: int = 0

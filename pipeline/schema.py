@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a column changes its name, type or meaning."""
 
 LINEAGE_KEY = b"strata"
@@ -60,10 +60,21 @@ MANIFEST = pa.schema(
         pa.field("language", pa.string()),
         pa.field("split", pa.string()),
         pa.field("clean_uri", pa.string()),
+        pa.field("member", pa.string()),
+        pa.field("byte_offset", pa.int64()),
+        pa.field("num_bytes", pa.int64()),
+        pa.field("row_group", pa.int32()),
+        pa.field("row", pa.int64()),
     ]
 )
 """``offset_samples`` and ``num_samples`` count samples of the source at its ``sample_rate`` (Hz).
-``channel`` is the one channel to read; null means the mean of all channels."""
+``channel`` is the one channel to read; null means the mean of all channels. The recording is the whole file ``uri``,
+or the part of it named by ``PART``."""
+
+PART = ("member", "byte_offset", "num_bytes", "row_group", "row")
+"""The manifest columns that place a recording inside its file: ``num_bytes`` from ``byte_offset`` on for the member
+of a tar; the cell in column ``member``, row ``row`` of row group ``row_group`` for Parquet; all null for a plain
+file."""
 
 LABELS = ("text", "speaker", "emotion", "language", "split", "clean_uri")
 """The manifest columns that a corpus may leave null."""

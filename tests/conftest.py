@@ -1,5 +1,11 @@
 import json
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -86,3 +92,50 @@ def write_old_bin(folder, model):
         state = {name.replace(new, old): tensor for name, tensor in state.items()}
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
+
+
+def free_port():
+    with socket.socket() as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        return probe_socket.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """An S3 server on loopback with one bucket, ended with the module."""
+    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
+    folder = tmp_path_factory.mktemp("s3")
+    master, volume, filer, s3 = (free_port() for _ in range(4))
+    command = [weed, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+    for name in ("master", "volume", "filer", "s3"):
+        command.append(f"-{name}.port.grpc={free_port()}")
+    command += ["-volume.max=50", "-master.volumeSizeLimitMB=64"]
+    server = subprocess.Popen(command, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
+    old = dict(os.environ)
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="any",
+        AWS_SECRET_ACCESS_KEY="any",
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3}",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+    try:
+        _make_bucket(f"http://127.0.0.1:{s3}/corpus", server)
+        yield "s3://corpus"
+    finally:
+        server.kill()
+        server.wait(20)
+        os.environ.clear()
+        os.environ.update(old)
+
+
+def _make_bucket(url, server):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
+            return
+        except OSError:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.3)

@@ -36,6 +36,11 @@ class Candidate:
         language: In which language, an ISO 639 code.
         split: The part of the corpus: ``train``, ``test`` ...
         clean_uri: The same utterance without noise.
+        member: With the next four where the recording lies inside its file; see ``schema.PART``.
+        byte_offset: First byte of a tar's member.
+        num_bytes: Length of a tar's member.
+        row_group: Row group of a Parquet cell.
+        row: Row of the cell in its group.
         problem: A ``schema.Reason`` and a sentence, where this cannot become a row of the manifest.
     """
 
@@ -50,6 +55,11 @@ class Candidate:
     language: str | None = None
     split: str | None = None
     clean_uri: str | None = None
+    member: str | None = None
+    byte_offset: int | None = None
+    num_bytes: int | None = None
+    row_group: int | None = None
+    row: int | None = None
     problem: tuple[str, str] | None = None
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 # Sizes that writers to a pipe leave behind: ffmpeg 2^32-1, sox 0x7FFFF000, arecord 2^31, unclosed files 0.
 STREAMING_SIZES = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
@@ -60,7 +61,7 @@ def sniff(head: bytes) -> str | None:
     return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and sample_rate != 3 else None
 
 
-def check_wave(path: str) -> Overlay | None:
+def check_wave(file: BinaryIO) -> Overlay | None:
     """Check the declared size of a WAV against its bytes; libsndfile silently cuts to what is there.
 
     Returns:
@@ -70,35 +71,35 @@ def check_wave(path: str) -> Overlay | None:
         Refused: The data chunk is larger than the file: ``header_lies`` when the RIFF size contradicts it too,
             ``truncated`` when both agree on a longer file.
     """
-    with open(path, "rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        kind, riff_size = struct.unpack("<4sI", file.read(8))
-        order = ">" if kind == b"RIFX" else "<"
-        if order == ">":
-            riff_size = int.from_bytes(struct.pack("<I", riff_size), "big")
-        file.seek(12)
-        block_align, long_size = 1, None
-        while len(head := file.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}4sI", head)
-            body = file.tell()
-            if kind == b"data":
-                break
-            content = file.read(min(size, 32))
-            if kind == b"fmt " and len(content) >= 14:
-                block_align = max(1, struct.unpack_from(f"{order}H", content, 12)[0])
-            elif kind == b"ds64" and len(content) >= 16:
-                riff_size, long_size = struct.unpack_from("<QQ", content)
-            file.seek(body + size + size % 2)
-        else:
-            return None
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    kind, riff_size = struct.unpack("<4sI", file.read(8))
+    order = ">" if kind == b"RIFX" else "<"
+    if order == ">":
+        riff_size = int.from_bytes(struct.pack("<I", riff_size), "big")
+    file.seek(12)
+    block_align, long_size = 1, None
+    while len(head := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}4sI", head)
+        body = file.tell()
+        if kind == b"data":
+            break
+        content = file.read(min(size, 32))
+        if kind == b"fmt " and len(content) >= 14:
+            block_align = max(1, struct.unpack_from(f"{order}H", content, 12)[0])
+        elif kind == b"ds64" and len(content) >= 16:
+            riff_size, long_size = struct.unpack_from("<QQ", content)
+        file.seek(body + size + size % 2)
+    else:
+        return None
     if long_size is not None and size == 0xFFFF_FFFF:
         size = long_size
     held = end - body
     if size in STREAMING_SIZES:
         if size > 0 or held == 0 or riff_size + 8 == end:
             return None
-        with open(path, "rb") as file:
-            return Overlay(prefix=file.read(body - 4) + b"\xff" * 4, start=body)
+        file.seek(0)
+        return Overlay(prefix=file.read(body - 4) + b"\xff" * 4, start=body)
     if size // block_align <= held // block_align:
         return None
     found = f"the data chunk declares {size} bytes, the file holds {held}"
@@ -107,7 +108,7 @@ def check_wave(path: str) -> Overlay | None:
     raise Refused("truncated", found)
 
 
-def check_ogg(path: str) -> int | None:
+def check_ogg(file: BinaryIO) -> int | None:
     """Check the end of an Ogg file; libsndfile takes what is there for the whole recording.
 
     Returns:
@@ -116,11 +117,12 @@ def check_ogg(path: str) -> int | None:
     Raises:
         Refused: The last page is cut, or belongs to a second recording appended to the first.
     """
-    with open(path, "rb") as file:
-        head = file.read(8192)
-        # A page is at most 65,307 bytes, so two whole ones are in the tail.
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 131_072))
-        tail = file.read()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(8192)
+    # A page is at most 65,307 bytes, so two whole ones are in the tail.
+    file.seek(max(0, end - 131_072))
+    tail = file.read()
     pages = [match.start() for match in re.finditer(b"OggS\x00", tail)]
     if not pages:
         return None
@@ -146,7 +148,7 @@ def _ogg_serials(head: bytes) -> list[bytes]:
     return serials
 
 
-def check_mp3(path: str) -> tuple[bool, Overlay | None]:
+def check_mp3(file: BinaryIO) -> tuple[bool, Overlay | None]:
     """Look whether the first frame of an MP3 counts the others.
 
     Without that tag libsndfile guesses from the first bit rate: 960,000 samples became 4,079,808, 320,000 became
@@ -159,15 +161,15 @@ def check_mp3(path: str) -> tuple[bool, Overlay | None]:
     Source:
         Xing's VBR header: four bytes "Xing" after the side information, flags, then the number of frames.
     """
-    with open(path, "rb") as file:
-        head = file.read(10)
-        begin = 0
-        if head[:3] == b"ID3" and len(head) == 10:
-            a, b, c, d = head[6:10]
-            begin = 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)
-        file.seek(begin)
-        data = file.read(65_536)
-        num_bytes = os.fstat(file.fileno()).st_size
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(10)
+    begin = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        a, b, c, d = head[6:10]
+        begin = 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)
+    file.seek(begin)
+    data = file.read(65_536)
     places = (match.start() for match in re.finditer(rb"\xff[\xe0-\xff]", data))
     frame = next((place for place in places if sniff(data[place : place + 4]) == "mp3"), None)
     if frame is None or len(data) < frame + 4:

@@ -15,13 +15,16 @@ from pipeline.audio.candidate import EXTENSIONS, printable, stem, storable
 from pipeline.audio.candidate import Candidate as Candidate
 from pipeline.audio.listings import SUFFIXES, read_listing
 from pipeline.audio.manifest import encode_id
+from pipeline.audio.tables import read_tables
+from pipeline.audio.tar_shards import read_shards
+from pipeline.audio.walking import container_files, container_folder, require_folder, walk
 from pipeline.errors import ManifestError
 from pipeline.schema import Reason
 from pipeline.storage import join, open_store
 
 logger = logging.getLogger(__name__)
 
-LAYOUTS = ("folder", "listing", "librispeech", "fsdd", "emodb")
+LAYOUTS = ("folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb")
 """The layouts that ``read_corpus`` knows."""
 
 _LIBRISPEECH = re.compile(r"([0-9]+)-([0-9]+)-[0-9]+")
@@ -55,7 +58,7 @@ _Labeller = Callable[[Candidate, str], Candidate | None]
 """Fills the labels of a candidate from its path below the corpus; None where the path does not fit the layout."""
 
 
-def read_corpus(corpus: str, layout: str) -> Iterator[Candidate]:
+def read_corpus(corpus: str, layout: str, audio_column: str | None = None) -> Iterator[Candidate]:
     """Read a corpus into candidates, in an order that depends on its content only.
 
     ==============  ================================================  ==================================
@@ -63,6 +66,8 @@ def read_corpus(corpus: str, layout: str) -> Iterator[Candidate]:
     ==============  ================================================  ==================================
     folder          every file that ends as audio does                path below the folder, no extension
     listing         rows of a CSV, TSV, JSONL or Parquet table        the table's, else from the path
+    webdataset      members of ``.tar`` shards (``tar_shards.py``)    shard, ``/``, name without extension
+    parquet         cells of Parquet files (``tables.py``)            the table's, else file, ``/``, row
     librispeech     ``[split/]speaker/chapter/*``, ``*.trans.txt``    file name: ``103-1240-0000``
     fsdd            ``{digit}_{speaker}_{take}.wav``; takes 0-4 test  file name: ``7_george_12``
     emodb           actor, sentence, emotion, version: ``03a01Fa``    file name
@@ -71,8 +76,9 @@ def read_corpus(corpus: str, layout: str) -> Iterator[Candidate]:
     All ids pass through ``encode_id``. ``a.wav`` beside ``a.flac`` are two candidates with one id.
 
     Args:
-        corpus: Folder or listing, a local path or ``s3://``.
+        corpus: Folder, listing, Parquet file or pattern of tars, a local path or ``s3://``.
         layout: One of ``LAYOUTS``.
+        audio_column: Column of audio of the layout parquet; None finds it.
 
     Returns:
         Candidates; those with a ``problem`` are to be rejected for it.
@@ -85,6 +91,9 @@ def read_corpus(corpus: str, layout: str) -> Iterator[Candidate]:
     if layout == "listing":
         _require_listing(corpus)
         return read_listing(corpus)
+    if layout in ("webdataset", "parquet"):
+        files = container_files(corpus, layout)
+        return read_shards(corpus, files) if layout == "webdataset" else read_tables(corpus, files, audio_column)
     labellers: dict[str, Callable[[str], _Labeller]] = {
         "folder": lambda _: lambda candidate, _path: candidate,
         "librispeech": _librispeech,
@@ -93,7 +102,7 @@ def read_corpus(corpus: str, layout: str) -> Iterator[Candidate]:
     }
     if layout not in labellers:
         raise ManifestError(f"a corpus has the layout {', '.join(LAYOUTS)}; got {layout!r}")
-    _require_folder(corpus)
+    require_folder(corpus)
     return _read_folder(corpus, layout, labellers[layout](corpus))
 
 
@@ -104,7 +113,11 @@ def corpus_roots(corpus: str, layout: str) -> list[str]:
         One absolute path with its links resolved, or one S3 prefix: the folder, or the folder of the listing.
     """
     corpus = _absolute(corpus)
-    root = corpus.rpartition("/")[0] or "/" if layout == "listing" else corpus
+    root = corpus
+    if layout == "listing":
+        root = corpus.rpartition("/")[0] or "/"
+    elif layout in ("webdataset", "parquet"):
+        root = container_folder(corpus)
     return [root if root.startswith("s3://") else os.path.realpath(root)]
 
 
@@ -122,15 +135,6 @@ def _require_listing(listing: str) -> None:
             raise ManifestError(f"there is no listing {listing}")
     if not listing.lower().endswith(SUFFIXES):
         raise ManifestError(f"a listing ends in {', '.join(SUFFIXES)}; got {listing}")
-
-
-def _require_folder(corpus: str) -> None:
-    if corpus.startswith("s3://"):
-        return
-    if not os.path.exists(corpus):
-        raise ManifestError(f"there is no corpus folder {corpus}")
-    if not os.path.isdir(corpus):
-        raise ManifestError(f"{corpus} is a file, not a corpus folder; a table of utterances has the layout listing")
 
 
 def _read_folder(corpus: str, layout: str, label: _Labeller) -> Iterator[Candidate]:
@@ -163,45 +167,13 @@ def _plain(corpus: str, path: str) -> Candidate:
 def _recordings(corpus: str) -> Iterator[str]:
     """Give the paths of all recordings below a corpus, and log what else was there."""
     others = 0
-    for path in _walk_s3(corpus) if corpus.startswith("s3://") else _walk(corpus):
+    for path in walk(corpus):
         if path.lower().endswith(EXTENSIONS):
             yield path
         else:
             others += 1
     if others:
         logger.info("%s: %d files with other endings than audio's are not recordings", corpus, others)
-
-
-def _walk_s3(corpus: str) -> list[str]:
-    return sorted(open_store(corpus).tree(""), key=lambda path: path.split("/"))
-
-
-def _walk(root: str) -> Iterator[str]:
-    """Give all files below a folder, as paths below it, in the order of their components."""
-    links = 0
-    pending = [iter(_entries(root))]
-    while pending:
-        entry = next(pending[-1], None)
-        if entry is None:
-            pending.pop()
-        elif entry.is_dir(follow_symlinks=False):
-            pending.append(iter(_entries(entry.path)))
-        elif entry.is_symlink() and os.path.isdir(entry.path):
-            links += 1
-        else:
-            yield entry.path.removeprefix(root).lstrip("/")
-    if links:
-        logger.warning("%s: %d links to folders were not followed", root, links)
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise ManifestError(
-            f"the folder {printable(folder)} cannot be read ({error.strerror}); make it readable or move it away"
-        ) from error
 
 
 def _librispeech(corpus: str) -> _Labeller:

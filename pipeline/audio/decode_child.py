@@ -27,7 +27,8 @@ import soundfile
 import soxr
 
 from pipeline import faults
-from pipeline.audio.containers import Overlay, Refused, check_mp3, check_ogg, check_wave
+from pipeline.audio.containers import Refused, check_mp3, check_ogg, check_wave
+from pipeline.audio.views import Fetch, Overlaid, View
 
 _BLOCK = 65_536
 _STREAM_SECONDS = 10.0
@@ -47,41 +48,6 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         """Keep ``read`` from seeking after each block: that fails at the end of a FLAC without a length."""
         return False
-
-
-class _Overlaid(io.RawIOBase):
-    """A file that is read with a corrected beginning."""
-
-    def __init__(self, path: str, overlay: Overlay) -> None:
-        self._file = io.FileIO(path)
-        self._overlay = overlay
-        self._size = len(overlay.prefix) + max(0, os.path.getsize(path) - overlay.start)
-        self._place = 0
-
-    def readable(self) -> bool:
-        """Allow reading."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move within the corrected file."""
-        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        return self._place
-
-    def tell(self) -> int:
-        """Say where in the corrected file the next read begins."""
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        """Read from the prefix, then from the file."""
-        view = memoryview(buffer).cast("B")
-        from_prefix = self._overlay.prefix[self._place : self._place + len(view)]
-        view[: len(from_prefix)] = from_prefix
-        count = len(from_prefix)
-        if count < len(view):
-            self._file.seek(self._place + count - len(self._overlay.prefix) + self._overlay.start)
-            count += self._file.readinto(view[count:]) or 0
-        self._place += count
-        return count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,39 +70,51 @@ class _Recording:
 
 
 @contextmanager
-def _opened(path: str, container: str, limits: dict[str, Any]) -> Iterator[_Recording]:
+def _opened(source: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None) -> Iterator[_Recording]:
     """Open a recording and refuse a header that cannot be true or breaks a limit."""
+    container, num_bytes = source["container"], source["num_bytes"]
+    view = View(source["path"], source["start"], num_bytes, fetch if source["remote"] else None)
     declared, overlay, last_page = True, None, None
-    if container == "wav":
-        overlay = check_wave(path)
-    elif container == "ogg":
-        last_page = check_ogg(path)
-    elif container == "mp3":
-        declared, overlay = check_mp3(path)
-    source = path if overlay is None else _Overlaid(path, overlay)
-    try:
-        sound = _Sound(source)
-    except soundfile.LibsndfileError as error:
-        raise _refusal("not_audio", "libsndfile cannot open it", error) from error
-    with sound:
-        if sound.format not in _CONTAINERS:
-            raise Refused("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
-        container = _CONTAINERS[sound.format]
-        _check_header(sound, os.path.getsize(path), limits)
-        num_samples = sound.frames if declared and sound.frames != _NO_LENGTH else None
-        if num_samples == 0:
-            raise Refused("too_short", "the recording has no samples")
-        # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
-        seek_end = sound.frames
-        if sound.subtype == "VORBIS":
-            seek_end = max(0, sound.frames - last_page - _VORBIS_LEAD) if last_page is not None else 0
-        yield _Recording(
-            sound=sound,
-            container=container,
-            num_samples=num_samples,
-            seek_end=seek_end,
-            slack=_MP3_SLACK if container == "mp3" else 0,
-        )
+    # Buffered: the checks read a few bytes at a time, and of a remote object 64 KiB come anyway.
+    with io.BufferedReader(view, _BLOCK) as file:
+        if container == "wav":
+            overlay = check_wave(file)
+        elif container == "ogg":
+            last_page = check_ogg(file)
+        elif container == "mp3":
+            declared, overlay = check_mp3(file)
+        plain = source["whole"] and not source["remote"]
+        opened = Overlaid(view, overlay) if overlay is not None else source["path"] if plain else view
+        view.seek(0)
+        try:
+            sound = _Sound(opened)
+        except soundfile.LibsndfileError as error:
+            raise _refusal("not_audio", "libsndfile cannot open it", error) from error
+        with sound:
+            yield _checked(sound, num_bytes, limits, declared=declared, last_page=last_page)
+
+
+def _checked(
+    sound: _Sound, num_bytes: int, limits: dict[str, Any], *, declared: bool, last_page: int | None
+) -> _Recording:
+    if sound.format not in _CONTAINERS:
+        raise Refused("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
+    container = _CONTAINERS[sound.format]
+    _check_header(sound, num_bytes, limits)
+    num_samples = sound.frames if declared and sound.frames != _NO_LENGTH else None
+    if num_samples == 0:
+        raise Refused("too_short", "the recording has no samples")
+    # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
+    seek_end = sound.frames
+    if sound.subtype == "VORBIS":
+        seek_end = max(0, sound.frames - last_page - _VORBIS_LEAD) if last_page is not None else 0
+    return _Recording(
+        sound=sound,
+        container=container,
+        num_samples=num_samples,
+        seek_end=seek_end,
+        slack=_MP3_SLACK if container == "mp3" else 0,
+    )
 
 
 def _check_header(sound: _Sound, num_bytes: int, limits: dict[str, Any]) -> None:
@@ -175,12 +153,15 @@ def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDA
     return samples[:filled]
 
 
-def probe(request: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+def probe(request: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None = None) -> dict[str, Any]:
     """Read a header.
 
     Args:
-        request: ``path`` and ``container`` (by magic bytes) of a local file.
+        request: The recording: ``path`` of a local file, ``start`` and ``num_bytes`` of the recording in it, whether
+            that is the ``whole`` file, whether it is ``remote`` (its bytes are to be fetched), and its
+            ``container`` by magic bytes.
         limits: Fields of ``DecodeLimits``.
+        fetch: Makes bytes of a remote recording present in the file.
 
     Returns:
         The fields of ``AudioInfo``.
@@ -188,7 +169,7 @@ def probe(request: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Refused: The recording cannot be used.
     """
-    with _opened(request["path"], request["container"], limits) as recording:
+    with _opened(request, limits, fetch) as recording:
         num_samples = recording.num_samples
         if num_samples is None:
             num_samples = 0
@@ -228,14 +209,17 @@ def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple
     return channel, "int16" if lossless and channel is not None and sound.samplerate == sample_rate else "float32"
 
 
-def stream(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> Iterator[npt.NDArray[Any]]:
+def stream(
+    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+) -> Iterator[npt.NDArray[Any]]:
     """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
     Args:
-        request: ``path`` and ``container`` of a local file, and the manifest's ``offset_samples``,
-            ``num_samples``, ``sample_rate`` and ``channel``.
+        request: The recording, as for ``probe``, and the manifest's ``offset_samples``, ``num_samples``,
+            ``sample_rate`` and ``channel``.
         limits: Fields of ``DecodeLimits``.
         sample_rate: Rate of the result, Hz.
+        fetch: Makes bytes of a remote recording present in the file.
 
     Yields:
         (S,) int16 where that loses nothing, else float32.
@@ -243,7 +227,7 @@ def stream(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) ->
     Raises:
         Refused: The recording cannot be used; what was given is void.
     """
-    with _opened(request["path"], request["container"], limits) as recording:
+    with _opened(request, limits, fetch) as recording:
         _check_segment(request, recording, limits)
         sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
         channel, dtype = _form(recording, request["channel"], sample_rate)
@@ -272,9 +256,11 @@ def stream(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) ->
             raise Refused("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
 
 
-def decode(request: dict[str, Any], limits: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
+def decode(
+    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+) -> npt.NDArray[Any]:
     """Decode a segment in one piece; see ``stream``."""
-    pieces = list(stream(request, limits, sample_rate))
+    pieces = list(stream(request, limits, sample_rate, fetch))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
@@ -292,7 +278,9 @@ def _skip_to(recording: _Recording, offset: int) -> None:
         start += skipped
 
 
-def serve(request: dict[str, Any], settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes | memoryview]]:
+def serve(
+    request: dict[str, Any], settings: dict[str, Any], fetch: Fetch
+) -> Iterator[tuple[dict[str, Any], bytes | memoryview]]:
     """Answer one request; whatever is wrong with a recording becomes a reason, never an end of the process.
 
     Yields:
@@ -302,13 +290,13 @@ def serve(request: dict[str, Any], settings: dict[str, Any]) -> Iterator[tuple[d
         faults.point("decode", request["key"])
         limits = settings["limits"]
         if request["do"] == "probe":
-            yield probe(request, limits), b""
+            yield probe(request, limits, fetch), b""
         elif request["do"] == "stream":
-            for samples in stream(request, limits, settings["sample_rate"]):
+            for samples in stream(request, limits, settings["sample_rate"], fetch):
                 yield _message(samples, more=True)
             yield {"more": False}, b""
         else:
-            yield _message(decode(request, limits, settings["sample_rate"]))
+            yield _message(decode(request, limits, settings["sample_rate"], fetch))
     except Refused as refused:
         yield {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
@@ -340,6 +328,13 @@ def _send(pipe: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = 
     pipe.flush()
 
 
+def _receive(pipe: BinaryIO) -> dict[str, Any]:
+    """Read one message; {} when the pipe has ended."""
+    head = pipe.read(4)
+    message: dict[str, Any] = json.loads(pipe.read(struct.unpack(">I", head)[0])) if len(head) == 4 else {}
+    return message
+
+
 def main() -> None:
     """Serve requests from stdin until it closes; the settings are the one argument, as JSON."""
     settings = json.loads(sys.argv[1])
@@ -350,9 +345,17 @@ def main() -> None:
     os.dup2(silence, 2)
     _contain(settings["limits"]["memory_bytes"])
     _send(replies, {"ready": True})
-    while len(head := requests.read(4)) == 4:
-        request = json.loads(requests.read(struct.unpack(">I", head)[0]))
-        answers = serve(request, settings)
+
+    def fetch(start: int, stop: int) -> tuple[int, int]:
+        """Ask the parent for bytes of a remote recording; the time that takes is the parent's."""
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        _send(replies, {"fetch": [start, stop]})
+        held = _receive(requests)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        return held["held"][0], held["held"][1]
+
+    while request := _receive(requests):
+        answers = serve(request, settings, fetch)
         while True:
             signal.setitimer(signal.ITIMER_REAL, settings["limits"]["timeout_seconds"] + _ALARM_GRACE_SECONDS)
             answer = next(answers, None)

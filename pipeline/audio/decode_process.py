@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.audio.views import Fetch
 from pipeline.errors import AudioDecodeError, PipelineError, SettingsError
 from pipeline.schema import Reason
 
@@ -77,6 +78,7 @@ class DecodeProcess:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._limits = limits
+        self._fetch: Fetch | None = None
         self._process = subprocess.Popen(
             # -P: a numpy.py in the working directory must not become the child's numpy.
             [sys.executable, "-P", "-m", "pipeline.audio.decode_child", json.dumps(settings)],
@@ -107,17 +109,31 @@ class DecodeProcess:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
-        """Send one request and wait for its answer; on an error the process is gone."""
-        text = json.dumps(request).encode()
-        with contextlib.suppress(BrokenPipeError):
-            self._requests.write(struct.pack(">I", len(text)) + text)
+    def ask(self, request: Mapping[str, Any], fetch: Fetch | None = None) -> tuple[dict[str, Any], bytearray]:
+        """Send one request and wait for its answer; on an error the process is gone.
+
+        Args:
+            request: See ``decode_child``.
+            fetch: Makes bytes of a remote recording present, when the process asks for them.
+        """
+        self._fetch = fetch
+        self._send(request)
         return self.receive(request["key"])
 
     def receive(self, key: str) -> tuple[dict[str, Any], bytearray]:
         """Wait for an answer about the recording ``key``; on an error the process is gone."""
         try:
-            return self._receive(time.monotonic() + self._limits.timeout_seconds)
+            deadline = time.monotonic() + self._limits.timeout_seconds
+            while "fetch" in (answer := self._receive(deadline))[0]:
+                start, stop = answer[0]["fetch"]
+                if self._fetch is None or not 0 <= start < stop:
+                    raise ValueError(f"bytes {start} to {stop} are asked for")
+                began = time.monotonic()
+                held = self._fetch(start, stop)
+                # A slow store is not the fault of the recording.
+                deadline += time.monotonic() - began
+                self._send({"held": held})
+            return answer
         except TimeoutError as error:
             raise AudioDecodeError(
                 Reason.DECODER_TIMEOUT, f"{key} was not decoded within {self._limits.timeout_seconds:g} s"
@@ -125,6 +141,11 @@ class DecodeProcess:
         except (EOFError, ValueError) as error:
             how = self.close()
             raise AudioDecodeError(Reason.DECODER_CRASH, f"the decode process {how} while it read {key}") from error
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        text = json.dumps(message).encode()
+        with contextlib.suppress(BrokenPipeError):
+            self._requests.write(struct.pack(">I", len(text)) + text)
 
     def close(self, *, force: bool = False) -> str:
         """End the process, at once or by closing its stdin, and say how it ended."""

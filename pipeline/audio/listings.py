@@ -163,9 +163,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
         offset, duration, channel = _seconds(row, "offset"), _seconds(row, "duration"), _channel(row)
         if duration == 0:
             raise _bad("duration is 0 seconds")
-        labels: dict[str, Any] = {label: _text(row, label) for label in LABELS}
-        if labels["clean_uri"] is not None:
-            labels["clean_uri"] = locate(labels["clean_uri"], folder)
+        labels = read_labels(row, folder)
         return Candidate(
             utterance_id=encode_id(given or _name(written, uri, folder, offset, channel)),
             uri=uri,
@@ -180,6 +178,50 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
             uri=shown,
             problem=(str(error.reason), f"row {number} of the listing: {error.detail}"),
         )
+
+
+def read_labels(row: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Read the labels of a recording from a row, by the column names of listings.
+
+    Args:
+        row: Values by column.
+        folder: Where relative paths begin.
+
+    Returns:
+        A value or None for each of ``schema.LABELS``.
+
+    Raises:
+        AudioDecodeError: BAD_ROW for a label that is not text.
+    """
+    labels: dict[str, Any] = {label: _text(row, label) for label in LABELS}
+    if labels["clean_uri"] is not None:
+        labels["clean_uri"] = locate(labels["clean_uri"], folder)
+    return labels
+
+
+def read_segment(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read which part of a recording inside a container is meant: offset, duration (seconds) and channel.
+
+    A duration without an offset only describes the recording there (the metadata of most corpora has one, rounded),
+    so it cuts nothing.
+
+    Raises:
+        AudioDecodeError: BAD_ROW for a number that cannot be.
+    """
+    offset = _seconds(row, "offset")
+    duration = None if offset is None else _seconds(row, "duration")
+    if duration == 0:
+        raise _bad("duration is 0 seconds")
+    return {"offset_seconds": offset, "duration_seconds": duration, "channel": _channel(row)}
+
+
+def read_id(row: Mapping[str, Any]) -> str | None:
+    """Read the id that a row gives itself.
+
+    Raises:
+        AudioDecodeError: BAD_ROW for one that is not text.
+    """
+    return _text(row, "utterance_id")
 
 
 def _bad(detail: str) -> AudioDecodeError:

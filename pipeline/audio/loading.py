@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 
 from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
+from pipeline.audio.parts import Part
 from pipeline.completion import success
 from pipeline.dataset import Dataset, sha256, shard_name
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
 from pipeline.reading import read_row_group
+from pipeline.schema import PART
 from pipeline.shards import Utterance
 
 INDEX = "_index.parquet"
-PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id")
+PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id", *PART)
 """The columns of a manifest that say what to decode."""
 
 
@@ -115,7 +117,7 @@ class ShardLoader:
         if self.max_row_seconds < seconds <= self.limits.max_seconds:
             return Utterance(**identity, samples=None, seconds=seconds, source=place)
         try:
-            samples = decoder.decode(row["uri"], **{name: row[name] for name in PLACE if name != "uri"})
+            samples = decoder.decode(**_arguments(place))
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
         return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)
@@ -123,4 +125,9 @@ class ShardLoader:
     def stream(self, source: Mapping[str, Any]) -> Iterator[np.ndarray]:
         """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
         decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
-        return decoder.stream(**source)
+        return decoder.stream(**_arguments(source))
+
+
+def _arguments(place: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the ``PLACE`` of a row into arguments of a decoder."""
+    return {"part": Part.of(place), **{name: place[name] for name in PLACE if name not in PART}}

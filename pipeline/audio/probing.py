@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
+from pipeline.audio.parts import Part
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
 from pipeline.dataset import Output, parquet_bytes
 from pipeline.errors import AudioDecodeError, SettingsError
-from pipeline.schema import LABELS, Reason
+from pipeline.schema import LABELS, PART, Reason
 from pipeline.shards import Reject, Utterance, reasons, rejects_table
 from pipeline.storage import open_store
 
@@ -32,6 +33,7 @@ CANDIDATES = pa.schema(
         pa.field("duration_seconds", pa.float64()),
         pa.field("channel", pa.int32()),
         *(pa.field(name, pa.string()) for name in LABELS),
+        *(schema.MANIFEST.field(name) for name in PART),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
     ]
@@ -99,14 +101,15 @@ class Prober:
             candidates = pq.read_table(file).to_pylist()
         rows: list[dict[str, Any]] = []
         rejects: list[Reject] = []
-        known: dict[str, AudioInfo] = {}
+        known: dict[tuple[str, Part | None], AudioInfo] = {}
         for candidate in candidates:
             try:
                 if candidate["reason"]:
                     raise AudioDecodeError(candidate["reason"], candidate["detail"])
-                info = known.get(candidate["uri"]) or self._decoder.probe(candidate["uri"])
+                place = candidate["uri"], Part.of(candidate)
+                info = known.get(place) or self._decoder.probe(place[0], part=place[1])
                 # Segments of one recording follow each other: one header is enough.
-                known = {candidate["uri"]: info}
+                known = {place: info}
                 found = self._rows(candidate, info)
             except AudioDecodeError as error:
                 rejects.append(self._reject(candidate, error))
@@ -145,7 +148,7 @@ class Prober:
             "sample_rate": info.sample_rate,
             "channel": candidate["channel"],
             "shard": 0,
-            **{name: candidate[name] for name in LABELS},
+            **{name: candidate[name] for name in (*LABELS, *PART)},
         }
         if row["channel"] is None and self._settings.channels == "pick":
             row["channel"] = self._settings.pick_channel

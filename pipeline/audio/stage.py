@@ -41,7 +41,7 @@ from pipeline.worker_shape import Placement
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 PIECE = 200
 VAD_PIECE = 10
 CANDIDATES_PER_FILE = 500_000
@@ -52,11 +52,14 @@ class BuildManifestConfig(SegmentSettings):
     """Settings of build_manifest."""
 
     corpus: str
-    """Folder or listing of the corpus, local or s3://."""
-    layout: Literal["folder", "listing", "librispeech", "fsdd", "emodb"]
-    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing, or a known corpus."""
+    """Folder, listing, pattern of tars (a-{000..099}.tar) or Parquet file of the corpus, local or s3://."""
+    layout: Literal["folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb"]
+    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing of files, audio inside tar shards or
+    inside Parquet, or a known corpus."""
     output: str
     """Folder of the manifest, local or s3://."""
+    audio_column: str | None = None
+    """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
     """What to do with several channels: average them, pick one, or make each an utterance of its own."""
     pick_channel: int = 0
@@ -79,6 +82,8 @@ class BuildManifestConfig(SegmentSettings):
     def __post_init__(self) -> None:
         if self.layout not in corpora.LAYOUTS:
             raise SettingsError(f"layout must be one of {', '.join(corpora.LAYOUTS)}, got {self.layout!r}")
+        if self.audio_column is not None and self.layout != "parquet":
+            raise SettingsError(f"audio_column is for the layout parquet, got the layout {self.layout}")
         if self.shard_minutes is not None and self.shard_minutes <= 0:
             raise SettingsError(f"shard_minutes must be above 0, got {self.shard_minutes}")
         if not 0 <= self.max_reject_fraction <= 1:
@@ -109,7 +114,7 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """
     segmentation = config.content()
     own_roots = corpora.corpus_roots(config.corpus, config.layout)
-    candidates = corpora.read_corpus(config.corpus, config.layout)
+    candidates = corpora.read_corpus(config.corpus, config.layout, config.audio_column)
     if config.segments:
         listed = read_segments(config.segments, config.segments_format)
         candidates = cut_recordings(candidates, listed, own_roots[0])

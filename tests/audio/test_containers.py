@@ -1,4 +1,6 @@
+import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,10 @@ from pipeline.audio.decode import Decoder
 
 RATE = 16_000
 SAMPLES = (1000 * np.sin(np.arange(30_000))).astype(np.int16)
+
+
+def opened(path):
+    return io.BytesIO(Path(path).read_bytes())
 
 
 def wave_with_sizes(path, *, riff, data, tail=b""):
@@ -60,7 +66,7 @@ def test_a_wave_written_to_a_pipe_is_read_whole(tmp_path, riff, data):
 def test_a_wave_that_declares_more_than_it_holds_is_refused(tmp_path, riff, data, reason):
     uri = wave_with_sizes(tmp_path / "a.wav", riff=riff, data=data)
     with pytest.raises(Refused) as caught:
-        check_wave(uri)
+        check_wave(opened(uri))
     assert caught.value.reason == reason
 
 
@@ -71,19 +77,19 @@ def test_an_empty_data_chunk_before_others_stays_empty(tmp_path):
     data = bytearray(path.read_bytes()) + tail
     data[4:8] = struct.pack("<I", len(data) - 8)
     path.write_bytes(data)
-    assert check_wave(str(path)) is None
+    assert check_wave(opened(path)) is None
 
 
 def test_an_ogg_file_of_two_recordings_is_refused_and_one_of_one_is_not(tmp_path):
     for name in ("a.ogg", "b.ogg"):
         soundfile.write(tmp_path / name, SAMPLES, RATE, format="OGG", subtype="VORBIS")
     joined = (tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes()
-    check_ogg(str(tmp_path / "a.ogg"))
+    check_ogg(opened(tmp_path / "a.ogg"))
     (tmp_path / "both.ogg").write_bytes(joined)
     if joined[14:18] == (tmp_path / "b.ogg").read_bytes()[14:18]:
         pytest.skip("both streams drew the same serial number")
     with pytest.raises(Refused, match="several Ogg recordings"):
-        check_ogg(str(tmp_path / "both.ogg"))
+        check_ogg(opened(tmp_path / "both.ogg"))
 
 
 def test_an_ogg_file_cut_at_any_byte_of_its_last_page_is_truncated(tmp_path):
@@ -93,7 +99,7 @@ def test_an_ogg_file_cut_at_any_byte_of_its_last_page_is_truncated(tmp_path):
     for end in {last + 6, last + 20, last + 27, last + 30, (last + len(data)) // 2, len(data) - 1}:
         (tmp_path / "cut.ogg").write_bytes(data[:end])
         with pytest.raises(Refused, match="cut"):
-            check_ogg(str(tmp_path / "cut.ogg"))
+            check_ogg(opened(tmp_path / "cut.ogg"))
 
 
 @pytest.mark.parametrize("tagged", [False, True])
@@ -103,7 +109,7 @@ def test_an_mp3_says_its_length_only_in_its_first_frame(tmp_path, tagged):
     prefix = b"ID3\x04\x00\x00\x00\x00\x02\x00" + b"\xff\xfbXing" + bytes(250) if tagged else b""
     for name, body in (("whole", data), ("headless", data[data.find(data[:2], 10) :])):
         (tmp_path / name).write_bytes(prefix + body)
-        declared, overlay = check_mp3(str(tmp_path / name))
+        declared, overlay = check_mp3(opened(tmp_path / name))
         assert declared == (name == "whole") == (overlay is None)
 
 

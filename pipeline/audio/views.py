@@ -1,0 +1,106 @@
+"""Files as the decode child reads them: a part of a file, or one whose bytes come only when they are asked for.
+
+Imports only the standard library, because the decode child starts with it. Cost: a Python call a read of libsndfile,
+8 KiB each; a plain local file is read without any of this.
+"""
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.audio.containers import Overlay
+
+Fetch = Callable[[int, int], tuple[int, int]]
+"""Makes a range of bytes present, and gives the whole range then present around it."""
+
+
+class View(io.RawIOBase):
+    """A range of a file, read as if it were a file of its own.
+
+    Args:
+        path: The file.
+        start: First byte of the range.
+        num_bytes: Length of the range.
+        fetch: Brings bytes of the range that are not there yet, counted from its start; None: all are there.
+    """
+
+    def __init__(self, path: str, start: int, num_bytes: int, fetch: Fetch | None = None) -> None:
+        self._file = io.FileIO(path)
+        self._start = start
+        self._size = num_bytes
+        self._fetch = fetch
+        self._held = (0, 0)
+        self._place = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Allow reading."""
+        return True
+
+    def seekable(self) -> bool:
+        """Allow seeking."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the range."""
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if place < 0:
+            raise OSError(f"byte {place} lies before the file")
+        self._place = place
+        return place
+
+    def tell(self) -> int:
+        """Say where the next read begins."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read on, fetching first what is missing."""
+        view = memoryview(buffer).cast("B")
+        stop = min(self._place + len(view), self._size)
+        if stop <= self._place:
+            return 0
+        if self._fetch is not None and not (self._held[0] <= self._place and stop <= self._held[1]):
+            self._held = self._fetch(self._place, stop)
+        count = os.preadv(self._file.fileno(), [view[: stop - self._place]], self._start + self._place)
+        self._place += count
+        return count
+
+
+class Overlaid(io.RawIOBase):
+    """A view that is read with a corrected beginning."""
+
+    def __init__(self, view: View, overlay: Overlay) -> None:
+        self._view = view
+        self._overlay = overlay
+        self._size = len(overlay.prefix) + max(0, view.seek(0, os.SEEK_END) - overlay.start)
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Allow reading."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the corrected file."""
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Say where in the corrected file the next read begins."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from the prefix, then from the view."""
+        view = memoryview(buffer).cast("B")
+        from_prefix = self._overlay.prefix[self._place : self._place + len(view)]
+        view[: len(from_prefix)] = from_prefix
+        count = len(from_prefix)
+        if count < len(view):
+            self._view.seek(self._place + count - len(self._overlay.prefix) + self._overlay.start)
+            count += self._view.readinto(view[count:])
+        self._place += count
+        return count

@@ -1,0 +1,150 @@
+"""Which files a corpus has, in an order that is the same on every machine: path components, by code point.
+
+Also the files of corpora that hold audio inside them, given as a folder, a file, a pattern in braces or a list.
+Links to folders are not followed, links to files are listed. Memory: one folder (S3: all names).
+"""
+
+import itertools
+import logging
+import os
+import re
+from collections.abc import Iterator
+
+from pipeline.audio.candidate import locate, printable
+from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.storage import join, open_store
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = {"webdataset": ".tar", "parquet": ".parquet"}
+"""How the files of a layout end that hold audio inside them."""
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+_MOST_SHARDS = 1_000_000
+
+
+def container_folder(corpus: str) -> str:
+    """Name the folder of a corpus of tars or tables, with which their paths and ids begin."""
+    plain = corpus.partition("{")[0]
+    files = (*ENDINGS.values(), *_COMPRESSED, ".txt")
+    return plain.rpartition("/")[0] or "/" if plain != corpus or corpus.endswith(files) else corpus
+
+
+def container_files(corpus: str, layout: str) -> list[str]:
+    """List the tars or tables of a corpus.
+
+    Args:
+        corpus: A folder, one file, a pattern such as ``a-{000..099}.tar`` or ``{train,test}.tar``, or a ``.txt``
+            file with one path a line; local and absolute, or ``s3://``.
+        layout: A key of ``ENDINGS``.
+
+    Returns:
+        Paths or URIs: a folder's in its order, others as written.
+
+    Raises:
+        ManifestError: There are none, or compressed ones.
+    """
+    ending = ENDINGS[layout]
+    folder = container_folder(corpus)
+    if corpus.endswith(".txt"):
+        files = _listed(corpus, folder)
+    elif folder != corpus:
+        files = list(itertools.islice(_expand(corpus), _MOST_SHARDS + 1))
+    else:
+        require_folder(corpus)
+        paths = [path for path in walk(corpus) if not path.split("/")[-1].startswith((".", "_"))]
+        files = [join(corpus, path) for path in paths if path.lower().endswith((ending, *_COMPRESSED))]
+    if not files:
+        raise ManifestError(f"{corpus} holds no recordings: no file ends in {ending}")
+    if len(files) > _MOST_SHARDS:
+        raise ManifestError(f"{corpus} names more than {_MOST_SHARDS} files; split the corpus")
+    for file in files:
+        if layout == "webdataset" and file.lower().endswith(_COMPRESSED):
+            raise ManifestError(
+                f"{printable(file)} is a compressed tar, in which no member can be read alone; unpack it to a plain "
+                ".tar (gunzip)"
+            )
+        if not file.lower().endswith(ending):
+            raise ManifestError(f"{printable(file)} does not end in {ending}, as files of the layout {layout} do")
+    return files
+
+
+def require_folder(corpus: str) -> None:
+    """Refuse a local corpus that is no folder.
+
+    Raises:
+        ManifestError: It is absent, or a file.
+    """
+    if corpus.startswith("s3://"):
+        return
+    if not os.path.exists(corpus):
+        raise ManifestError(f"there is no corpus folder {corpus}")
+    if not os.path.isdir(corpus):
+        raise ManifestError(f"{corpus} is a file, not a corpus folder; a table of utterances has the layout listing")
+
+
+def _listed(corpus: str, folder: str) -> list[str]:
+    try:
+        lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8").splitlines()
+        return [file for line in lines if line.strip() for file in _expand(locate(line.strip(), folder))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"the list {corpus} cannot be read: {error}") from error
+    except AudioDecodeError as error:
+        raise ManifestError(f"the list {corpus} names a file that is not read: {error.detail}") from error
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """Give the names that a pattern in braces stands for: ``{08..11}`` counts with leading zeros, ``{a,b}`` lists."""
+    before, brace, rest = pattern.partition("{")
+    if not brace:
+        yield pattern
+        return
+    inside, closed, after = rest.partition("}")
+    if not closed or "{" in inside:
+        raise ManifestError(f"the braces of {printable(pattern)} do not match; write a-{{000..099}}.tar")
+    choices: Iterator[str]
+    if counted := _RANGE.fullmatch(inside):
+        first, last = counted.groups()
+        choices = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+    else:
+        choices = iter(inside.split(","))
+    for choice in choices:
+        yield from _expand(before + choice + after)
+
+
+def walk(corpus: str) -> Iterator[str]:
+    """Give the paths of all files below a folder or prefix, relative to it."""
+    return iter(_walk_s3(corpus)) if corpus.startswith("s3://") else _walk(corpus)
+
+
+def _walk_s3(corpus: str) -> list[str]:
+    return sorted(open_store(corpus).tree(""), key=lambda path: path.split("/"))
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Give all files below a folder, as paths below it, in the order of their components."""
+    links = 0
+    pending = [iter(_entries(root))]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            pending.append(iter(_entries(entry.path)))
+        elif entry.is_symlink() and os.path.isdir(entry.path):
+            links += 1
+        else:
+            yield entry.path.removeprefix(root).lstrip("/")
+    if links:
+        logger.warning("%s: %d links to folders were not followed", root, links)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise ManifestError(
+            f"the folder {printable(folder)} cannot be read ({error.strerror}); make it readable or move it away"
+        ) from error
