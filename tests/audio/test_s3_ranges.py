@@ -11,7 +11,7 @@ from made_audio import RATE, noise
 from made_containers import encoded, write_table, write_tar
 
 from pipeline.audio.corpora import read_corpus
-from pipeline.audio.decode import Decoder
+from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.parts import Part
 
 SOUNDS = [noise(20_000 + 1_000 * seed, seed=seed) for seed in range(24)]
@@ -103,12 +103,17 @@ def test_a_header_costs_the_head_of_an_object_and_a_segment_its_own_bytes(bucket
         assert fetched == 0
 
 
-def test_a_whole_recording_is_fetched_once_in_few_requests(bucket, wire):
+def test_a_whole_recording_is_fetched_once_and_a_stream_as_far_as_it_goes(bucket, wire):
     size = len(encoded(LONG, "long.flac"))
+    uri = f"{bucket}/ranges/long.flac"
     with Decoder(sample_rate=RATE, roots=[bucket]) as decoder:
-        samples, fetched = wire.cost(lambda: decoder.decode(f"{bucket}/ranges/long.flac", **place(0, 2_800_000)))
-    assert np.array_equal(samples, LONG[:2_800_000])
-    assert fetched < 1.02 * size
+        pieces, fetched = wire.cost(lambda: list(decoder.stream(uri, **place(0, 2_800_000))))
+    assert np.array_equal(np.concatenate(pieces), LONG[:2_800_000])
+    assert 0.3 * size < fetched < 0.8 * size
+    with Decoder(sample_rate=RATE, roots=[bucket], limits=DecodeLimits(max_seconds=600)) as decoder:
+        samples, fetched = wire.cost(lambda: decoder.decode(uri, **place(0, len(LONG))))
+    assert np.array_equal(samples, LONG)
+    assert size < fetched < 1.01 * size
 
 
 def test_tars_are_listed_by_their_headers_and_members_fetched_alone(bucket, wire):
