@@ -56,6 +56,7 @@ def manifests(local_ray, corpus, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_tars_and_tables_give_the_tokens_of_the_plain_files(corpus, manifests, encoder, tmp_path):
     settings = {"encoder": str(encoder), "layers": (1, 3), "max_reject_fraction": 0.0}
     run_pipeline(
