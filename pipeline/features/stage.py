@@ -3,8 +3,8 @@
 Reads: a manifest and its recordings. Writes: a features dataset, ``utterance_id, first_frame, num_frames,
 [frame_index,] layer_07, ...`` with float16 (T, D) cells. Restart: shards without a commit are done, others not.
 Memory: a shard's waveforms in the decode task and the actor, and its features once in the actor; 30 minutes of
-audio are at most 115 MB of waveform and, for 5 layers of 1,024, 920 MB of features. A longer recording is a shard by
-itself, its waveform streamed and its features whole in memory: keep a sample of its frames.
+audio are at most 115 MB of waveform and, for 5 layers of 1,024, 920 MB of features. A longer recording makes its shard
+larger: its waveform is streamed, its features are whole in memory, so keep a sample of its frames.
 """
 
 from collections.abc import Mapping, Sequence
