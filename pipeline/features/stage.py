@@ -13,12 +13,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.completion import success
-from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
+from pipeline.dataset import Dataset, Output, Plan, check_folder
 from pipeline.errors import SettingsError
 from pipeline.executor import cluster_shape, run_stage
 from pipeline.features.encoder_info import EncoderInfo
@@ -30,6 +29,7 @@ from pipeline.features.encoding import (
     shard_loader,
 )
 from pipeline.features.extractor import Piece
+from pipeline.features.feature_file import FeatureFile
 from pipeline.features.sampling import sampled_frames
 from pipeline.features.shard_encoder import ShardEncoder
 from pipeline.provenance import record_settings
@@ -129,22 +129,24 @@ class FeatureMaker:
 
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode a shard and lay its features out as Parquet."""
-        layers = sorted(self._config.layers)
-        columns = schema.features(layers, sampled=self._config.sampled)
+        columns = schema.features(sorted(self._config.layers), sampled=self._config.sampled)
+        file = FeatureFile(columns, self._plan.lineage)
         shard = self._encoder.open(utterances)
-        pieces: dict[int, list[dict[str, Any]]] = {}
+        found: set[int] = set()
         for piece in shard:
-            pieces.setdefault(piece.row, []).extend(self._rows(utterances[piece.row].utterance_id, piece))
-        kept = [row for row in sorted(pieces) if row not in shard.rejects]
-        rows = [cells for row in kept for cells in _without_empty(pieces[row])]
-        table = pa.table({field.name: pa.array([r[field.name] for r in rows], field.type) for field in columns})
+            rows = self._rows(utterances[piece.row].utterance_id, piece)
+            # Of a window of which no frame was sampled nothing is kept, unless it is the utterance's first.
+            if piece.row not in found or rows[0]["num_frames"]:
+                file.add(piece.row, rows)
+            found.add(piece.row)
+        kept = found - shard.rejects.keys()
+        data, num_frames = file.finish(shard.rejects)
         return Output(
-            # Float16 noise does not compress; zstd costs time for 3 % of the bytes.
-            data=parquet_bytes(table.cast(columns), self._plan.lineage, compression="none"),
+            data=data,
             rows=len(kept),
             rejects=rejects_table(shard.rejected),
-            seconds=sum(utterances[row].seconds for row in kept),
-            num_frames=sum(cells["num_frames"] for cells in rows),
+            seconds=sum(utterances[row].seconds for row in sorted(kept)),
+            num_frames=num_frames,
             notes=shard.notes(),
             work=(shard.work(),),
         )
@@ -174,11 +176,6 @@ class FeatureMaker:
                 }
             )
         return rows
-
-
-def _without_empty(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop the rows of an utterance of which no frame was sampled, all but one if need be."""
-    return [cells for cells in rows if cells["num_frames"]] or rows[:1]
 
 
 def _cell(array: np.ndarray, frames: np.ndarray, total: int) -> bytes:

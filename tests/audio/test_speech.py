@@ -10,7 +10,7 @@ from made_audio import decode, reason_of
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SpeechDetector, VadSettings
-from pipeline.schema import Reason
+from pipeline.schema import PART, Reason
 
 pytestmark = pytest.mark.skipif(find_spec("silero_vad") is None, reason="the vad extra is not installed")
 
@@ -36,6 +36,7 @@ def find():
                 "text": "of the whole",
                 "speaker": "s",
                 "clean_uri": None,
+                **dict.fromkeys(PART),
             }
             return SpeechFinder(decoder=decoder, detector=SpeechDetector(), settings=settings).rows(row)
 
