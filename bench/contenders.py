@@ -1,14 +1,15 @@
 """The loops that tokenize_corpus is timed against, each a child process: python -m bench.contenders SETTINGS.
 
 ``bare``       batches of the plan through the cut encoder, waveforms in memory, nothing quantised: the ceiling
-``one_layer``  fairseq's simple_kmeans: an utterance at a time, one layer a run, features to disk, labels from there
+``one_layer``  fairseq's simple_kmeans: an utterance at a time, one layer a run, features to disk, labels from there;
+               the network whole, as usual with transformers, or with ``cut`` up to the layer, as fairseq's own is
 ``all_layers`` SpeechBrain's DiscreteSSL: an utterance at a time, full depth, all hidden states, labels to .npy
 ``peak``       nothing but float32 matrix products
 
 Each loads its model, codebooks and libraries, counts the FLOPs of one batch or utterance, which also warms it up, and
 says ``ready``; times start at ``go``.
-Source: the procedures are those of facebookresearch/fairseq, examples/hubert/simple_kmeans (its network, too, stops
-at the layer asked for) and of speechbrain, DiscreteSSL and DASB; written anew on transformers and scikit-learn.
+Source: the procedures are those of facebookresearch/fairseq, examples/hubert/simple_kmeans, and of speechbrain,
+DiscreteSSL and DASB; written anew on transformers and scikit-learn.
 """
 
 import json
@@ -114,7 +115,7 @@ def one_layer(settings: Settings) -> Work:
     import torch
 
     layer = settings["layers"][0]
-    network, extractor = _usual(settings, depth=layer)
+    network, extractor = _usual(settings, depth=layer if settings["cut"] else None)
     kmeans = _codebooks(settings)[layer]
     rows = [row for shard in shares(settings) for row in shard]
     flops = _usual_flops(network, extractor, rows[len(rows) // 2])
@@ -128,7 +129,9 @@ def one_layer(settings: Settings) -> Work:
                 waveform = decode(row, extractor.sampling_rate)
                 values = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_values
                 # Cut there, the stack's output is the layer.
-                features = network(values).last_hidden_state[0].numpy()
+                whole = not settings["cut"]
+                found = network(values, output_hidden_states=whole)
+                features = (found.hidden_states[layer] if whole else found.last_hidden_state)[0].numpy()
                 np.save(file, features)
                 lengths.append(len(features))
         (folder / f"{layer}.len").write_text("".join(f"{length}\n" for length in lengths))

@@ -3,11 +3,13 @@
     python -m bench.encoder_stage [--models hubert-base wavlm-base-plus small] [--minutes 10] [--json FILE]
 
 Contenders (bench/contenders.py): a, a bare loop over the same batches, waveforms in memory, nothing quantised: the
-ceiling; b, jobs/tokenize_corpus.py from audio files to Parquet; c, fairseq's way, a run for each layer; d,
-SpeechBrain's way. a and b have --processes of --threads; c and d divide the same threads among --loop-processes,
-of which these programs know one. Loading of a, c and d is not in their seconds. For b two lines are printed: the
-whole stage, and without its start. Shares of the peak are of float32 matrix products of as many processes and
-threads, measured in the same run.
+ceiling; b, jobs/tokenize_corpus.py from audio files to Parquet; c, fairseq's way, a run for each layer, through the
+whole network or, as "c cut", up to that layer; d, SpeechBrain's way. a and b run in each of --dtypes, c and d in
+float32, which is all they know. a and b have --processes of --threads; c and d divide the same threads among
+--loop-processes, of which these programs know one. Runs of c through the whole network cost the same for each layer.
+Loading of a, c and d is not in their seconds. For b two lines are printed: the whole stage, and without its start;
+both hold the second pass over some audio that measures agreement. Shares of the peak are of float32 matrix products
+of as many processes and threads, measured in the same run, in every dtype.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from bench.contenders import saved_tokens
 from bench.measuring import run_together, table, write_json
 from bench.workload import MODELS, Workload, prepare, read_tokens, run_job, share_equal
 
+DTYPES = ("float32", "bfloat16")
 HEADER = ("model", "contender", "seconds", "x real time", "GFLOP / s audio", "of sgemm peak", "load s", "peak MiB")
 
 
@@ -48,13 +51,16 @@ class Shape:
         return max(1, self.processes * self.threads // self.loop_processes)
 
 
-def loop(name: str, work: Workload, layers: Sequence[int], output: Path, shape: Shape) -> dict[str, Any]:
+def loop(
+    name: str, work: Workload, layers: Sequence[int], output: Path, shape: Shape, **more: object
+) -> dict[str, Any]:
     """Time one contender of bench/contenders.py; its children end with what they measured of themselves."""
     ours = name in ("bare", "peak")
     children = shape.processes if ours else shape.loop_processes
     threads = shape.threads if ours else shape.loop_threads
     common = {"contender": name, "encoder": str(work.encoder), "manifest": str(work.manifest), "layers": list(layers)}
     common |= {"codebooks": str(work.codebooks), "threads": threads, "batch_seconds": shape.batch_seconds}
+    common |= more
     settings = []
     for child in range(children):
         folder = output / f"{name}-{child}"
@@ -71,10 +77,18 @@ def loop(name: str, work: Workload, layers: Sequence[int], output: Path, shape: 
     }
 
 
-def one_layer_runs(work: Workload, output: Path, shape: Shape, runs: int) -> dict[str, Any]:
-    """Time fairseq's way: one run for each layer, or for some of them, multiplied and marked as such."""
+def one_layer_runs(work: Workload, output: Path, shape: Shape, runs: int, *, cut: bool) -> dict[str, Any]:
+    """Time fairseq's way: one run for each layer, or for some of them, multiplied and marked as such.
+
+    Args:
+        work: What to work on.
+        output: Folder for what the runs write.
+        shape: How the cores are used.
+        runs: How many layers to run.
+        cut: Whether the network ends at the layer.
+    """
     chosen = work.layers if runs >= len(work.layers) else _spread(work.layers, runs)
-    found = [loop("one_layer", work, [layer], output, shape) for layer in chosen]
+    found = [loop("one_layer", work, [layer], output, shape, cut=cut) for layer in chosen]
     scale = len(work.layers) / len(chosen)
     return {
         "seconds": scale * sum(run["seconds"] for run in found),
@@ -109,6 +123,8 @@ def ours(work: Workload, output: Path, shape: Shape, dtype: str) -> dict[str, An
         "peak_bytes": report["make_peak_bytes"],
         "decode_peak_bytes": report["load_peak_bytes"],
         "driver_peak_bytes": report["driver_peak_bytes"],
+        # Of the time that all encoders had, from the start of each to the last commit.
+        "agreement_share": report["waiting"]["reference"],
         "report": report,
     }
 
@@ -128,16 +144,19 @@ def run_model(model: str, given: argparse.Namespace, shape: Shape) -> dict[str, 
         _say(f"{model}: {work.seconds:.0f} s of audio, layers {list(work.layers)}")
         found: dict[str, Any] = {"model": model, "audio_seconds": work.seconds, "layers": list(work.layers)}
         found["peak"] = loop("peak", work, work.layers, folder, shape)["flops_per_second"]
-        if "a" in given.contenders:
-            found["a"] = loop("bare", work, work.layers, folder, shape)
-            _say(f"a: {found['a']['seconds']:.1f} s")
-        if "b" in given.contenders:
-            found["b"] = ours(work, folder / "tokens", shape, "float32")
-            found["b"]["flops_per_audio_second"] = found.get("a", {}).get("flops_per_audio_second", 0.0)
-            _say(f"b: {found['b']['seconds']:.1f} s")
+        for dtype in given.dtypes:
+            bare, whole = _named("a", dtype), _named("b", dtype)
+            if "a" in given.contenders:
+                found[bare] = loop("bare", work, work.layers, folder, shape, dtype=dtype)
+                _say(f"{bare}: {found[bare]['seconds']:.1f} s")
+            if "b" in given.contenders:
+                found[whole] = ours(work, folder / f"tokens-{dtype}", shape, dtype)
+                found[whole]["flops_per_audio_second"] = found.get(bare, {}).get("flops_per_audio_second", 0.0)
+                _say(f"{whole}: {found[whole]['seconds']:.1f} s")
         if "c" in given.contenders:
-            found["c"] = one_layer_runs(work, folder, shape, given.c_runs or len(work.layers))
-            _say(f"c: {found['c']['seconds']:.1f} s")
+            for key, cut in (("c", False), ("c cut", True)):
+                found[key] = one_layer_runs(work, folder, shape, given.c_runs or len(work.layers), cut=cut)
+                _say(f"{key}: {found[key]['seconds']:.1f} s")
         if "d" in given.contenders:
             found["d"] = loop("all_layers", work, work.layers, folder, shape)
             _say(f"d: {found['d']['seconds']:.1f} s")
@@ -145,7 +164,7 @@ def run_model(model: str, given: argparse.Namespace, shape: Shape) -> dict[str, 
             theirs = {}
             for child in range(shape.loop_processes):
                 theirs |= dict(saved_tokens(folder / f"all_layers-{child}"))
-            found["tokens_equal"] = share_equal(read_tokens(folder / "tokens", work.layers), theirs)
+            found["tokens_equal"] = share_equal(read_tokens(folder / "tokens-float32", work.layers), theirs)
     return found | {"ratios": ratios(found)}
 
 
@@ -154,20 +173,27 @@ def _layers(layers: Sequence[int], model: str) -> list[int]:
     return [layer for layer in layers if layer <= (6 if model == "small" else 12)]
 
 
+def _named(contender: str, dtype: str) -> str:
+    return contender if dtype == "float32" else f"{contender} {dtype}"
+
+
 def ratios(found: dict[str, Any]) -> dict[str, float]:
-    """Compare seconds: b over a, and c and d over b, with b's start left out and with it."""
-    pairs = {"b/a": ("b", "a"), "c/b": ("c", "b"), "d/b": ("d", "b")}
-    known = {name: pair for name, pair in pairs.items() if found.keys() >= set(pair)}
-    given = {name: found[top]["seconds"] / found[bottom]["seconds"] for name, (top, bottom) in known.items()}
-    for name, (top, bottom) in known.items():
-        seconds = [found[side].get("wall_seconds", found[side]["seconds"]) for side in (top, bottom)]
-        given[f"{name} with start"] = seconds[0] / seconds[1]
+    """Compare seconds: a over b, and c and d over b, with b's start left out and with it; above 1, b is faster."""
+    given = {}
+    for dtype in DTYPES:
+        whole = _named("b", dtype)
+        for other in (_named("a", dtype), "c", "c cut", "d"):
+            if found.keys() >= {whole, other}:
+                given[f"{other}/{whole}"] = found[other]["seconds"] / found[whole]["seconds"]
+                given[f"{other}/{whole} with start"] = found[other]["seconds"] / found[whole]["wall_seconds"]
     return given
 
 
 def lines(found: dict[str, Any]) -> list[list[str]]:
     """Lay one model's contenders out as rows of the table; b has a second one with its start."""
-    titles = {"a": "a bare loop", "b": "b ours", "c": "c one layer a run", "d": "d all layers"}
+    titles = {"c": "c one layer a run", "c cut": "c cut at the layer", "d": "d all layers"}
+    for dtype in reversed(DTYPES):
+        titles = {_named("a", dtype): f"a bare loop, {dtype}", _named("b", dtype): f"b ours, {dtype}"} | titles
     rows = []
     for key, title in titles.items():
         if key not in found:
@@ -211,6 +237,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", type=int, default=[1, 3, 5, 7, 9], help="those that a model has")
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--contenders", nargs="+", choices="abcd", default=list("abcd"))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of a and b")
     parser.add_argument("--c-runs", type=int, help="run c for so many layers and multiply; marked in the table")
     parser.add_argument("--threads", type=int, default=1, help="of an encoder process")
     parser.add_argument("--processes", type=int, help="encoder processes; default: one for each thread of the machine")
@@ -228,6 +255,11 @@ def main() -> None:
     print(table(HEADER, [row for each in found for row in lines(each)]))
     for each in found:
         parts = [f"{name} {value:.2f}" for name, value in each["ratios"].items()]
+        parts += [
+            f"agreement took {each[name]['agreement_share']:.1%} of {name}'s encoders"
+            for name in (_named("b", dtype) for dtype in DTYPES)
+            if name in each
+        ]
         parts += [f"tokens of b and d equal {each['tokens_equal']:.4%}"] if "tokens_equal" in each else []
         print(f"{each['model']}: sgemm peak {each['peak'] / 1e9:.0f} GFLOP/s; " + ", ".join(parts))
     write_json(given.json, {"shape": vars(shape), "models": found})

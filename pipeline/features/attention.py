@@ -1,29 +1,32 @@
-"""WavLM's attention on torch's fused kernel, with the position bias made in blocks that fit a cache.
+"""WavLM's attention on torch's fused kernel, with the position bias made piece by piece.
 
 WavLM adds gate * bias to the scores of each head: the bias depends on the distance j - i alone and is shared by all
 blocks and batch rows; the gate, one number a head and query, comes from the block's input. transformers repeats the
 bias for each batch row, multiplies it whole in every block, and asks for the weights, which rules the fused kernel
-out: five (B, heads, T, T) arrays. Here the bias stays a (heads, 2 T - 1) table, is read as a matrix by strides, and
-gate * bias exists for a block of queries at a time.
+out: several (B, heads, T, T) arrays. Here the bias stays a (heads, 2 T - 1) table, is read as a matrix by strides, and
+gate * bias exists for a few heads at a time.
 
-Letters: B batch, T frames, H heads, D feature width. Cost of a block: as before in arithmetic; memory at most
-``MASK_ELEMENTS`` numbers, or ``MIN_QUERIES`` rows, beside (B, T, D) arrays. Figures: docs/decisions/0005-attention.md.
+Letters: B batch, T frames, H heads, D feature width. Cost of a block: as before in arithmetic; memory about
+``MASK_ELEMENTS`` numbers beside (B, T, D) arrays. Figures: docs/decisions/0005-attention.md.
 Source: Chen et al., WavLM, IEEE JSTSP 2022 (arXiv 2110.13900), equations 3 to 6.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-MASK_ELEMENTS = 2**23
-"""Numbers of gate * bias that exist at once, 32 MiB in float32: what glibc gives again without asking the kernel."""
+MASK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
+"""Numbers of gate * bias that exist at once, by kind of device. On CPU 32 MiB in float32: what glibc gives again
+without asking the kernel. A GPU needs larger pieces of work; its number is not measured."""
 
-MIN_QUERIES = 128
-"""Queries that a block has at least, where batches are large: 32 at once were slower by a tenth."""
+MIN_QUERIES = 768
+"""Queries that share a mask at least: torch's CPU kernel takes 256 at a time from here on, and 64 below, which made
+attention slower by a third."""
 
 
 class GatedAttention(nn.Module):
@@ -72,16 +75,14 @@ class GatedAttention(nn.Module):
         )
         gate = self._gate(hidden_states.view(heads))
         mixed = torch.empty(heads, dtype=hidden_states.dtype, device=hidden_states.device)
-        step = max(MIN_QUERIES, MASK_ELEMENTS // (num_rows * self.num_heads * num_frames))
-        for begin in range(0, num_frames, step):
-            end = min(begin + step, num_frames)
-            mask = _last_query_first(gate[:, :, begin:end]) * _bias_of(position_bias, begin, end)
+        for rows, heads_of, queries in pieces(query.shape[:3], MASK_ELEMENTS.get(query.device.type, 2**23)):
+            mask = _last_query_first(gate[rows, heads_of, queries]) * _bias_of(position_bias[heads_of], queries)
             if attention_mask is not None:
-                mask.masked_fill_(~attention_mask.bool()[:, None, None, :], -math.inf)
+                mask.masked_fill_(~attention_mask[rows].bool()[:, None, None, :], -math.inf)
             attended = scaled_dot_product_attention(
-                _last_query_first(query[:, :, begin:end]), key, value, attn_mask=mask
+                _last_query_first(query[rows, heads_of, queries]), key[rows, heads_of], value[rows, heads_of], mask
             )
-            mixed[:, begin:end] = _last_query_first(attended).transpose(1, 2)
+            mixed[rows, queries, heads_of] = _last_query_first(attended).transpose(1, 2)
         return self.out_proj(mixed.view(num_rows, num_frames, dim)), None, position_bias
 
     def _bias_by_distance(self, num_frames: int) -> torch.Tensor:
@@ -103,14 +104,35 @@ def _last_query_first(rows: torch.Tensor) -> torch.Tensor:
     return rows.flip(2)
 
 
-def _bias_of(bias_by_distance: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-    """View the bias of queries ``begin`` to ``end``, the last one first, as (H, end - begin, T); copies nothing."""
+def _bias_of(bias_by_distance: torch.Tensor, queries: slice) -> torch.Tensor:
+    """View the bias of some queries, the last one first, as (H, queries, T); copies nothing."""
     num_heads, distances = bias_by_distance.shape
     num_frames = (distances + 1) // 2
     return bias_by_distance.as_strided(
-        (num_heads, end - begin, num_frames),
+        (num_heads, queries.stop - queries.start, num_frames),
         (distances, 1, 1),
-        bias_by_distance.storage_offset() + num_frames - end,
+        bias_by_distance.storage_offset() + num_frames - queries.stop,
+    )
+
+
+def pieces(shape: Sequence[int], max_elements: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Divide the (B, H, T, T) scores of a batch: whole rows, else whole heads, else queries of one head, evenly.
+
+    Args:
+        shape: B, H, T.
+        max_elements: Scores in one piece, up to twice as many where one head has more, or ``MIN_QUERIES`` have.
+
+    Yields:
+        Slices of B, H and queries; each query of each head is in one piece.
+    """
+    num_rows, num_heads, num_frames = shape
+    blocks = max(1, num_frames // max(MIN_QUERIES, max_elements // num_frames))
+    queries = -(-num_frames // blocks)
+    heads = min(num_heads, max(1, max_elements // (queries * num_frames)))
+    rows = max(1, max_elements // (num_heads * num_frames**2)) if heads == num_heads else 1
+    sizes = zip(shape, (rows, heads, queries), strict=True)
+    yield from product(
+        *([slice(first, min(first + step, size)) for first in range(0, size, step)] for size, step in sizes)
     )
 
 

@@ -4,7 +4,7 @@ Layer l is the raw output of block l, for every l, without a final norm; layer 0
 The network is cut after the highest layer asked for, so that nothing beyond it is loaded or computed.
 
 Letters: B batch, S samples, T frames, L layers, D feature width. Memory of a forward pass: the activations of one
-block and L (B, T, D) arrays; WavLM also holds a position bias, 32 MiB or 128 queries of it.
+block and L (B, T, D) arrays; WavLM also holds a piece of its position bias.
 """
 
 import threading

@@ -27,7 +27,8 @@ def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
     assert found["audio_seconds"] == pytest.approx(6.75)
     assert found["b"]["report"]["rows"] == 3
     assert found["tokens_equal"] > 0.99
-    assert {"b/a", "c/b", "d/b"} <= found["ratios"].keys()
+    assert {"a/b", "c/b", "c cut/b", "d/b", "a bfloat16/b bfloat16", "c/b bfloat16"} <= found["ratios"].keys()
+    assert found["c"]["flops_per_audio_second"] > found["c cut"]["flops_per_audio_second"]
     # Cut after layer 3 of 6: fewer FLOPs than at full depth, more than none.
     assert 0 < found["a"]["flops_per_audio_second"] < found["d"]["flops_per_audio_second"]
-    assert run.stdout.count("| small |") == 5
+    assert run.stdout.count("| small |") == 9

@@ -47,12 +47,12 @@ def layers(network, waveform, mask=None):
         return network(waveform, attention_mask=mask, output_hidden_states=True).hidden_states
 
 
-@pytest.mark.parametrize("queries", [128, 7, 1])
+# 4 rows of 4 heads and 99 frames: all at once, rows, heads, queries, and one query at a time.
+@pytest.mark.parametrize("elements", [2**23, 2 * 4 * 99**2, 3 * 99**2, 30 * 99, 1])
 @pytest.mark.parametrize("stable", [True, False], ids=["norm first", "norm last"])
-def test_every_layer_equals_transformers_with_padding_and_without(monkeypatch, stable, queries):
-    # 99 frames: whole, in blocks of which the last is smaller, and one query at a time.
-    monkeypatch.setattr(attention, "MASK_ELEMENTS", 1)
-    monkeypatch.setattr(attention, "MIN_QUERIES", queries)
+def test_every_layer_equals_transformers_with_padding_and_without(monkeypatch, stable, elements):
+    monkeypatch.setitem(attention.MASK_ELEMENTS, "cpu", elements)
+    monkeypatch.setattr(attention, "MIN_QUERIES", 1)
     theirs, ours = both(wavlm(stable))
     lengths = torch.tensor([32_000, 8_000, 31_999, 400])
     waveform = torch.randn(4, 32_000)
@@ -62,6 +62,27 @@ def test_every_layer_equals_transformers_with_padding_and_without(monkeypatch, s
             for row, length in enumerate(lengths.tolist() if given is not None else [32_000] * 4):
                 frames = (length - 400) // 320 + 1
                 torch.testing.assert_close(found[row, :frames], expected[row, :frames], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "elements", "count"),
+    [
+        ((4, 12, 499), 2**23, 2),
+        ((1, 12, 1499), 2**23, 4),
+        ((2, 12, 2999), 2**23, 24),
+        ((1, 2, 5999), 2**23, 8),
+        ((1, 1, 1), 1, 1),
+        ((3, 1, 800), 1, 3),
+    ],
+)
+def test_pieces_hold_each_query_once_and_no_more_scores_than_agreed(shape, elements, count):
+    seen = torch.zeros(shape, dtype=torch.int64)
+    found = list(attention.pieces(shape, elements))
+    for piece in found:
+        seen[piece] += 1
+        assert seen[piece].numel() * shape[-1] <= 2 * max(elements, attention.MIN_QUERIES * shape[-1])
+    assert (seen == 1).all()
+    assert len(found) == count
 
 
 @pytest.mark.parametrize("num_samples", [400, 720, 16_000, 70_000])
