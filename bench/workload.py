@@ -19,7 +19,7 @@ import numpy as np
 from bench.measuring import ROOT, environment, last_json
 
 MODELS = ("hubert-base", "wavlm-base-plus", "small")
-DATA = (ROOT / "../shared/data").resolve()
+DATA = Path(os.environ.get("STRATA_TEST_DATA", ROOT / "../shared/data")).resolve()
 
 
 @dataclass(frozen=True, kw_only=True)
