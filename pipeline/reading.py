@@ -1,5 +1,8 @@
 """Reads units of finished datasets; what was damaged or belongs elsewhere is refused by name."""
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -11,21 +14,9 @@ from pipeline.errors import CorruptDatasetError, SchemaMismatchError
 
 
 def read_committed(dataset: Dataset, unit: str) -> bytes:
-    """Read the bytes of a unit's data file and compare them with its commit.
-
-    Raises:
-        CorruptDatasetError: The file is gone, or is not what was committed.
-    """
-    name = dataset.data_file(unit)
-    commit = dataset.read_commit(unit)
-    try:
-        data = dataset.store.read(name)
-    except FileNotFoundError:
-        data = None
-    if commit is None or data is None:
-        raise CorruptDatasetError(f"{dataset.uri}/{name} or its commit is gone; run the stage again")
-    if sha256(data) != commit.data.sha256:
-        raise CorruptDatasetError(f"{dataset.uri}/{name} is not what was committed; restore it or make it again")
+    """Read the bytes of a unit's data file and compare them with its commit; see ``open_committed``."""
+    with open_committed(dataset, unit) as file:
+        data: bytes = file.read()
     return data
 
 
@@ -39,6 +30,44 @@ def read_unit(dataset: Dataset, unit: str) -> pa.Table:
     table = pq.read_table(pa.BufferReader(read_committed(dataset, unit)))
     _check_lineage(dataset, unit, table.schema)
     return table
+
+
+def read_pieces(dataset: Dataset, unit: str) -> Iterator[pa.Table]:
+    """Read the rows of a unit a row group at a time, after its bytes have been checked as ``read_unit`` checks them.
+
+    Memory: one row group, however large the unit is.
+
+    Raises:
+        CorruptDatasetError: The file is damaged or gone.
+        SchemaMismatchError: Its lineage is not the plan's.
+    """
+    with open_committed(dataset, unit) as file:
+        parquet = pq.ParquetFile(file)
+        _check_lineage(dataset, unit, parquet.schema_arrow)
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number)
+
+
+@contextmanager
+def open_committed(dataset: Dataset, unit: str) -> Iterator[Any]:
+    """Open a unit's data file on a local disk, its bytes compared with its commit.
+
+    Raises:
+        CorruptDatasetError: The file is gone, or is not what was committed.
+    """
+    name = f"{dataset.uri}/{dataset.data_file(unit)}"
+    commit = dataset.read_commit(unit)
+    if commit is None:
+        raise CorruptDatasetError(f"{name} has no commit; run the stage again")
+    try:
+        file = dataset.store.open_whole(dataset.data_file(unit))
+    except FileNotFoundError:
+        raise CorruptDatasetError(f"{name} is gone; run the stage again") from None
+    with file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != commit.data.sha256:
+            raise CorruptDatasetError(f"{name} is not what was committed (sha256 differs); restore it or make it again")
+        file.seek(0)
+        yield file
 
 
 def footer_sha256(file: Any) -> str:

@@ -7,25 +7,20 @@ Nothing here knows what the bytes mean; datasets are built on top in ``dataset.p
 import errno
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pipeline.errors import SettingsError, StorageError
-
-Bytes = bytes | bytearray | memoryview
+from pipeline.s3_store import Bytes, S3Store
 
 TEMPORARY = "_tmp-"
 """How the names of unfinished local files begin; one that stays was left by a killed process."""
 
-_CONFLICT_RETRIES = 8
 _FOLDER_RETRIES = 5
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
-_S3_RETRIES = {"mode": "standard", "max_attempts": 8}
 
 
 class Store(Protocol):
@@ -68,6 +63,9 @@ class Store(Protocol):
 
     def open(self, name: str) -> Any:
         """Open a name as a seekable binary file, for readers that need only parts of it."""
+
+    def open_whole(self, name: str) -> Any:
+        """Open a name as a seekable binary file on a local disk, for readers that need all of it, part by part."""
 
 
 def open_store(uri: str) -> "Store":
@@ -243,136 +241,6 @@ class LocalStore:
         """Open a file for reading."""
         return self._path(name).open("rb")
 
-
-class S3Store:
-    """A prefix of an S3 bucket. Credentials and endpoint come from the environment, as boto3 finds them."""
-
-    def __init__(self, uri: str) -> None:
-        import s3fs
-
-        self.uri = uri.rstrip("/")
-        self._prefix = self.uri.removeprefix("s3://")
-        self._fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"retries": _S3_RETRIES})
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}" if name else self._prefix
-
-    def _guard(self, error: Exception, what: str) -> StorageError:
-        return StorageError(f"S3 failed to {what}: {error}")
-
-    def read(self, name: str) -> bytes:
-        """Give the whole content of an object."""
-        try:
-            return bytes(self._fs.cat_file(self._key(name)))
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise self._guard(error, f"read {self.uri}/{name}") from error
-
-    def read_many(self, names: Sequence[str]) -> list[bytes]:
-        """Give the contents of several objects, read 32 at a time."""
-        with ThreadPoolExecutor(32) as pool:
-            return list(pool.map(self.read, names))
-
-    def write(self, name: str, data: Bytes) -> None:
-        """Put an object in one request (several for data past 5 GiB); S3 shows it when complete."""
-        try:
-            self._fs.pipe_file(self._key(name), bytes(data), chunksize=2**31)
-        except Exception as error:
-            raise self._guard(error, f"write {self.uri}/{name}") from error
-
-    def create(self, name: str, data: Bytes) -> bool:
-        """Put an object with If-None-Match.
-
-        A retry after a lost answer also reports "taken": the caller reads back and compares.
-        """
-        for attempt in range(_CONFLICT_RETRIES):
-            try:
-                self._fs.pipe_file(self._key(name), bytes(data), mode="create", chunksize=2**31)
-            except Exception as error:
-                if _says_taken(error):
-                    return False
-                if not _says_conflict(error):
-                    raise self._guard(error, f"create {self.uri}/{name}") from error
-                time.sleep(0.1 * 2**attempt)
-            else:
-                return True
-        raise StorageError(f"S3 kept answering 'conflict' to creating {self.uri}/{name}; try again later")
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy an object inside S3."""
-        try:
-            self._fs.cp_file(self._key(source), self._key(target))
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise self._guard(error, f"copy {self.uri}/{source} to {target}") from error
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Remove objects, up to 1,000 a request."""
-        keys = [self._key(name) for name in names]
-        if not keys:
-            return
-        try:
-            self._fs.rm(keys)
-        except FileNotFoundError:
-            pass
-        except Exception as error:
-            raise self._guard(error, f"delete under {self.uri}") from error
-
-    def delete_tree(self, folder: str) -> None:
-        """Remove all objects below a prefix."""
-        self.delete(self.tree(folder))
-
-    def names(self, folder: str = "") -> list[str]:
-        """Name the objects directly under a prefix."""
-        key = self._key(folder)
-        try:
-            entries = self._fs.ls(key, detail=True, refresh=True)
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise self._guard(error, f"list {self.uri}/{folder}") from error
-        names = (entry["name"].removeprefix(key).lstrip("/") for entry in entries if entry["type"] == "file")
-        return sorted(name for name in names if name)
-
-    def tree(self, folder: str) -> list[str]:
-        """Name all objects below a prefix."""
-        try:
-            found = self._fs.find(self._key(folder), refresh=True)
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise self._guard(error, f"list {self.uri}/{folder}") from error
-        return sorted(name.removeprefix(self._prefix + "/") for name in found)
-
-    def exists(self, name: str) -> bool:
-        """Say whether an object exists."""
-        try:
-            return bool(self._fs.isfile(self._key(name)))
-        except Exception as error:
-            raise self._guard(error, f"look for {self.uri}/{name}") from error
-
-    def open(self, name: str) -> Any:
-        """Open an object for ranged reads."""
-        return self._fs.open(self._key(name), "rb", cache_type="readahead")
-
-
-def _says_taken(error: BaseException | None) -> bool:
-    """Recognise the answers of S3 servers to a failed If-None-Match: 412, EEXIST, and EINVAL of s3fs."""
-    while error is not None:
-        text = str(error)
-        if isinstance(error, FileExistsError) or "PreconditionFailed" in text or "412" in text:
-            return True
-        if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.EINVAL):
-            return "condition" in text.lower()
-        error = error.__cause__
-    return False
-
-
-def _says_conflict(error: BaseException | None) -> bool:
-    while error is not None:
-        if "ConditionalRequestConflict" in str(error) or "409" in str(error):
-            return True
-        error = error.__cause__
-    return False
+    def open_whole(self, name: str) -> Any:
+        """Open a file for reading; it is on a disk already."""
+        return self.open(name)

@@ -15,6 +15,7 @@ from pipeline import schema
 from pipeline.completion import shard_table, status
 from pipeline.dataset import SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
 from pipeline.errors import CorruptDatasetError
+from pipeline.reading import open_committed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +158,12 @@ class _Unit:
 
 def _check_unit(dataset: Dataset, commit: Commit) -> _Unit:
     unit = _Unit(rows=0, rejects=0, num_frames=0, ids=[], faults=[])
-    name = dataset.data_file(commit.unit)
-    data = _read(dataset, name, commit.data.sha256, unit.faults)
-    if data is not None and dataset.plan.extension == ".parquet":
-        table = _table(name, data, unit.faults)
-        if table is not None:
-            _check_table(dataset, name, table, commit, unit)
-    elif data is not None:
-        unit.rows = commit.data.rows
+    try:
+        _check_data(dataset, commit, unit)
+    except CorruptDatasetError as error:
+        unit.faults.append(str(error).removeprefix(f"{dataset.uri}/"))
+    except (pa.ArrowException, OSError) as error:
+        unit.faults.append(f"{dataset.data_file(commit.unit)} is no Parquet file: {error}")
     if commit.rejects:
         name = f"_rejects/{commit.unit}.parquet"
         data = _read(dataset, name, commit.rejects.sha256, unit.faults)
@@ -177,21 +176,37 @@ def _check_unit(dataset: Dataset, commit: Commit) -> _Unit:
     return unit
 
 
-def _check_table(dataset: Dataset, name: str, table: pa.Table, commit: Commit, unit: _Unit) -> None:
-    ids = table["utterance_id"].to_pylist()
-    unit.ids = list(dict.fromkeys(ids))
-    unit.rows = len(unit.ids) if dataset.plan.kind == "features" else len(ids)
+def _check_data(dataset: Dataset, commit: Commit, unit: _Unit) -> None:
+    """Check a unit's data file, a row group at a time."""
+    name = dataset.data_file(commit.unit)
+    with open_committed(dataset, commit.unit) as file:
+        if dataset.plan.extension != ".parquet":
+            unit.rows = commit.data.rows
+            return
+        parquet = pq.ParquetFile(file)
+        lineage = (parquet.schema_arrow.metadata or {}).get(schema.LINEAGE_KEY, b"").decode()
+        if lineage != canonical(dataset.plan.lineage):
+            unit.faults.append(f"{name} carries another lineage than its folder's plan")
+        ids: list[str] = []
+        for number in range(parquet.num_row_groups):
+            table = parquet.read_row_group(number)
+            ids += table["utterance_id"].to_pylist()
+            _check_table(dataset, name, table, unit)
+    # Features of one utterance may lie in several rows, and these in several row groups.
+    unit.ids = list(dict.fromkeys(ids)) if dataset.plan.kind == "features" else ids
+    unit.rows = len(unit.ids)
     if unit.rows != commit.data.rows:
         unit.faults.append(f"{name} has {unit.rows} rows, its commit says {commit.data.rows}")
-    lineage = (table.schema.metadata or {}).get(schema.LINEAGE_KEY, b"").decode()
-    if lineage != canonical(dataset.plan.lineage):
-        unit.faults.append(f"{name} carries another lineage than its folder's plan")
+    if "num_frames" in parquet.schema_arrow.names and unit.num_frames != commit.num_frames:
+        unit.faults.append(f"{name} has {unit.num_frames} frames, its commit says {commit.num_frames}")
+
+
+def _check_table(dataset: Dataset, name: str, table: pa.Table, unit: _Unit) -> None:
+    """Check the cells of one row group and count its frames."""
     if "num_frames" not in table.column_names:
         return
     counts = table["num_frames"].to_pylist()
-    unit.num_frames = sum(counts)
-    if unit.num_frames != commit.num_frames:
-        unit.faults.append(f"{name} has {unit.num_frames} frames, its commit says {commit.num_frames}")
+    unit.num_frames += sum(counts)
     for column in (column for column in table.column_names if column.startswith("layer_")):
         scale = 2 * dataset.plan.lineage["dim"] if dataset.plan.kind == "features" else 1
         lengths = pa.compute.list_value_length if scale == 1 else pa.compute.binary_length

@@ -37,6 +37,20 @@ def test_the_store_keeps_its_promises_on_s3(bucket):
     assert store.names("a") == []
 
 
+def test_large_data_goes_to_s3_and_comes_back_in_parts(bucket, monkeypatch):
+    # The smallest part that S3 takes.
+    monkeypatch.setattr("pipeline.s3_store.PART_BYTES", 5 << 20)
+    store = open_store(f"{bucket}/parts")
+    data = os.urandom((12 << 20) + 1)
+    store.write("large", memoryview(data))
+    assert store.read("large") == data
+    with store.open_whole("large") as file:
+        assert file.read() == data
+        assert file.seek(0) == 0
+    with pytest.raises(FileNotFoundError):
+        store.open_whole("nothing")
+
+
 def test_of_eight_racing_creators_on_s3_exactly_one_wins(bucket):
     won, barrier = [], threading.Barrier(8)
 

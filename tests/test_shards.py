@@ -88,6 +88,8 @@ class MemoryStore:
     def open(self, name):
         return pa.BufferReader(self.read(name))
 
+    open_whole = open
+
 
 COLUMNS = pa.schema([("utterance_id", pa.string()), ("num_frames", pa.int32()), ("layer_02", pa.list_(pa.uint16()))])
 

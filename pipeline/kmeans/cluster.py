@@ -20,7 +20,7 @@ from pipeline.features.sampling import frame_hash
 from pipeline.kmeans.assignment import nearest
 from pipeline.kmeans.lloyd import PartialSums, accumulate
 from pipeline.kmeans.seeding import kmeans_plus_plus
-from pipeline.reading import read_unit
+from pipeline.reading import read_pieces
 from pipeline.runtime import set_threads
 
 logger = logging.getLogger(__name__)
@@ -71,25 +71,22 @@ class Partition:
         self.rows = {layer: np.concatenate(cells.pop(layer)) for layer in layers}
 
     def _read(self, dataset: Dataset, number: int, unit: str, cells: dict[int, list[np.ndarray]], dim: int) -> None:
-        table = read_unit(dataset, unit)
         begin = 0
-        sampled = "frame_index" in table.column_names
-        for row in range(table.num_rows):
-            count, first = table["num_frames"][row].as_py(), table["first_frame"][row].as_py()
-            frames = np.arange(first, first + count)
-            if sampled:
-                frames = table["frame_index"][row].values.to_numpy()
-            self._utterances.append((table["utterance_id"][row].as_py(), frames))
-            self._places.append(np.stack([np.full(count, number), np.arange(begin, begin + count)], axis=1))
-            begin += count
-            for layer, found in cells.items():
-                cell = np.frombuffer(table[schema.layer_column(layer)][row].as_buffer(), "<f2").reshape(-1, dim)
-                if len(cell) != count:
-                    raise CorruptDatasetError(
-                        f"{dataset.uri}/{unit}: layer {layer} of {self._utterances[-1][0]} has {len(cell)} frames, "
-                        f"num_frames says {count}; run verify_dataset"
-                    )
-                found.append(cell)
+        for table in read_pieces(dataset, unit):
+            for row in table.to_pylist():
+                count, first = row["num_frames"], row["first_frame"]
+                frames = np.array(row.get("frame_index", range(first, first + count)), np.int64)
+                self._utterances.append((row["utterance_id"], frames))
+                self._places.append(np.stack([np.full(count, number), np.arange(begin, begin + count)], axis=1))
+                begin += count
+                for layer, found in cells.items():
+                    cell = np.frombuffer(row[schema.layer_column(layer)], "<f2").reshape(-1, dim)
+                    if len(cell) != count:
+                        raise CorruptDatasetError(
+                            f"{dataset.uri}/{unit}: layer {layer} of {row['utterance_id']} has {len(cell)} frames, "
+                            f"num_frames says {count}; run verify_dataset"
+                        )
+                    found.append(cell)
 
     def largest(self) -> dict[int, float]:
         """Give the largest magnitude of each layer, which bounds its sums."""

@@ -33,7 +33,7 @@ from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.stage import read_codebooks
 from pipeline.provenance import record_settings
-from pipeline.reading import read_unit
+from pipeline.reading import read_pieces
 from pipeline.reporting import StageReport
 from pipeline.runtime import set_threads
 from pipeline.shards import MakerFactory, Utterance, rejects_table
@@ -271,14 +271,15 @@ class FeatureTokenMaker:
         dim = self._plan.lineage["dim"]
         pieces: dict[str, list[tuple[int, dict[int, np.ndarray]]]] = {}
         num_close = 0
-        for row in read_unit(self._features, unit).to_pylist():
-            cells = {
-                book.layer: np.frombuffer(row[schema.layer_column(book.layer)], "<f2").reshape(-1, dim)
-                for book in self._codebooks
-            }
-            made = quantize(cells, self._codebooks)
-            num_close += made.num_close
-            pieces.setdefault(row["utterance_id"], []).append((row["first_frame"], made.tokens))
+        for table in read_pieces(self._features, unit):
+            for row in table.to_pylist():
+                cells = {
+                    book.layer: np.frombuffer(row[schema.layer_column(book.layer)], "<f2").reshape(-1, dim)
+                    for book in self._codebooks
+                }
+                made = quantize(cells, self._codebooks)
+                num_close += made.num_close
+                pieces.setdefault(row["utterance_id"], []).append((row["first_frame"], made.tokens))
         rows = [
             {
                 "utterance_id": utterance_id,
