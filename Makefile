@@ -50,8 +50,10 @@ check: $(DEV_READY)
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 
+# Two processes where no Ray is: each Ray starts a dozen of its own, and gives up where they are slow to answer.
 test: $(DEV_READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray"
+	$(PYTHON) -m pytest -m ray
 
 demo: $(DEMO_READY)
 	@echo "==> 1 of 2: speak a small corpus with espeak-ng into demo/corpus"

@@ -3,6 +3,7 @@
 Both encode every shard of a manifest with the same batches, so tokens from audio equal tokens from features.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,12 @@ from pipeline.features.encoder_info import EncoderInfo, describe
 from pipeline.storage import absolute
 from pipeline.worker_shape import DECODE_CPUS, Placement
 
+logger = logging.getLogger(__name__)
+
 DATA_VERSION = 2
+GPU_BATCH_SECONDS = 30.0
+"""Smaller batch budgets are remarked upon where a GPU encodes. By arithmetic, not measured: 8 s of HuBERT-base are
+0.1 TFLOP, a millisecond for a GPU of 100 TFLOP/s."""
 Located = TypeVar("Located", bound="EncodingConfig")
 
 
@@ -142,6 +148,15 @@ def located(config: Located) -> Located:
 
 def _is_folder(encoder: str) -> bool:
     return encoder != mfcc.NAME and Path(encoder).exists()
+
+
+def remark_small_batches(config: EncodingConfig, device: str) -> None:
+    """Say so when a GPU would get batches that are made for a CPU's cache; the plan keeps them all the same."""
+    if device.startswith("cuda") and config.batch_seconds < GPU_BATCH_SECONDS:
+        logger.warning(
+            "--batch-seconds %g suits CPUs; a GPU will wait more than it computes: try 120, or see --estimate",
+            config.batch_seconds,
+        )
 
 
 def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pipeline.features.encoding import (
     encoding_content,
     encoding_lineage,
     located,
+    remark_small_batches,
     shard_loader,
 )
 from pipeline.features.extractor import Piece
@@ -103,6 +104,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
     shape = cluster_shape(config.placement)
+    remark_small_batches(config, shape.device)
     return run_stage(
         dataset,
         load=shard_loader(config, config.manifest, encoder),

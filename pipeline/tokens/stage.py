@@ -25,6 +25,7 @@ from pipeline.features.encoding import (
     encoding_content,
     encoding_lineage,
     located,
+    remark_small_batches,
     shard_loader,
 )
 from pipeline.features.extractor import Rejected
@@ -169,6 +170,8 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
     shape = cluster_shape(config.placement, use_gpu=from_audio)
+    if from_audio:
+        remark_small_batches(config, shape.device)
     maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
     factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
     report = run_stage(

@@ -62,18 +62,32 @@ def test_ratios_leave_the_start_out_and_take_it_in():
         "peak": 1e11,
         "a": {**common, "seconds": 8.0},
         "b": {**common, "seconds": 10.0, "wall_seconds": 20.0},
+        "a bfloat16": {**common, "seconds": 4.0},
+        "b bfloat16": {**common, "seconds": 5.0, "wall_seconds": 10.0},
         "c": {**common, "seconds": 40.0, "runs": 1, "runs_needed": 5},
     }
-    assert ratios(found) == {"b/a": 1.25, "b/a with start": 2.5, "c/b": 4.0, "c/b with start": 2.0}
+    assert ratios(found) == {
+        "a/b": 0.8,
+        "a/b with start": 0.4,
+        "c/b": 4.0,
+        "c/b with start": 2.0,
+        "a bfloat16/b bfloat16": 0.8,
+        "a bfloat16/b bfloat16 with start": 0.4,
+        "c/b bfloat16": 8.0,
+        "c/b bfloat16 with start": 4.0,
+    }
     rows = lines(found)
     assert [row[1] for row in rows] == [
-        "a bare loop",
-        "b ours",
-        "b ours, start included",
+        "a bare loop, float32",
+        "b ours, float32",
+        "b ours, float32, start included",
+        "a bare loop, bfloat16",
+        "b ours, bfloat16",
+        "b ours, bfloat16, start included",
         "c one layer a run (1 of 5 runs, scaled)",
     ]
     assert rows[1][2:6] == ["10.0", "10.00", "1.0", "10%"]
-    assert len(table(["x"] * 8, rows).splitlines()) == 6
+    assert len(table(["x"] * 8, rows).splitlines()) == 9
 
 
 def test_children_run_together_and_the_last_end_counts():
