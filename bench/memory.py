@@ -1,10 +1,11 @@
 """Peak memory of driver and workers as the audio grows: it should not.
 
-    python -m bench.memory [--hours 1 10] [--corpus fsdd] [--json FILE]
+    python -m bench.memory [--hours 1 10] [--shard-minutes 5] [--corpus fsdd] [--json FILE]
 
 A listing repeats the recordings of a corpus under new ids until it is long enough; the jobs build its manifest and
 tokenise it with the small random encoder. While they run, the resident memory of every process they started is
 sampled; the report's own figures stand beside. Pages of Ray's object store count for each process that maps them.
+Without --shard-minutes the manifest makes longer shards of a longer corpus, up to 30 minutes, and memory follows them.
 """
 
 import argparse
@@ -62,7 +63,9 @@ def resident(driver: psutil.Process) -> dict[str, int]:
     return found
 
 
-def run_hours(hours: float, audio: list[Path], folder: Path, encoder: Path, codebooks: Path) -> dict[str, Any]:
+def run_hours(
+    hours: float, audio: list[Path], folder: Path, encoder: Path, codebooks: Path, shard_minutes: float | None
+) -> dict[str, Any]:
     """Build the manifest of so many hours and tokenise it, watching memory in both."""
     here = folder / f"{hours:g}h"
     here.mkdir()
@@ -71,6 +74,7 @@ def run_hours(hours: float, audio: list[Path], folder: Path, encoder: Path, code
         "build_manifest",
         *("--corpus", here / "listing.jsonl", "--layout", "listing", "--roots", common_root(audio)),
         *("--output", here / "manifest"),
+        *(("--shard-minutes", shard_minutes) if shard_minutes else ()),
     )
     made = sampled_run(
         "tokenize_corpus",
@@ -103,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", nargs="+", type=float, default=[1.0, 10.0])
     parser.add_argument("--corpus", default="librispeech", help="librispeech, fsdd, or a folder of audio")
+    parser.add_argument("--shard-minutes", type=float, help="audio in a shard; default: as the manifest chooses")
     parser.add_argument("--clusters", type=int, default=100)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
@@ -117,7 +122,7 @@ def main() -> None:
         write_listing(few / "listing.jsonl", iter(audio), max(60.0, given.clusters / 2))
         manifest = make_manifest(few, few / "listing.jsonl", common_root(audio))
         codebooks = make_codebooks(few, encoder, manifest, LAYERS, given.clusters)
-        runs = [run_hours(hours, audio, folder, encoder, codebooks) for hours in given.hours]
+        runs = [run_hours(hours, audio, folder, encoder, codebooks, given.shard_minutes) for hours in given.hours]
     header = ["stage", "process", *(f"{run['hours']:.2f} h, MiB" for run in runs), "last / first"]
     print(table(header, lines(runs)))
     write_json(given.json, {"runs": runs})

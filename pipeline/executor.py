@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import errors, faults
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 10_000
 """Units given to Ray Data at a time: its planning holds every block of a run in the driver."""
+
+_PAYLOAD_BYTES_PER_SECOND = 64_000
+"""Decoded audio in the object store: float32 at 16 kHz; int16 takes half."""
+_LEAST_QUEUE_BYTES = 64 << 20
 
 Load = Callable[[str], list[Utterance]]
 Result = TypeVar("Result")
@@ -124,7 +128,7 @@ def run_units(
     Raises:
         PipelineError: What a worker raised; the run stops, commits stay.
     """
-    _configure()
+    _configure(queue_bytes(dataset, shape) if load is not None else None)
     check_nodes(dataset)
     for window in _windows(units):
         rows: ray.data.Dataset = ray.data.from_items(
@@ -255,8 +259,20 @@ def on_workers(task: Callable[[], Result], shape: WorkerShape, count: int) -> li
     return results
 
 
-def _configure() -> None:
+def queue_bytes(dataset: Dataset, shape: WorkerShape) -> int:
+    """Give the object store that decoded shards may take: two for each actor and those being decoded.
+
+    Without a limit Ray Data decodes until a quarter of the store is full; each worker's resident memory grows with it.
+    """
+    shard_seconds = dataset.plan.totals.get("seconds", 0.0) / max(1, len(dataset.plan.units))
+    shards = 2 * shape.max_workers + shape.decoders
+    return max(_LEAST_QUEUE_BYTES, round(shards * shard_seconds * _PAYLOAD_BYTES_PER_SECOND))
+
+
+def _configure(queue_bytes: int | None) -> None:
     context = DataContext.get_current()
+    # None also takes back what an earlier stage of this process has set.
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=queue_bytes)
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     # Ray 2.60 defaults: 30 minutes without a sign of a stall; actors that die in __init__ are started for ever.
