@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 
 import numpy as np
@@ -100,3 +101,40 @@ def test_a_killed_encoder_costs_time_only(tmp_path):
     report = _run(tmp_path, kill=str(tmp_path / "killed"))
     assert (tmp_path / "killed").exists()
     assert (report.rows, report.units_done_now) == (6, 6)
+
+
+def _load_large(folder, unit):
+    (folder / f"loaded-{unit}").touch()
+    samples = np.zeros(8_000_000, np.int16)
+    return [Utterance(utterance_id=unit, uri="x", samples=samples, seconds=500.0)]
+
+
+class _SlowMaker(_Maker):
+    """Writes down how many shards are decoded that nobody has begun to encode."""
+
+    def __init__(self, plan, folder):
+        super().__init__(plan)
+        self.folder = folder
+
+    def make(self, unit, utterances):
+        ahead = len(list(self.folder.glob("loaded-*"))) - len(list(self.folder.glob("made-*")))
+        (self.folder / f"made-{unit}").write_text(str(ahead))
+        time.sleep(1.0)
+        return super().make(unit, utterances)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_decoding_does_not_run_far_ahead(tmp_path):
+    units = [shard_name(n) for n in range(40)]
+    plan = Plan(kind="tokens", content={}, lineage={}, units=units, totals={"rows": 40, "seconds": 40 * 500.0})
+    dataset = Dataset.create(str(tmp_path / "out"), plan)
+    shape = executor.cluster_shape()
+    factory = partial(_SlowMaker, plan, tmp_path)
+    done = list(executor.run_units(dataset, units, load=partial(_load_large, tmp_path), factory=factory, shape=shape))
+    assert len(done) == 40
+    ahead = [int(path.read_text()) for path in tmp_path.glob("made-*")]
+    shards = 2 * shape.max_workers + shape.decoders
+    assert executor.queue_bytes(dataset, shape) == shards * 500 * 64_000
+    # 6 at most were ahead where 2 actors and 2 decode tasks run; 14 without the limit.
+    assert max(ahead) <= shards + 2 * shape.decoders
