@@ -4,7 +4,8 @@
 
 A listing repeats the recordings of a corpus under new ids until it is long enough; the jobs build its manifest and
 tokenise it with the small random encoder. While they run, the resident memory of every process they started is
-sampled; the report's own figures stand beside. Pages of Ray's object store count for each process that maps them.
+sampled; the report's own figures stand beside. "Own" leaves out pages of Ray's object store, which are resident in
+each process that has mapped them; the store, counted once, has a line of its own.
 Without --shard-minutes the manifest makes longer shards of a longer corpus, up to 30 minutes, and memory follows them.
 """
 
@@ -27,7 +28,7 @@ from bench.workload import (
 )
 
 LAYERS = (2, 4, 6)
-ROLES = ("driver", "largest worker", "all processes")
+ROLES = ("driver", "largest worker", "largest worker, own", "all processes, own", "object store")
 
 
 def sampled_run(name: str, *flags: object) -> dict[str, Any]:
@@ -44,23 +45,35 @@ def sampled_run(name: str, *flags: object) -> dict[str, Any]:
 
 
 def resident(driver: psutil.Process) -> dict[str, int]:
-    """Give the resident bytes of a driver, of the largest Ray worker under it, and of all its processes."""
-    found = {"driver": 0, "largest worker": 0, "all processes": 0}
+    """Give resident bytes: of a driver, of the largest Ray worker under it, of all its processes, and of the store."""
+    found = dict.fromkeys(ROLES, 0)
     try:
         processes = [driver, *driver.children(recursive=True)]
     except psutil.NoSuchProcess:
         return found
     for process in processes:
         try:
-            size, title = process.memory_info().rss, " ".join(process.cmdline()[:1])
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            size, shared, title = *pages(process.pid), " ".join(process.cmdline()[:1])
+        except (psutil.Error, OSError):
             continue
-        found["all processes"] += size
+        found["all processes, own"] += size - shared
+        # The server of the store has touched every page that any process has.
+        found["object store"] = max(found["object store"], shared)
         if process.pid == driver.pid:
             found["driver"] = size
         elif title.startswith("ray::"):
             found["largest worker"] = max(found["largest worker"], size)
+            found["largest worker, own"] = max(found["largest worker, own"], size - shared)
     return found
+
+
+def pages(pid: int) -> tuple[int, int]:
+    """Give the resident bytes of a process, and those of them in shared memory; 0 once it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    sizes = {
+        name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest
+    }
+    return sizes.get("VmRSS", 0), sizes.get("RssShmem", 0)
 
 
 def run_hours(

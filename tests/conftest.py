@@ -110,6 +110,8 @@ def bucket(tmp_path_factory):
     command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
     for name in ("master", "volume", "filer", "s3"):
         command.append(f"-{name}.port.grpc={free_port()}")
+    # They would listen on fixed ports, where another test process has its own server.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-volume.max=50", "-master.volumeSizeLimitMB=64"]
     server = subprocess.Popen(command, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
     old = dict(os.environ)
