@@ -20,6 +20,7 @@ def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
         soundfile.write(tmp_path / "audio" / f"{number}.wav", noise, 16_000)
     command = [sys.executable, "-m", "bench.encoder_stage", "--models", "small", "--corpus", tmp_path / "audio"]
     command += ["--layers", "1", "3", "12", "--clusters", "20", "--processes", "1", "--json", tmp_path / "found.json"]
+    command += ["--dtypes", "float32"]
     run = subprocess.run(list(map(str, command)), env=environment(1), cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "found.json").read_text())["models"][0]
@@ -27,8 +28,8 @@ def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
     assert found["audio_seconds"] == pytest.approx(6.75)
     assert found["b"]["report"]["rows"] == 3
     assert found["tokens_equal"] > 0.99
-    assert {"a/b", "c/b", "c cut/b", "d/b", "a bfloat16/b bfloat16", "c/b bfloat16"} <= found["ratios"].keys()
+    assert {"a/b", "c/b", "c cut/b", "d/b"} <= found["ratios"].keys()
     assert found["c"]["flops_per_audio_second"] > found["c cut"]["flops_per_audio_second"]
     # Cut after layer 3 of 6: fewer FLOPs than at full depth, more than none.
     assert 0 < found["a"]["flops_per_audio_second"] < found["d"]["flops_per_audio_second"]
-    assert run.stdout.count("| small |") == 9
+    assert run.stdout.count("| small |") == 6
