@@ -73,18 +73,21 @@ class Partition:
     def _read(self, dataset: Dataset, number: int, unit: str, cells: dict[int, list[np.ndarray]], dim: int) -> None:
         begin = 0
         for table in read_pieces(dataset, unit):
-            for row in table.to_pylist():
-                count, first = row["num_frames"], row["first_frame"]
-                frames = np.array(row.get("frame_index", range(first, first + count)), np.int64)
-                self._utterances.append((row["utterance_id"], frames))
+            sampled = "frame_index" in table.column_names
+            for row in range(table.num_rows):
+                count, first = table["num_frames"][row].as_py(), table["first_frame"][row].as_py()
+                frames = np.arange(first, first + count)
+                if sampled:
+                    frames = table["frame_index"][row].values.to_numpy()
+                self._utterances.append((table["utterance_id"][row].as_py(), frames))
                 self._places.append(np.stack([np.full(count, number), np.arange(begin, begin + count)], axis=1))
                 begin += count
                 for layer, found in cells.items():
-                    cell = np.frombuffer(row[schema.layer_column(layer)], "<f2").reshape(-1, dim)
+                    cell = np.frombuffer(table[schema.layer_column(layer)][row].as_buffer(), "<f2").reshape(-1, dim)
                     if len(cell) != count:
                         raise CorruptDatasetError(
-                            f"{dataset.uri}/{unit}: layer {layer} of {row['utterance_id']} has {len(cell)} frames, "
-                            f"num_frames says {count}; run verify_dataset"
+                            f"{dataset.uri}/{unit}: layer {layer} of {self._utterances[-1][0]} has {len(cell)} "
+                            f"frames, num_frames says {count}; run verify_dataset"
                         )
                     found.append(cell)
 
