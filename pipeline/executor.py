@@ -26,7 +26,7 @@ from pipeline import errors, faults
 from pipeline.completion import check_rejects, finish, status
 from pipeline.dataset import Commit, Dataset, Output
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
-from pipeline.payload import pack, unpack
+from pipeline.payload import binary_cell, pack, unpack
 from pipeline.provenance import recorded_estimate
 from pipeline.reporting import Progress, StageReport, Tally
 from pipeline.runtime import ALLOCATOR
@@ -137,7 +137,9 @@ def run_units(
         if load is not None:
             # A thousandth: the resource says where, not how many.
             where = {shape.decode_resource: 0.001} if shape.decode_resource else None
-            rows = rows.map(_Loader(load), num_cpus=shape.decode_cpus, resources=where)
+            rows = rows.map_batches(
+                _Loader(load), batch_size=1, batch_format="pyarrow", num_cpus=shape.decode_cpus, resources=where
+            )
         rows = rows.map_batches(
             ShardWorker,
             fn_constructor_args=(dataset.uri, factory, numerics_mode),
@@ -316,13 +318,17 @@ class _Loader:
         self._load = load
         self.__name__ = "load"
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        problem, payload = "", b""
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Decode one unit: a row of (unit) in, a row of (unit, payload, ...) out."""
+        unit = batch["unit"][0].as_py()
+        problem, payload = "", pa.py_buffer(b"")
         try:
-            payload = pack(self._load(row["unit"]))
+            payload = pack(self._load(unit))
         except Exception as error:
-            problem = _write_down(error, row["unit"])
-        return {**row, "payload": payload, "error": problem, "load_pid": os.getpid(), "load_bytes": peak_memory()}
+            problem = _write_down(error, unit)
+        row = {"unit": unit, "error": problem, "load_pid": os.getpid(), "load_bytes": peak_memory()}
+        # As a table, whose buffers Ray moves as they are: from a dict of Python bytes it makes three copies.
+        return pa.table({**{name: [value] for name, value in row.items()}, "payload": binary_cell(payload)})
 
 
 class ShardWorker:

@@ -99,7 +99,7 @@ def test_shards_hold_the_samples_of_the_plain_files_sent_or_streamed(manifests):
             kind = {"manifest": str(manifests / name), "sample_rate": 16_000, "limits": limits}
             sent = ShardLoader(**kind, max_row_seconds=60)(unit)
             streamed = ShardLoader(**kind, max_row_seconds=0.01)
-            late = unpack(pa.py_buffer(pack(streamed(unit))))
+            late = unpack(pack(streamed(unit)))
             for one, two, three in zip(plain, sent, late, strict=True):
                 assert one.utterance_id == two.utterance_id == three.utterance_id
                 assert three.samples is None

@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"\.x[0-9a-f]{2}|\..|[^.]")
 
 _MIN_SHARD_MINUTES = 0.5
 _MAX_SHARD_MINUTES = 30.0
-_SHARDS_WANTED = 64
+_SHARDS_WANTED = 256
 
 
 def encode_id(text: str) -> str:
@@ -70,7 +70,7 @@ def shard_minutes(total_seconds: float) -> float:
         total_seconds: Audio in the corpus, seconds, at least 0.
 
     Returns:
-        Minutes: a 64th of the corpus, at least 0.5 and at most 30.
+        Minutes: a 256th of the corpus, at least 0.5 and at most 30.
     """
     return min(max(total_seconds / 60 / _SHARDS_WANTED, _MIN_SHARD_MINUTES), _MAX_SHARD_MINUTES)
 

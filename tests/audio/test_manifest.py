@@ -69,9 +69,9 @@ def test_a_short_text_cannot_be_made_to_meet_a_shortened_one(pad):
     assert all(piece in ("a", "..") for piece in escapes)
 
 
-def test_shard_length_is_a_64th_within_half_a_minute_and_thirty():
+def test_shard_length_is_a_256th_within_half_a_minute_and_thirty():
     assert shard_minutes(0) == 0.5
-    assert shard_minutes(64 * 60 * 2.0) == 2.0
+    assert shard_minutes(256 * 60 * 2.0) == 2.0
     assert shard_minutes(1e9) == 30.0
 
 
