@@ -19,6 +19,9 @@ from pipeline.dataset import canonical, sha256
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
 from pipeline.kmeans.assignment import CentroidTable
 
+MAX_CLUSTERS = 65_536
+"""Tokens are stored as uint16."""
+
 _METADATA = schema.LINEAGE_KEY.decode()
 _TENSORS = {"centroids": (np.float32, 2), "counts": (np.int64, 1), "inertia": (np.float64, 1)}
 
