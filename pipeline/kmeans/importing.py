@@ -93,7 +93,7 @@ def read_foreign(data: bytes, source: str) -> ForeignCodebook:
         return _checked(_read_npy(data, source), {"format": "npy", "class": "ndarray"}, source)
     if data.startswith(b"I"):
         return _checked(_read_faiss(data, source), {"format": "faiss", "class": "IndexFlat"}, source)
-    return _read_pickle(data, source)
+    return read_answer(_ask_child(data, source), source)
 
 
 def _refusal(source: str, why: str) -> ForeignCodebookError:
@@ -146,9 +146,16 @@ def _array(data: memoryview, dtype: np.dtype[Any], shape: Any, order: Any, sourc
     return values
 
 
-def _read_pickle(data: bytes, source: str) -> ForeignCodebook:
-    """Have a child open it, and believe nothing that it answers."""
-    answer = _ask_child(data, source)
+def read_answer(answer: bytes, source: str) -> ForeignCodebook:
+    """Read what the process that opened a pickle answered, believing nothing of it.
+
+    Args:
+        answer: As ``pickled.py`` writes it.
+        source: The pickle's path or URI, for messages.
+
+    Raises:
+        ForeignCodebookError: It refused the file, gave no proper answer, or found no possible centroids.
+    """
     length = int.from_bytes(answer[:4], "big")
     try:
         if length > _MAX_HEADER_BYTES:
