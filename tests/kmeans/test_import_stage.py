@@ -28,6 +28,7 @@ from pipeline.features.extractor import FeatureExtractor
 from pipeline.features.stage import ExtractFeaturesConfig
 from pipeline.kmeans.import_stage import ImportCodebooksConfig, import_codebooks
 from pipeline.kmeans.stage import read_codebooks
+from pipeline.storage import open_store
 from pipeline.tokens.stage import TokenizeCorpusConfig, prepare
 from pipeline.tokens.tokenizer import Tokenizer
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
@@ -207,6 +208,18 @@ def test_too_large_a_file_is_refused(config, monkeypatch):
     monkeypatch.setattr("pipeline.kmeans.import_stage.MAX_FILE_BYTES", 100)
     with pytest.raises(ForeignCodebookError, match="more than 100 bytes"):
         run(config)
+
+
+def test_files_and_codebooks_may_lie_on_s3(config, bucket):
+    local = run(config)
+    store = open_store(f"{bucket}/theirs")
+    for name in ("km_l1.bin", "km_l3.bin"):
+        store.write(name, (Path(config["files"][0]).parent / name).read_bytes())
+    files = tuple(f"{bucket}/theirs/km_l{layer}.bin" for layer in LAYERS)
+    remote = run(config, files=files, output=f"{bucket}/codebooks")
+    assert remote.dataset_sha256 == local.dataset_sha256
+    with pytest.raises(PipelineError, match=r"theirs/gone\.bin"):
+        run(config, files=(files[0], f"{bucket}/theirs/gone.bin"), output=f"{bucket}/more")
 
 
 def test_the_job_needs_no_ray_refuses_a_hostile_file_in_one_sentence_and_survives_sigkill(config, tmp_path):
