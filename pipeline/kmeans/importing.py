@@ -35,8 +35,8 @@ _SECONDS = 120
 _CHILD = Path(__file__).with_name("pickled.py")
 _MAX_HEADER_BYTES = 1 << 20
 _COUNT_LIMIT = 2.0**53
-_FLAT = "<4siqqqBi"
-_METRICS = {b"IxF2": "L2", b"IxFI": "inner product"}
+_FLAT_HEADER = "<4siqqqBi"
+_FLAT_L2, _FLAT_OTHERS = b"IxF2", (b"IxFI", b"IxFl")
 _OTHERS = {
     b"PK": "a zip: of torch.save, or .npz. Save the centroids alone with numpy.save",
     b"\x89HDF": "HDF5. Save the centroids alone with numpy.save",
@@ -120,16 +120,14 @@ def _read_npy(data: bytes, source: str) -> np.ndarray:
 
 def _read_faiss(data: bytes, source: str) -> np.ndarray:
     """Read the vectors of a flat index: a header, their number of floats, and the floats."""
-    kind, begin = data[:4], struct.calcsize(_FLAT) + 8
-    if kind not in _METRICS or len(data) < begin:
+    kind, begin = data[:4], struct.calcsize(_FLAT_HEADER) + 8
+    if kind not in (_FLAT_L2, *_FLAT_OTHERS) or len(data) < begin:
         name = "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind)
         raise _refusal(source, f"it begins as faiss index {name!r}, not as a flat one whose vectors are the centroids")
-    _, dim, rows, _, _, _, metric = struct.unpack_from(_FLAT, data)
+    _, dim, rows, _, _, _, metric = struct.unpack_from(_FLAT_HEADER, data)
     (count,) = struct.unpack_from("<Q", data, begin - 8)
-    if _METRICS[kind] != "L2" or metric != 1:
-        raise _refusal(
-            source, "its metric is the inner product, and tokens are nearest centroids by Euclidean distance"
-        )
+    if kind != _FLAT_L2 or metric != 1:
+        raise _refusal(source, "it searches by another metric than L2, and tokens are nearest by Euclidean distance")
     if rows < 0 or dim < 0 or count != rows * dim:
         raise _refusal(source, f"its header names {rows} vectors of {dim} and {count} floats: it is damaged")
     return _array(memoryview(data)[begin:], np.dtype("<f4"), (rows, dim), "C", source)
@@ -171,7 +169,7 @@ def read_answer(answer: bytes, source: str) -> ForeignCodebook:
             begin = end
         origin = {key: _printable(header[key]) for key in ("format", "class")}
         centroids, inertia = arrays["centroids"], header["inertia"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise _refusal(source, "the process that opened it gave no proper answer") from error
     return _checked(centroids, origin, source, counts=arrays.get("counts"), inertia=inertia)
 

@@ -155,10 +155,11 @@ def test_centroids_of_faiss_open_from_its_index_and_from_npy():
 
 def test_other_indexes_of_faiss_are_refused():
     faiss = pytest.importorskip("faiss")
-    inner = faiss.IndexFlatIP(DIM)
-    inner.add(points(8, 3).astype(np.float32))
-    with pytest.raises(ForeignCodebookError, match="inner product"):
-        read_foreign(faiss.serialize_index(inner).tobytes(), "km.index")
+    for metric in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L1):
+        other = faiss.IndexFlat(DIM, metric)
+        other.add(points(8, 3).astype(np.float32))
+        with pytest.raises(ForeignCodebookError, match="another metric than L2"):
+            read_foreign(faiss.serialize_index(other).tobytes(), "km.index")
     graph = faiss.IndexHNSWFlat(DIM, 4)
     with pytest.raises(ForeignCodebookError, match="faiss index 'IHNf'"):
         read_foreign(faiss.serialize_index(graph).tobytes(), "km.index")
