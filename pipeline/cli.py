@@ -33,6 +33,7 @@ JOBS = {
     "build_manifest": "pipeline.audio.stage",
     "extract_features": "pipeline.features.stage",
     "fit_kmeans": "pipeline.kmeans.stage",
+    "import_codebooks": "pipeline.kmeans.import_stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",

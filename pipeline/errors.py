@@ -13,6 +13,7 @@
     |-- EncoderError             an SSL encoder that cannot be loaded or used as asked
     |-- FeatureError             features of one utterance that cannot be stored; becomes a row of ``_rejects``
     |-- CodebookMismatchError    a codebook that does not belong to these features
+    |-- ForeignCodebookError     a codebook of another program that cannot be read, or not safely
     |-- CheckpointError          a K-means or training checkpoint that cannot be resumed
     `-- TooManyRejectsError      more utterances were rejected than ``max_reject_fraction`` allows
 
@@ -84,6 +85,10 @@ class FeatureError(PipelineError):
 
 class CodebookMismatchError(PipelineError):
     """A codebook that was fitted on other features than those it is asked to quantise."""
+
+
+class ForeignCodebookError(PipelineError):
+    """A codebook of another program that cannot be read, or not without running code of whoever wrote it."""
 
 
 class CheckpointError(PipelineError):

@@ -146,6 +146,11 @@ def located(config: Located) -> Located:
     return replace(config, **changes)
 
 
+def encoder_label(encoder: str) -> str:
+    """Give an encoder's name for lineage: of a folder only its last part, because its path differs between machines."""
+    return Path(encoder).name if _is_folder(encoder) else encoder
+
+
 def _is_folder(encoder: str) -> bool:
     return encoder != mfcc.NAME and Path(encoder).exists()
 
@@ -184,8 +189,7 @@ def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "input_sha256": input_sha256,
-        # The folder's name only: its path differs between machines, and footers must not.
-        "encoder": Path(config.encoder).name if _is_folder(config.encoder) else config.encoder,
+        "encoder": encoder_label(config.encoder),
         "encoder_sha256": encoder.weights_sha256,
         "layers": sorted(config.layers),
         "dim": encoder.dim,

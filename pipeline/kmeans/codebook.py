@@ -19,6 +19,9 @@ from pipeline.dataset import canonical, sha256
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
 from pipeline.kmeans.assignment import CentroidTable
 
+MAX_CLUSTERS = 65_536
+"""Tokens are stored as uint16."""
+
 _METADATA = schema.LINEAGE_KEY.decode()
 _TENSORS = {"centroids": (np.float32, 2), "counts": (np.int64, 1), "inertia": (np.float64, 1)}
 
@@ -30,8 +33,8 @@ class Codebook:
     Attributes:
         layer: Encoder layer.
         centroids: float32 (K, D), finite.
-        counts: int64 (K,), rows of each cluster in the last iteration.
-        inertia: float64, after each iteration.
+        counts: int64 (K,), rows of each cluster in the last iteration; zeros where an imported file does not say.
+        inertia: float64, after each iteration; of an imported file the last one, or none.
         lineage: JSON values by name; ``encoder_sha256`` names the encoder whose features were clustered. A file read
             has ``layer`` and ``schema_version`` in it too.
 
@@ -110,14 +113,16 @@ class Codebook:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         except (SafetensorError, ValueError) as error:
             raise CorruptDatasetError(
-                f"{source} is no whole safetensors file ({error}); restore it, or run fit_kmeans again"
+                f"{source} is no whole safetensors file ({error}); restore it or make it again"
             ) from error
         lineage = _read_lineage(header, source)
         for name, (dtype, _) in _TENSORS.items():
             if name not in tensors or tensors[name].dtype != dtype:
                 raise SchemaMismatchError(f"{source} is no codebook: it has no tensor {name} of {np.dtype(dtype)}")
             if not np.isfinite(tensors[name]).all():
-                raise CorruptDatasetError(f"{source}: {name} holds values that are not finite; run fit_kmeans again")
+                raise CorruptDatasetError(
+                    f"{source}: {name} holds values that are not finite; restore it or make it again"
+                )
         try:
             return cls(layer=lineage["layer"], lineage=lineage, **{name: tensors[name] for name in _TENSORS})
         except ValueError as error:

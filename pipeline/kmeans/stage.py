@@ -20,7 +20,7 @@ from pipeline.errors import SettingsError
 from pipeline.executor import connect
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.cluster import Cluster
-from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
 from pipeline.kmeans.lloyd import PartialSums, relative_improvement, update
 from pipeline.provenance import record_settings
 from pipeline.reading import read_committed
@@ -30,7 +30,6 @@ from pipeline.storage import open_store
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
-MAX_CLUSTERS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import CodebookMismatchError, SettingsError
-from pipeline.kmeans.codebook import Codebook
-
-MAX_CLUSTERS = 65_536
-"""Tokens are stored as uint16."""
+from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
 
 
 @dataclass(frozen=True, kw_only=True)
