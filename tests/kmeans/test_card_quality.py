@@ -137,7 +137,7 @@ def test_quantiles_of_distances_are_at_most_a_bin_too_large():
         exact = np.quantile(gaps, float(share), method="inverted_cdf")
         assert exact <= value <= max(1.016 * exact, 2.0**-12)
     assert found.mean_square == pytest.approx((gaps**2).mean(), abs=2**-24)
-    assert sum(frames for _, frames in found.histogram) == len(gaps)
+    assert sum(number for _, _, number in found.histogram) == len(gaps)
 
 
 def test_bitrates_count_tokens_and_runs():

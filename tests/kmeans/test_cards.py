@@ -14,8 +14,9 @@ from pipeline.kmeans.cards import plots
 from pipeline.kmeans.cards.card import CodebookCard, make_card
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe
 from pipeline.kmeans.cards.labels import Alignment, Intervals, Values
-from pipeline.kmeans.cards.markdown import render
+from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
+from pipeline.verification import inspect
 
 D = 4
 POINTS = 10 * np.eye(D)
@@ -187,6 +188,9 @@ def test_markdown_tells_the_numbers_and_links_the_plots(card):
     for line in text.splitlines():
         if line.startswith("| "):
             assert re.fullmatch(r"\| .+ \| .+ \|", line)
+    table = render_index([card, dataclasses.replace(card, unit="layer_03_k2", num_clusters=2)]).splitlines()[4:]
+    assert [line.split("]")[0] for line in table[2:]] == ["| [layer_03_k2", "| [layer_03_k4"]
+    assert len({line.count("|") for line in table}) == 1
     without = render(card, plots=False)
     assert "matplotlib was not installed" in without
     assert ".png" not in without
@@ -225,6 +229,17 @@ def test_what_does_not_belong_together_is_refused_before_ray_starts(features, al
         prepare(dataclasses.replace(good, manifest=features.uri))
 
 
+def test_labels_with_too_many_values_for_a_codebook_are_refused(features, alignment, tmp_path, monkeypatch):
+    write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
+    monkeypatch.setattr("pipeline.kmeans.cards.stage.MAX_CELLS", 11)
+    config = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri)
+    prepare(config)
+    with pytest.raises(SettingsError, match="layer_03_k4 has 4 codes and aligned 3 values"):
+        prepare(dataclasses.replace(config, alignments=str(alignment)))
+    with pytest.raises(SettingsError, match="4 codes and other 4 values"):
+        prepare(dataclasses.replace(config, compare=str(tmp_path / "books")))
+
+
 def pair(folder, name):
     """Give good codebooks for a comparison; those to compare with are wrong in one way."""
     uri = folder / f"good for {name}"
@@ -254,9 +269,8 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     monkeypatch.setattr("pipeline.kmeans.cards.stage.can_plot", lambda: False)
     assert describe_codebooks(config).cards_done_now == 2
     folder = Path(tmp_path / "books" / "_cards")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"layer_03_k{k}.{kind}" for k in (2, 4) for kind in ("json", "md")
-    ]
+    cards = [f"layer_03_k{k}.{kind}" for k in (2, 4) for kind in ("json", "md")]
+    assert sorted(path.name for path in folder.iterdir()) == ["index.md", *cards]
     assert "matplotlib was not installed" in (folder / "layer_03_k2.md").read_text()
     facts = (folder / "layer_03_k4.json").read_bytes()
     monkeypatch.undo()
@@ -264,7 +278,28 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     assert (report.cards, report.cards_done_now, report.plots) == (2, 0, True)
     assert len(list(folder.glob("*.png"))) == 8
     assert (folder / "layer_03_k4.json").read_bytes() == facts
+    # JSON is written last: a run killed before it makes the card again.
+    (folder / "layer_03_k4.json").unlink()
+    assert describe_codebooks(config).cards_done_now == 1
+    assert (folder / "layer_03_k4.json").read_bytes() == facts
     again = describe_codebooks(dataclasses.replace(config, alignments=str(alignment), layers=(3,)))
     assert again.cards_done_now == 2
     assert b'"phone_purity"' in (folder / "layer_03_k4.json").read_bytes()
     assert data_bytes(tmp_path / "books") == before
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_cards_lie_beside_codebooks_on_s3(features, bucket):
+    books = write_codebooks(f"{bucket}/books", [make_codebook(3, POINTS)])
+    config = DescribeCodebooksConfig(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)
+    assert describe_codebooks(config).cards_done_now == 1
+    assert describe_codebooks(config).cards_done_now == 0
+    names = [f"_cards/layer_03_k4{ending}" for ending in (".distances.png", ".inertia.png", ".json", ".md")]
+    assert books.store.tree("_cards") == [
+        "_cards/index.md",
+        *names,
+        "_cards/layer_03_k4.runs.png",
+        "_cards/layer_03_k4.sizes.png",
+    ]
+    assert inspect(books).faults == []

@@ -161,8 +161,10 @@ class CodebookCard:
     stability: Stability | None
 
     def to_json(self) -> bytes:
-        """Write the card: sorted keys, numbers of nine digits."""
-        return json.dumps(_rounded(asdict(self)), sort_keys=True, indent=1).encode() + b"\n"
+        """Write the card: sorted keys, numbers of nine digits, a line for each of the attributes."""
+        facts = sorted(_rounded(asdict(self)).items())
+        lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in facts]
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> "CodebookCard":

@@ -27,6 +27,46 @@ def render(card: CodebookCard, *, plots: bool) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def render_index(cards: Sequence[CodebookCard]) -> str:
+    """Write a table of cards, a line each, by layer and K; NMI of labels and PNMI in columns of their own."""
+    labels = sorted({name for card in cards for name in card.labels})
+    head = [
+        "codebook",
+        "frames",
+        "explained variance",
+        "perplexity",
+        "dead",
+        "bit/s",
+        "dedup ratio",
+        "PNMI",
+        "seeds agree",
+    ]
+    rows = [
+        [
+            f"[{card.unit}]({card.unit}.md)",
+            f"{card.use.frames:,}",
+            "" if card.explained_variance is None else _share(card.explained_variance),
+            f"{_number(card.use.perplexity)}",
+            f"{card.use.dead:,}",
+            _number(card.bitrate.entropy),
+            "" if card.runs is None else _share(card.runs.dedup_ratio),
+            "" if card.alignment is None else f"{card.alignment.pnmi:.4f}",
+            "" if card.stability is None else _share(card.stability.matched_agreement),
+            *(
+                f"{card.labels[name].nmi:.4f} ({card.labels[name].nmi_drawn:.4f})" if name in card.labels else ""
+                for name in labels
+            ),
+        ]
+        for card in sorted(cards, key=lambda card: (card.layer, card.num_clusters))
+    ]
+    columns = [*head, *(f"NMI {name} (drawn)" for name in labels)]
+    return (
+        "# Codebook cards\n\nEach card says what its numbers mean. Cards may be of different frames.\n\n"
+        + _table(columns, rows)
+        + "\n"
+    )
+
+
 def _what(card: CodebookCard) -> str:
     lineage, speech, fit = card.lineage, card.described, card.fitting
     splits = f" of the splits {', '.join(speech.splits)}" if speech.splits else ""

@@ -53,6 +53,7 @@ def _png(card: CodebookCard, name: str) -> bytes:
 def _inertia(axes: Any, card: CodebookCard) -> None:
     per_frame = np.array(card.fitting.inertia) / max(1, card.fitting.use.frames)
     axes.plot(np.arange(1, len(per_frame) + 1), per_frame, marker=".")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="iteration", ylabel="inertia per frame fitted on")
 
 
@@ -66,12 +67,11 @@ def _sizes(axes: Any, card: CodebookCard) -> None:
 
 
 def _distances(axes: Any, card: CodebookCard) -> None:
-    edges, frames = np.array(card.distances.histogram).T
-    # Bins grow with the distance: a few of them together are a bar that can be seen.
-    bars, borders = np.histogram(edges, bins=60, weights=frames)
-    axes.stairs(bars / frames.sum(), borders, fill=True)
+    lower, upper, frames = np.array(card.distances.histogram).T
+    # Bins grow with the distance: areas are shares, heights are not.
+    axes.bar(lower, frames / frames.sum() / (upper - lower), width=upper - lower, align="edge")
     axes.axvline(card.distances.quantiles["0.5"], linestyle="--", color="0.3", label="median")
-    axes.set(xlabel="distance", ylabel="share of frames")
+    axes.set(xlabel="distance", ylabel="share of frames, per unit of distance")
     axes.legend(fontsize=8)
 
 
@@ -79,4 +79,5 @@ def _runs(axes: Any, card: CodebookCard) -> None:
     assert card.runs is not None
     lengths, found = np.array(card.runs.lengths).T
     axes.plot(lengths, found / found.sum(), marker=".", linestyle="none")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="frames in a run", ylabel="share of runs", yscale="log")

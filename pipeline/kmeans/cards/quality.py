@@ -98,25 +98,25 @@ class Distances:
     Attributes:
         mean_square: Mean squared distance: inertia per frame.
         quantiles: Distance below which a share of the frames lies, by share as text; at most 1.6 % too large.
-        histogram: Pairs of an upper edge and the frames below it and not below the edge before, empty bins left out.
+        histogram: Of each bin that is not empty its lower edge, its upper edge and its frames.
     """
 
     mean_square: float
     quantiles: Mapping[str, float]
-    histogram: Sequence[tuple[float, int]]
+    histogram: Sequence[tuple[float, float, int]]
 
 
 def distances(counts: CodeCounts) -> Distances:
     """Describe the distribution of distances; needs at least one frame."""
     frames = counts.frames
-    upper = np.sqrt(bin_edges()[1:])
+    edges = np.sqrt(bin_edges())
     below = np.cumsum(counts.distances)
-    found = {f"{share:g}": float(upper[np.searchsorted(below, math.ceil(share * frames))]) for share in QUANTILES}
+    found = {f"{share:g}": float(edges[1 + np.searchsorted(below, math.ceil(share * frames))]) for share in QUANTILES}
     filled = np.flatnonzero(counts.distances)
     return Distances(
         mean_square=counts.squared_distance / (frames << fixed_point.FRACTION_BITS),
         quantiles=found,
-        histogram=[(float(upper[place]), int(counts.distances[place])) for place in filled],
+        histogram=[(float(edges[n]), float(edges[n + 1]), int(counts.distances[n])) for n in filled],
     )
 
 

@@ -1,12 +1,13 @@
 """Describe codebooks: a card beside each, with its quality on speech it may not have seen.
 
 Reads: a codebooks dataset, a features dataset of the same encoder, and where asked for a manifest's labels, an
-alignment, another codebooks dataset. Writes: ``_cards/layer_07_k1000.{json,md}`` and plots into the codebooks' folder;
-its data and commits stay as they are. Restart: a card whose inputs are the same is not counted again; a card's JSON
-appears last. Memory of a task: one row group of features, a shard's tokens, and 8 bytes for each code and value of a
-label, twice. No feature crosses the object store, counts do.
+alignment, another codebooks dataset. Writes: ``_cards/layer_07_k1000.{json,md}``, plots and ``_cards/index.md`` into
+the codebooks' folder; its data and commits stay as they are. Restart: a card whose inputs are the same is not counted
+again; a card's JSON appears last. Memory of a task: one row group of features, a shard's tokens, and 8 bytes for each
+code and value of a label, twice. No feature crosses the object store, counts do.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import Speech, Subject, describe, empty_counts, table_sizes
 from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
-from pipeline.kmeans.cards.markdown import render
+from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.stage import read_codebooks
@@ -57,7 +58,8 @@ class DescribeCodebooksConfig:
     splits: tuple[str, ...] = ()
     """Describe only utterances of these splits of the manifest; default: all."""
     alignments: str | None = None
-    """CSV or Parquet of labelled intervals, as phones: utterance_id, start_seconds, end_seconds, label."""
+    """CSV or Parquet of labelled intervals, as phones: utterance_id, start_seconds, end_seconds, label; s3:// or a path
+    that all nodes see."""
     compare: str | None = None
     """Codebooks dataset of another seed, to say how far the codes agree."""
     num_workers: int | None = None
@@ -243,6 +245,7 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
     for unit, card in cards.items():
         assert card is not None
         _write(store, unit, card, plots=plots)
+    _write_index(store)
     done = {unit: card for unit, card in cards.items() if card is not None}
     return CardsReport(
         stage="cards",
@@ -307,6 +310,16 @@ def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
     store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in wanted])
     store.write(f"{prefix}.md", render(card, plots=plots).encode())
     store.write(f"{prefix}.json", card.to_json())
+
+
+def _write_index(store: Store) -> None:
+    """Write the table of all cards that are there, those of other runs too."""
+    names = [f"{CARDS}/{name}" for name in store.names(CARDS) if name.endswith(".json")]
+    cards = []
+    for name, data in zip(names, store.read_many(names), strict=True):
+        with contextlib.suppress(CorruptDatasetError):
+            cards.append(CodebookCard.from_json(data, name))
+    store.write(f"{CARDS}/index.md", render_index(cards).encode())
 
 
 def _count(prepared: Prepared, subjects: Sequence[Subject], num_workers: int | None) -> dict[str, CodeCounts]:
