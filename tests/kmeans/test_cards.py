@@ -290,6 +290,17 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
+def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
+    write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
+    features.store.write("shard-00001.parquet", b"damaged")
+    config = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1)
+    with pytest.raises(CorruptDatasetError, match=r"^\S+shard-00001\.parquet is not what was committed"):
+        describe_codebooks(config)
+    assert not (tmp_path / "books" / "_cards").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
 def test_cards_lie_beside_codebooks_on_s3(features, bucket):
     books = write_codebooks(f"{bucket}/books", [make_codebook(3, POINTS)])
     config = DescribeCodebooksConfig(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)

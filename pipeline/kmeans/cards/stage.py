@@ -23,7 +23,7 @@ from pipeline.errors import CodebookMismatchError, CorruptDatasetError, Pipeline
 from pipeline.executor import connect
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
-from pipeline.kmeans.cards.describe import Speech, Subject, describe, empty_counts, table_sizes
+from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
 from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
@@ -213,7 +213,7 @@ def _speech(config: DescribeCodebooksConfig, features: Dataset) -> Speech:
 
 def _check_sizes(subjects: Sequence[Subject], speech: Speech) -> None:
     for subject in subjects:
-        sizes = table_sizes(speech) | ({"other": subject.other.num_clusters} if subject.other is not None else {})
+        sizes = table_sizes(speech) | ({OTHER: subject.other.num_clusters} if subject.other is not None else {})
         for name, size in sizes.items():
             if size * subject.book.num_clusters > MAX_CELLS:
                 raise SettingsError(
@@ -271,7 +271,7 @@ def _card(prepared: Prepared, subject: Subject, counts: CodeCounts) -> CodebookC
     if not counts.frames:
         raise SettingsError(f"{prepared.features.uri} has no frames to describe {subject.unit} on")
     lineage = prepared.features.plan.lineage
-    if prepared.speech.aligned is not None and not counts.tables["aligned"].any():
+    if prepared.speech.aligned is not None and not counts.tables[ALIGNED].any():
         logger.warning(
             "%s: no frame lies in an interval of the alignment; are the utterance ids its own?", subject.unit
         )
