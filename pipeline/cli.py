@@ -34,6 +34,7 @@ JOBS = {
     "extract_features": "pipeline.features.stage",
     "fit_kmeans": "pipeline.kmeans.stage",
     "import_codebooks": "pipeline.kmeans.import_stage",
+    "describe_codebooks": "pipeline.kmeans.cards.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",
@@ -217,7 +218,7 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     text = json.dumps(report.to_json(), sort_keys=True)
     name = "report.json" if report.stage == "run" else "_report.json"
-    if report.stage not in ("verify", "gpu-check", "estimate"):
+    if report.stage not in ("verify", "gpu-check", "estimate", "cards"):
         with contextlib.suppress(FileNotFoundError):
             open_store(report.output).write(name, text.encode())
     print_report(report.stage, report.lines())

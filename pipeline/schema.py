@@ -79,6 +79,16 @@ file."""
 LABELS = ("text", "speaker", "emotion", "language", "split", "clean_uri")
 """The manifest columns that a corpus may leave null."""
 
+ALIGNMENT = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+    ]
+)
+"""What is read of an alignment, a file of labelled intervals. Times count from the beginning of the utterance."""
+
 REJECTS = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),

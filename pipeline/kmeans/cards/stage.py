@@ -1,0 +1,363 @@
+"""Describe codebooks: a card beside each, with its quality on speech it may not have seen.
+
+Reads: a codebooks dataset, a features dataset of the same encoder, and where asked for a manifest's labels, an
+alignment, another codebooks dataset. Writes: ``_cards/layer_07_k1000.{json,md}``, plots and ``_cards/index.md`` into
+the codebooks' folder; its data and commits stay as they are. Restart: a card whose inputs are the same is not counted
+again; a card's JSON appears last. Memory of a task: one row group of features, a shard's tokens, and 8 bytes for each
+code and value of a label, twice. No feature crosses the object store, counts do.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import ray
+
+from pipeline.audio.loading import Manifest
+from pipeline.completion import success
+from pipeline.dataset import Dataset, canonical
+from pipeline.errors import CodebookMismatchError, CorruptDatasetError, PipelineError, SettingsError
+from pipeline.executor import connect
+from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
+from pipeline.kmeans.cards.counts import CodeCounts
+from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
+from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
+from pipeline.kmeans.cards.markdown import render, render_index
+from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
+from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.stage import read_codebooks
+from pipeline.runtime import set_threads
+from pipeline.storage import Store, absolute
+
+logger = logging.getLogger(__name__)
+
+CARDS = "_cards"
+MAX_CELLS = 1 << 24
+"""Codes times values of a label at most: 128 MiB of counts."""
+
+_GROUPS_PER_WORKER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeCodebooksConfig:
+    """Settings of describe_codebooks."""
+
+    codebooks: str
+    """Codebooks dataset, local or s3://; the cards go into its folder _cards."""
+    features: str
+    """Features dataset to describe them on, best of speech they were not fitted on, local or s3://."""
+    layers: tuple[int, ...] = ()
+    """Layers to describe; default: every layer that has a codebook."""
+    manifest: str | None = None
+    """Manifest that the features were made from; needed with --labels and --splits."""
+    labels: tuple[str, ...] = ()
+    """Columns of the manifest to compare the codes with, as: speaker emotion text."""
+    splits: tuple[str, ...] = ()
+    """Describe only utterances of these splits of the manifest; default: all."""
+    alignments: str | None = None
+    """CSV or Parquet of labelled intervals, as phones: utterance_id, start_seconds, end_seconds, label; s3:// or a path
+    that all nodes see."""
+    compare: str | None = None
+    """Codebooks dataset of another seed, to say how far the codes agree."""
+    num_workers: int | None = None
+    """Tasks at a time; default: one a CPU."""
+
+    def __post_init__(self) -> None:
+        if (self.labels or self.splits) and self.manifest is None:
+            raise SettingsError("--labels and --splits are read from a manifest: give --manifest too")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise SettingsError(f"num_workers must be at least 1, got {self.num_workers}")
+        check_columns(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardsReport:
+    """What describe_codebooks did.
+
+    Attributes:
+        stage: ``cards``.
+        output: Folder of the codebooks.
+        cards: Cards in its ``_cards`` now.
+        cards_done_now: Cards counted by this run; the others were there.
+        frames: Frames described, of each codebook.
+        plots: Whether plots were drawn.
+        wall_seconds: Time this run took.
+        summary: One line a card.
+    """
+
+    stage: str
+    output: str
+    cards: int
+    cards_done_now: int
+    frames: int
+    plots: bool
+    wall_seconds: float
+    summary: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the report as label and value pairs."""
+        return [
+            ("output", f"{self.output}/{CARDS}"),
+            ("cards", f"{self.cards:,}, {self.cards_done_now:,} of them counted in this run"),
+            ("frames", f"{self.frames:,}"),
+            ("plots", "yes" if self.plots else 'none: pip install "strata-tokens[plots]"'),
+            ("wall time", f"{self.wall_seconds:.1f} s"),
+            *self.summary.items(),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        codebooks: The codebooks dataset.
+        features: The features dataset.
+        subjects: Codebooks to describe.
+        speech: What to describe them on.
+        made_from: By unit, what the numbers of its card follow from.
+    """
+
+    codebooks: Dataset
+    features: Dataset
+    subjects: Sequence[Subject]
+    speech: Speech
+    made_from: Mapping[str, Mapping[str, Any]]
+
+
+def prepare(config: DescribeCodebooksConfig) -> Prepared:
+    """Read codebooks and labels, and refuse what does not belong together. Needs no Ray.
+
+    Raises:
+        CodebookMismatchError: Codebooks and features are of different encoders, widths or layers.
+        DatasetError: An input is not finished.
+        SettingsError: A codebook to compare with is missing, the manifest is another one than the features were made
+            from, a label is empty or has too many values, or the alignment cannot be read.
+    """
+    features = Dataset.open(absolute(config.features), kind="features")
+    codebooks = Dataset.open(absolute(config.codebooks), kind="codebooks")
+    books = _books(codebooks, config.layers)
+    others = _books(Dataset.open(absolute(config.compare), kind="codebooks"), ()) if config.compare else {}
+    for found in (books, {unit: book for unit, book in others.items() if unit in books}):
+        _check_books(found, features)
+    if config.compare and (absent := sorted(set(books) - set(others))):
+        raise SettingsError(f"{config.compare} has {', '.join(others)}; there is nothing to compare {absent} with")
+    subjects = [Subject(unit=unit, book=book, other=others.get(unit)) for unit, book in books.items()]
+    speech = _speech(config, features)
+    _check_sizes(subjects, speech)
+    shared = {
+        "card_version": CARD_VERSION,
+        "features_sha256": success(features)["dataset_sha256"],
+        "labels": {label.name: len(label.values) for label in speech.labels},
+        "splits": sorted(config.splits),
+        "alignments_sha256": speech.alignment.sha256() if speech.alignment is not None else None,
+    }
+    made_from = {
+        subject.unit: {
+            **shared,
+            "codebook_sha256": subject.book.sha256,
+            "other_sha256": subject.other.sha256 if subject.other is not None else None,
+        }
+        for subject in subjects
+    }
+    return Prepared(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
+
+
+def _books(dataset: Dataset, layers: tuple[int, ...]) -> dict[str, Codebook]:
+    """Read the codebooks of a dataset by the names of their units; a layer may have several, of different K."""
+    found = dict(zip(dataset.plan.units, read_codebooks(dataset.uri), strict=True))
+    if absent := sorted(set(layers) - {book.layer for book in found.values()}):
+        raise SettingsError(f"{dataset.uri} has codebooks {', '.join(found)}, none for layers {absent}")
+    return {unit: book for unit, book in found.items() if not layers or book.layer in layers}
+
+
+def _check_books(books: Mapping[str, Codebook], features: Dataset) -> None:
+    lineage, faults = features.plan.lineage, []
+    for unit, book in books.items():
+        if book.encoder != lineage["encoder_sha256"]:
+            faults.append(f"{unit} is of encoder {book.encoder}, the features of {lineage['encoder_sha256']}")
+        if book.dim != lineage["dim"]:
+            faults.append(f"{unit} has width {book.dim}, the features {lineage['dim']}")
+        if book.layer not in lineage["layers"]:
+            faults.append(f"{unit} is of layer {book.layer}, the features have layers {lineage['layers']}")
+    if faults:
+        raise CodebookMismatchError(
+            f"codebooks do not belong to the features of {features.uri}: {'; '.join(faults)}. "
+            "Extract features of these layers with the encoder the codebooks were fitted on, or choose --layers"
+        )
+
+
+def _speech(config: DescribeCodebooksConfig, features: Dataset) -> Speech:
+    speech = Speech(features=features.uri, splits=config.splits)
+    if config.manifest is not None:
+        manifest = Manifest(absolute(config.manifest))
+        if success(manifest.dataset)["dataset_sha256"] != features.plan.lineage["input_sha256"]:
+            raise SettingsError(
+                f"{features.uri} was made from another manifest than {manifest.dataset.uri}; "
+                "give the one it was made from"
+            )
+        values = manifest_values(manifest, config.labels, config.splits)
+        speech = replace(speech, manifest=manifest.dataset.uri, labels=values)
+    if config.alignments is not None:
+        alignment = Alignment(absolute(config.alignments))
+        speech = replace(speech, alignment=alignment, aligned=alignment.values())
+    return speech
+
+
+def _check_sizes(subjects: Sequence[Subject], speech: Speech) -> None:
+    for subject in subjects:
+        sizes = table_sizes(speech) | ({OTHER: subject.other.num_clusters} if subject.other is not None else {})
+        for name, size in sizes.items():
+            if size * subject.book.num_clusters > MAX_CELLS:
+                raise SettingsError(
+                    f"{subject.unit} has {subject.book.num_clusters:,} codes and {name} {size:,} values; "
+                    f"their product may be {MAX_CELLS:,} at most: leave it out, or describe smaller codebooks"
+                )
+
+
+def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
+    """Write a card for every codebook of a dataset, from its use on the frames of a features dataset.
+
+    The cards are the same for any number of workers.
+
+    Raises:
+        CodebookMismatchError: Codebooks and features are of different encoders, widths or layers.
+        SettingsError: Labels, splits or a codebook to compare with do not exist, or there are no frames.
+    """
+    began = time.monotonic()
+    prepared = prepare(config)
+    store, plots = prepared.codebooks.store, can_plot()
+    cards = {
+        subject.unit: _read(store, subject.unit, prepared.made_from[subject.unit]) for subject in prepared.subjects
+    }
+    missing = [subject for subject in prepared.subjects if cards[subject.unit] is None]
+    if missing:
+        counts = _count(prepared, missing, config.num_workers)
+        for subject in missing:
+            cards[subject.unit] = _card(prepared, subject, counts[subject.unit])
+    for unit, card in cards.items():
+        assert card is not None
+        _write(store, unit, card, plots=plots)
+    _write_index(store)
+    done = {unit: card for unit, card in cards.items() if card is not None}
+    return CardsReport(
+        stage="cards",
+        output=store.uri,
+        cards=len(done),
+        cards_done_now=len(missing),
+        frames=next(iter(done.values())).use.frames,
+        plots=plots,
+        wall_seconds=time.monotonic() - began,
+        summary={unit: _summary(card) for unit, card in done.items()},
+    )
+
+
+def _summary(card: CodebookCard) -> str:
+    explained = "none" if card.explained_variance is None else f"{card.explained_variance:.1%}"
+    return (
+        f"explained variance {explained}, perplexity {card.use.perplexity:,.0f} of {card.num_clusters:,}, "
+        f"{card.use.dead:,} dead codes, {card.bitrate.entropy:,.0f} bit/s"
+    )
+
+
+def _card(prepared: Prepared, subject: Subject, counts: CodeCounts) -> CodebookCard:
+    if not counts.frames:
+        raise SettingsError(f"{prepared.features.uri} has no frames to describe {subject.unit} on")
+    lineage = prepared.features.plan.lineage
+    if prepared.speech.aligned is not None and not counts.tables[ALIGNED].any():
+        logger.warning(
+            "%s: no frame lies in an interval of the alignment; are the utterance ids its own?", subject.unit
+        )
+    card = make_card(
+        subject,
+        counts,
+        made_from=prepared.made_from[subject.unit],
+        frame_rate=lineage["frame_rate"],
+        sampled=lineage["sample_fraction"] != 1,
+        splits=sorted(prepared.speech.splits),
+        labels=[label.name for label in prepared.speech.labels],
+    )
+    # As it will be read back, so that a run that finds the card shows what this one shows.
+    return CodebookCard.from_json(card.to_json(), subject.unit)
+
+
+def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard | None:
+    """Read a card that is there already, None where it must be made."""
+    name = f"{CARDS}/{unit}.json"
+    try:
+        card = CodebookCard.from_json(store.read(name), f"{store.uri}/{name}")
+    except (FileNotFoundError, CorruptDatasetError):
+        return None
+    if canonical(card.made_from) != canonical(made_from):
+        logger.info("%s: its card was made from something else and is made again", unit)
+        return None
+    return card
+
+
+def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
+    """Write a card: JSON last, after which it is found and not made again."""
+    prefix = f"{CARDS}/{unit}"
+    wanted = wanted_plots(card) if plots else []
+    for name, data in draw(card).items() if plots else ():
+        store.write(f"{prefix}.{name}.png", data)
+    store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in wanted])
+    store.write(f"{prefix}.md", render(card, plots=plots).encode())
+    store.write(f"{prefix}.json", card.to_json())
+
+
+def _write_index(store: Store) -> None:
+    """Write the table of all cards that are there, those of other runs too."""
+    names = [f"{CARDS}/{name}" for name in store.names(CARDS) if name.endswith(".json")]
+    cards = []
+    for name, data in zip(names, store.read_many(names), strict=True):
+        with contextlib.suppress(CorruptDatasetError):
+            cards.append(CodebookCard.from_json(data, name))
+    store.write(f"{CARDS}/index.md", render_index(cards).encode())
+
+
+def _count(prepared: Prepared, subjects: Sequence[Subject], num_workers: int | None) -> dict[str, CodeCounts]:
+    """Count all frames in tasks, each over a group of shards, and add up what comes back."""
+    connect()
+    workers = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    units = prepared.features.plan.units
+    number = min(len(units), _GROUPS_PER_WORKER * workers)
+    groups = iter([units[start::number] for start in range(number)])
+    total = empty_counts(subjects, prepared.speech)
+    for done, counts in enumerate(_results(list(subjects), prepared.speech, groups, workers), start=1):
+        for unit, found in counts.items():
+            total[unit].merge(found)
+        frames = next(iter(total.values())).frames
+        logger.info("cards: %d of %d groups of shards, %s frames", done, number, f"{frames:,}")
+    return total
+
+
+def _results(
+    subjects: list[Subject], speech: Speech, groups: Iterator[Sequence[str]], workers: int
+) -> Iterator[dict[str, CodeCounts]]:
+    """Run tasks, no more than ``workers`` at a time, and give their counts as they end."""
+    task = ray.remote(num_cpus=1, max_retries=3)(_describe)
+    shared = ray.put((subjects, speech))
+    running = [task.remote(shared, group) for _, group in zip(range(workers), groups, strict=False)]
+    while running:
+        ended, running = ray.wait(running, num_returns=1)
+        try:
+            counts = ray.get(ended[0])
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, PipelineError) else PipelineError(f"a task failed: {error}") from error
+        except ray.exceptions.RayError as error:
+            raise PipelineError(f"a task died again and again: {error}") from error
+        running += [task.remote(shared, group) for _, group in zip(range(1), groups, strict=False)]
+        yield counts
+
+
+def _describe(shared: tuple[list[Subject], Speech], units: Sequence[str]) -> dict[str, CodeCounts]:
+    set_threads(1)
+    return describe(*shared, units)
