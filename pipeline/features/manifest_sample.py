@@ -99,8 +99,8 @@ def choose_frames(
     """
     starts, counts, codes = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     numbers: dict[str | None, int] = {}
-    for unit in manifest.units:
-        rows = manifest.rows(unit)
+    columns = {"utterance_id", "num_samples", "sample_rate", stratify_by or "utterance_id"}
+    for _, rows in manifest.scan(sorted(columns)):
         frames = info.frame_counts(decoded_lengths(rows, info.sample_rate))
         frames[rows["num_samples"].to_numpy() > max_seconds * rows["sample_rate"].to_numpy()] = 0
         starts.append(stream_starts(seed, rows["utterance_id"].to_pylist()))
@@ -114,8 +114,8 @@ def choose_frames(
     )
     sizes = population.sizes(len(order))
     quotas = share_out(size, sizes)
-    columns = [order, sizes, quotas, last_hashes(population, quotas)]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema.STRATA, strict=True)]
+    found = [order, sizes, quotas, last_hashes(population, quotas)]
+    arrays = [pa.array(values, field.type) for values, field in zip(found, schema.STRATA, strict=True)]
     return ManifestSample(pa.Table.from_arrays(arrays, schema=schema.STRATA))
 
 
