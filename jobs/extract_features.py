@@ -4,7 +4,7 @@ r"""Write chosen layers of an SSL encoder for every utterance of a manifest, or 
     ray job submit --working-dir . -- python jobs/extract_features.py --manifest s3://b/manifest \
         --encoder microsoft/wavlm-large --layers 7 12 --dtype bfloat16 --output s3://b/features
 
-The encoder is cut after the highest layer; --sample-fraction keeps just what fit_kmeans needs.
+The encoder is cut after the highest layer; --sample-frames keeps just what fit_kmeans needs.
 """
 
 from pipeline import cli

@@ -1,7 +1,7 @@
 """Reads units of finished datasets; what was damaged or belongs elsewhere is refused by name."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,13 +80,21 @@ def footer_sha256(file: Any) -> str:
 
 
 def read_row_group(dataset: Dataset, unit: str, row_group: int, footer: str) -> pa.Table:
-    """Read one row group of a unit without reading the rest.
+    """Read one row group of a unit without reading the rest; see ``read_row_groups``."""
+    return next(read_row_groups(dataset, unit, [row_group], footer))
+
+
+def read_row_groups(
+    dataset: Dataset, unit: str, row_groups: Iterable[int], footer: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Read row groups of a unit, one after the other, without reading the rest; its footer is read once.
 
     Args:
         dataset: The dataset.
         unit: The unit.
-        row_group: Number of the row group.
+        row_groups: Numbers of the row groups.
         footer: What ``footer_sha256`` gave when the file was written.
+        columns: Columns wanted, default all.
 
     Raises:
         CorruptDatasetError: The file is damaged or gone.
@@ -100,7 +108,8 @@ def read_row_group(dataset: Dataset, unit: str, row_group: int, footer: str) -> 
             file.seek(0)
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             _check_lineage(dataset, unit, parquet.schema_arrow)
-            return parquet.read_row_group(row_group)
+            for row_group in row_groups:
+                yield parquet.read_row_group(row_group, columns=columns)
     except FileNotFoundError:
         raise CorruptDatasetError(f"{name} is gone; run the stage that makes it again") from None
     except (pa.ArrowException, OSError) as error:

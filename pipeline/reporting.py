@@ -45,6 +45,7 @@ class StageReport:
         audio_hours: Hours of audio in the dataset's rows.
         num_frames: Frames in the dataset's rows.
         num_bytes: Bytes of data.
+        frames_asked: Frames that were asked for; None where it was no certain number.
         wall_seconds: Time this run took.
         times_real_time: Seconds of audio committed by this run per second of wall time.
         workers: How the work lay on the cluster.
@@ -76,6 +77,7 @@ class StageReport:
     num_bytes: int
     wall_seconds: float
     times_real_time: float
+    frames_asked: int | None = None
     workers: str = ""
     load_processes: int = 0
     make_processes: int = 0
@@ -107,7 +109,8 @@ class StageReport:
         if self.audio_hours:
             lines.insert(2, ("audio", f"{self.audio_hours:.3f} h, {self.times_real_time:.1f} times real time"))
         if self.num_frames:
-            lines.append(("frames", f"{self.num_frames:,}"))
+            asked = f" kept of {self.frames_asked:,} asked for" if self.frames_asked is not None else ""
+            lines.append(("frames", f"{self.num_frames:,}{asked}"))
         for name, count, peak in (
             ("decode processes", self.load_processes, self.load_peak_bytes),
             ("worker processes", self.make_processes, self.make_peak_bytes),

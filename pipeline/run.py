@@ -8,7 +8,6 @@ import logging
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from pipeline.audio.loading import Manifest
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
@@ -18,7 +17,7 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.demo_encoder import build_small_encoder
 from pipeline.features.encoder_info import encoder_files
 from pipeline.features.encoding import EncodingConfig
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
 from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans, read_codebooks
 from pipeline.reporting import StageReport
 from pipeline.storage import join, open_store
@@ -60,7 +59,9 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     all_features: bool = False
     """Keep the features of every frame; default: only the sample that the codebooks are fitted on."""
     frames_per_cluster: int = 500
-    """Frames kept for each cluster to fit the codebooks on, unless --all-features."""
+    """Frames kept for each cluster to fit the codebooks on, unless --all-features: K times as many in all."""
+    stratify_by: str | None = None
+    """Column of the manifest, as speaker or language, whose values get equal shares of these frames."""
     max_iterations: int = 50
     """Iterations of K-means at most."""
     tolerance: float = 1e-4
@@ -76,6 +77,9 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
             raise SettingsError("layers must name at least one layer, as --layers 7 12")
         if self.frames_per_cluster < 1:
             raise SettingsError(f"frames_per_cluster must be at least 1, got {self.frames_per_cluster}")
+        check_stratify_by(self.stratify_by)
+        if self.stratify_by is not None and self.all_features:
+            raise SettingsError("stratify_by divides a sample of the frames, and --all-features keeps every one")
         self.check_segments()
         FitKmeansConfig(features="", output="", **_shared(self, FitKmeansConfig))
 
@@ -125,7 +129,8 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     features = ExtractFeaturesConfig(
         manifest=folder["manifest"],
         output=folder["features"],
-        sample_fraction=_sample_fraction(config, encoding),
+        sample_frames=None if config.all_features else config.frames_per_cluster * config.num_clusters,
+        stratify_by=config.stratify_by,
         seed=config.seed,
         **encoding,
     )
@@ -151,17 +156,6 @@ def _encoder(config: RunPipelineConfig) -> str:
     logger.warning("no --encoder: building a small HuBERT with random weights (seed 0) at %s, for trying out", target)
     build_small_encoder(target)
     return target
-
-
-def _sample_fraction(config: RunPipelineConfig, encoding: dict[str, Any]) -> float:
-    """Choose the share of frames so that about ``frames_per_cluster`` a cluster are kept."""
-    if config.all_features:
-        return 1.0
-    encoder = EncodingConfig(**encoding).describe()
-    # Hours that will be rejected as too long must not thin out the frames of the others.
-    seconds = Manifest(join(config.output, "manifest")).seconds_within(config.max_utterance_seconds)
-    frames = seconds * encoder.frame_rate
-    return min(1.0, config.frames_per_cluster * config.num_clusters / max(1.0, frames))
 
 
 def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> None:

@@ -128,6 +128,19 @@ MANIFEST_INDEX = pa.schema(
 """``_index.parquet`` of a manifest: where each shard's rows lie."""
 
 
+STRATA = pa.schema(
+    [
+        pa.field("value", pa.string()),
+        pa.field("num_frames", pa.int64(), nullable=False),
+        pa.field("sample_frames", pa.int64(), nullable=False),
+        pa.field("last_hash", pa.uint64()),
+    ]
+)
+"""``_strata.parquet`` of features that are a sample of exact size: how many frames each value of the manifest's column
+has by the manifest, how many are kept, and the highest hash that is kept (null: none is). One row without a value where
+no column divides the sample."""
+
+
 def layer_column(layer: int) -> str:
     """Name the column of a layer, as ``layer_07``."""
     return f"layer_{layer:02d}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.audio.batching import pad_waste, plan_batches
-from pipeline.audio.loading import Manifest
+from pipeline.audio.loading import Manifest, decoded_lengths
 from pipeline.dataset import parquet_bytes
 from pipeline.features.encoder_info import EncoderInfo
 from pipeline.features.encoding import EncodingConfig, encoding_lineage
@@ -20,6 +20,23 @@ from pipeline.features.flops import encoder_gflop
 from pipeline.features.windows import Windowing
 
 _SAMPLED_SHARDS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How many frames a features dataset keeps.
+
+    Attributes:
+        fraction: Share of the frames, about.
+        frames: Number of them, exactly; None where the share says it.
+    """
+
+    fraction: float = 1.0
+    frames: int | None = None
+
+    def of(self, num_frames: int) -> int:
+        """Give the frames kept of a corpus."""
+        return round(self.fraction * num_frames) if self.frames is None else min(self.frames, num_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +50,8 @@ class CorpusSize:
         shards: Shards.
         num_frames: Frames of all of them.
         num_tokens: Frames times layers.
-        features_bytes: Bytes of a features dataset with every frame.
+        features_frames: Frames that a features dataset keeps: all of them, or those of the sample asked for.
+        features_bytes: Bytes of its cells.
         tokens_bytes: Bytes of a tokens dataset; 0 when the sizes of its codebooks are not known.
         gflop: Arithmetic of the encoder without padding, 10^9 operations.
         overlap: Share of encoded audio that is margins of windows.
@@ -46,6 +64,7 @@ class CorpusSize:
     shards: int
     num_frames: int
     num_tokens: int
+    features_frames: int
     features_bytes: int
     tokens_bytes: int
     gflop: float
@@ -61,6 +80,7 @@ def corpus_size(
     *,
     num_clusters: Sequence[int] = (),
     budgets: Sequence[float] = (),
+    sample: Sample | None = None,
 ) -> CorpusSize:
     """Count what a manifest means for an encoder.
 
@@ -71,13 +91,16 @@ def corpus_size(
         network: Its configuration; None for ``mfcc``.
         num_clusters: K of each layer's codebook; none when only features are wanted.
         budgets: Batch budgets whose padding is wanted, seconds.
+        sample: What features keep; None for every frame.
     """
-    lengths = {unit: _lengths(manifest, unit, info.sample_rate) for unit in manifest.units}
+    scanned = manifest.scan(["num_samples", "sample_rate"])
+    lengths = {unit: decoded_lengths(rows, info.sample_rate) for unit, rows in scanned}
     every = np.concatenate([np.zeros(0, np.int64), *lengths.values()])
     fits = (every >= info.receptive_field) & (every <= config.max_utterance_seconds * info.sample_rate)
     kept = every[fits]
-    frames = np.maximum(0, (kept - info.receptive_field) // info.hop_length + 1)
+    frames = info.frame_counts(kept)
     num_frames = int(frames.sum())
+    features_frames = sample.of(num_frames) if sample is not None else num_frames
     windowing = Windowing.of(info, window_seconds=config.window_seconds, margin_seconds=config.window_margin_seconds)
     limit = windowing.num_samples
     tokens_bytes = 0
@@ -90,20 +113,13 @@ def corpus_size(
         shards=len(lengths),
         num_frames=num_frames,
         num_tokens=num_frames * len(config.layers),
-        features_bytes=num_frames * len(config.layers) * info.dim * 2,
+        features_frames=features_frames,
+        features_bytes=features_frames * len(config.layers) * info.dim * 2,
         tokens_bytes=tokens_bytes,
         gflop=_gflop(kept, limit, network, max(config.layers)),
         overlap=_overlap(kept, windowing),
         padding={budget: _padding(lengths, info, limit, budget) for budget in budgets},
     )
-
-
-def _lengths(manifest: Manifest, unit: str, sample_rate: int) -> np.ndarray:
-    """Give the samples of each utterance of a shard at the encoder's rate, int64 (N,)."""
-    rows = manifest.rows(unit)
-    counts = rows["num_samples"].to_numpy().astype(np.int64)
-    rates = rows["sample_rate"].to_numpy().astype(np.int64)
-    return np.asarray((2 * counts * sample_rate + rates) // (2 * rates))
 
 
 def _gflop(lengths: np.ndarray, limit: int, network: Any, top_layer: int) -> float:

@@ -15,7 +15,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.dataset import Dataset
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
-from pipeline.estimation.corpus import CorpusSize, corpus_size
+from pipeline.estimation.corpus import CorpusSize, Sample, corpus_size
 from pipeline.executor import cluster_shape, on_workers
 from pipeline.features.encoder_info import find, info_of
 from pipeline.features.encoding import EncodingConfig, located
@@ -81,10 +81,11 @@ class Estimate:
         """Give the estimate as label and value pairs."""
         size = self.corpus
         tried = ", ".join(f"{budget:g} s: {speed:.1f}" for budget, speed in sorted(self.speeds.items()))
+        kept = f"{size.features_frames:,} frames" if size.features_frames < size.num_frames else "every frame"
         lines = [
             ("audio", f"{size.audio_hours:,.3f} h in {size.utterances:,} utterances, {size.shards:,} shards"),
             ("tokens", f"{size.num_tokens:,} of {size.num_frames:,} frames"),
-            ("features on disk", f"{size.features_bytes / 1e9:,.3f} GB with every frame"),
+            ("features on disk", f"{size.features_bytes / 1e9:,.3f} GB with {kept}"),
             ("arithmetic", f"{self.gflop_per_audio_second:.1f} GFLOP a second of audio, {size.gflop / 1e3:,.1f} TFLOP"),
             ("times real time", f"one worker, by batch budget: {tried}"),
             ("batch budget", f"{self.batch_seconds:g} s is set, {self.proposed_batch_seconds:g} s was fastest"),
@@ -133,7 +134,13 @@ def estimate(config: EncodingConfig) -> Estimate:
     shape = cluster_shape(config.placement)
     budgets = tuple(dict.fromkeys((config.batch_seconds, *_BUDGETS[shape.device])))
     size = corpus_size(
-        manifest, config, info, source.config, num_clusters=num_clusters, budgets=(config.batch_seconds,)
+        manifest,
+        config,
+        info,
+        source.config,
+        num_clusters=num_clusters,
+        budgets=(config.batch_seconds,),
+        sample=_sample(config),
     )
     logger.info("calibrating on %s", shape)
     settings = EncodingConfig(**{name: getattr(config, name) for name in EncodingConfig.__dataclass_fields__})
@@ -166,6 +173,15 @@ def _place(config: EncodingConfig) -> tuple[str, str, int]:
             f"build_manifest --output {manifest} and the corpus's --corpus and --layout, then ask again"
         ) from error
     return os.path.abspath(manifest) if "://" not in manifest else manifest, output, passes
+
+
+def _sample(config: EncodingConfig) -> Sample | None:
+    """Say which frames the settings keep as features."""
+    if isinstance(config, ExtractFeaturesConfig):
+        return Sample(fraction=config.sample_fraction, frames=config.sample_frames)
+    if isinstance(config, RunPipelineConfig) and not config.all_features:
+        return Sample(frames=config.frames_per_cluster * config.num_clusters)
+    return None
 
 
 def _middle(units: list[str]) -> list[str]:

@@ -129,7 +129,12 @@ class EncoderInfo:
 
     def num_frames(self, num_samples: int) -> int:
         """Count the frames of a waveform: floor((S - receptive_field) / hop_length) + 1, or 0 when too short."""
-        return max(0, (num_samples - self.receptive_field) // self.hop_length + 1)
+        return int(self.frame_counts(np.array([num_samples]))[0])
+
+    def frame_counts(self, num_samples: np.ndarray) -> np.ndarray:
+        """Count the frames of waveforms, int64 (N,) for their lengths (N,)."""
+        counts: np.ndarray = np.maximum(0, (num_samples - self.receptive_field) // self.hop_length + 1)
+        return counts.astype(np.int64)
 
 
 def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int, ...]:

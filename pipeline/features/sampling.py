@@ -1,12 +1,53 @@
 """A sample of frames chosen by hash, the same on every machine, for any order and number of workers.
 
-A frame's hash is splitmix64 of (blake2b of seed and utterance id) + frame number; it is kept where the hash is
-below fraction * 2^64. So a smaller fraction keeps a subset of what a larger one keeps. Cost: O(T).
+A frame's hash is splitmix64 of (blake2b of seed and utterance id) + frame number; it is kept where the hash is not
+above a bound. So a lower bound keeps a subset of what a higher one keeps. Cost: O(T).
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
+
+EVERY_HASH = 2**64 - 1
+"""The bound that keeps every frame."""
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+"""What splitmix64's state grows by from one number to the next."""
+
+
+def stream_starts(seed: int, utterance_ids: Iterable[str]) -> np.ndarray:
+    """Give the state of splitmix64 before the first frame of each utterance.
+
+    Args:
+        seed: Any integer.
+        utterance_ids: N utterances.
+
+    Returns:
+        uint64 (N,).
+    """
+    prefix = f"{seed}\0"
+    digests = (hashlib.blake2b((prefix + name).encode(), digest_size=8).digest() for name in utterance_ids)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def mix(states: np.ndarray) -> np.ndarray:
+    """Turn states of splitmix64 into its outputs, in their place.
+
+    Args:
+        states: uint64 (T,), overwritten.
+
+    Returns:
+        The same array.
+
+    Source:
+        Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 16.
+    """
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        states ^= states >> np.uint64(shift)
+        states *= np.uint64(factor)
+    states ^= states >> np.uint64(31)
+    return states
 
 
 def frame_hash(seed: int, utterance_id: str, frames: np.ndarray) -> np.ndarray:
@@ -18,44 +59,48 @@ def frame_hash(seed: int, utterance_id: str, frames: np.ndarray) -> np.ndarray:
         frames: Frame numbers (T,), at least 0.
 
     Returns:
-        uint64 (T,), uniform.
-
-    Source:
-        splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014,
-        figure 16; the stream's start is blake2b instead of the seed itself.
+        uint64 (T,), uniform; splitmix64, but the stream's start is blake2b instead of the seed itself.
     """
-    digest = hashlib.blake2b(f"{seed}\0{utterance_id}".encode(), digest_size=8).digest()
     # Multiplication of uint64 arrays wraps silently; of scalars it would warn, so the start is an array.
-    mixed = np.frombuffer(digest, "<u8") + (np.asarray(frames).astype(np.uint64) + np.uint64(1)) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    hashes: np.ndarray = mixed ^ (mixed >> np.uint64(31))
-    return hashes
+    return mix(stream_starts(seed, [utterance_id]) + (np.asarray(frames).astype(np.uint64) + np.uint64(1)) * GAMMA)
 
 
-def sampled_frames(
-    seed: int, utterance_id: str, num_frames: int, fraction: float, *, first_frame: int = 0
-) -> np.ndarray:
-    """Choose a share of the frames of an utterance, or of a stretch of it.
+def last_hash_of(fraction: float) -> int | None:
+    """Give the bound that keeps a share of the frames.
 
     Args:
-        seed: Any integer; another seed gives another sample.
-        utterance_id: The utterance.
-        num_frames: T.
         fraction: Expected share of frames kept, 0 to 1.
-        first_frame: Where the stretch begins; a frame is kept or not whatever stretch it is in.
 
     Returns:
-        int32, the frame numbers kept, from ``first_frame`` to ``first_frame + T - 1``, ascending; all of them for 1.
+        The highest hash that is kept, None when none is.
 
     Raises:
         ValueError: The fraction is outside [0, 1].
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be in [0, 1], got {fraction}")
+    limit = int(fraction * 2**64)
+    return limit - 1 if limit else None
+
+
+def sampled_frames(
+    seed: int, utterance_id: str, num_frames: int, last_hash: int | None, *, first_frame: int = 0
+) -> np.ndarray:
+    """Choose frames of an utterance, or of a stretch of it.
+
+    Args:
+        seed: Any integer; another seed gives another sample.
+        utterance_id: The utterance.
+        num_frames: T.
+        last_hash: The highest hash that is kept; None keeps nothing.
+        first_frame: Where the stretch begins; a frame is kept or not whatever stretch it is in.
+
+    Returns:
+        int32, the frame numbers kept, from ``first_frame`` to ``first_frame + T - 1``, ascending.
+    """
     frames = np.arange(first_frame, first_frame + num_frames, dtype=np.int32)
-    if fraction == 1:
+    if last_hash is None:
+        return frames[:0]
+    if last_hash == EVERY_HASH:
         return frames
-    return frames[frame_hash(seed, utterance_id, frames) < np.uint64(int(fraction * 2**64))]
+    return frames[frame_hash(seed, utterance_id, frames) <= np.uint64(last_hash)]

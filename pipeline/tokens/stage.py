@@ -138,7 +138,7 @@ def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) 
     if lineage["sample_fraction"] != 1:
         raise SettingsError(
             f"{config.features} holds a sample of the frames (sample_fraction {lineage['sample_fraction']:g}); "
-            "tokens need every frame: tokenise from --manifest, or extract with --sample-fraction 1"
+            "tokens need every frame: tokenise from --manifest, or extract features without a sample"
         )
     check_codebooks(codebooks, encoder_sha256=lineage["encoder_sha256"], dim=lineage["dim"])
     if absent := sorted(set(config.layers) - set(lineage["layers"])):

@@ -70,6 +70,17 @@ def test_the_counts_of_an_estimate_are_those_of_the_run(made):
     json.dumps(predicted.to_json())
 
 
+@pytest.mark.parametrize("change", [{"sample_frames": 500}, {"sample_frames": 10**6}])
+def test_the_bytes_of_a_sample_are_predicted(made, tmp_path, change):
+    config = features_config(made, output=str(tmp_path / "sample"), **change)
+    predicted = estimate(config)
+    report = extract_features(config)
+    cells = pq.read_table(tmp_path / "sample").select(["layer_01", "layer_03"])
+    assert predicted.corpus.features_frames == report.num_frames
+    assert predicted.corpus.features_bytes == sum(len(cell) for column in cells.columns for cell in column.to_pylist())
+    assert ("500 frames" in dict(predicted.lines())["features on disk"]) == (change["sample_frames"] == 500)
+
+
 def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_path):
     with pytest.raises(DatasetError, match="build_manifest --output"):
         estimate(features_config(made, manifest=str(tmp_path / "none")))

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.features.sampling import frame_hash, sampled_frames
+from pipeline.features.sampling import EVERY_HASH, frame_hash, last_hash_of, sampled_frames, stream_starts
 
 MASK = 2**64 - 1
 GOLDEN = [12086759047411103002, 8945099242846927982, 5300779891287614947]
@@ -51,25 +51,39 @@ def test_hashes_are_uniform_over_frames_and_over_utterances():
 
 
 def test_a_smaller_fraction_keeps_a_subset():
-    samples = [set(sampled_frames(1, "u", 5_000, fraction)) for fraction in (0, 0.01, 0.3, 0.9, 1)]
+    samples = [set(sampled_frames(1, "u", 5_000, last_hash_of(fraction))) for fraction in (0, 0.01, 0.3, 0.9, 1)]
     assert all(small < large for small, large in zip(samples, samples[1:], strict=False))
     assert (len(samples[0]), len(samples[-1])) == (0, 5_000)
 
 
 def test_a_sample_has_the_size_asked_for_and_is_ascending():
-    frames = sampled_frames(5, "u", 100_000, 0.1)
+    frames = sampled_frames(5, "u", 100_000, last_hash_of(0.1))
     assert abs(len(frames) - 10_000) < 4 * np.sqrt(100_000 * 0.1 * 0.9)
     assert (np.diff(frames) > 0).all()
     assert frames.dtype == np.int32
 
 
 def test_another_seed_or_utterance_gives_another_sample():
-    sample = sampled_frames(0, "u", 1_000, 0.5).tolist()
-    assert sample != sampled_frames(1, "u", 1_000, 0.5).tolist()
-    assert sample != sampled_frames(0, "v", 1_000, 0.5).tolist()
+    sample = sampled_frames(0, "u", 1_000, 2**63).tolist()
+    assert sample != sampled_frames(1, "u", 1_000, 2**63).tolist()
+    assert sample != sampled_frames(0, "v", 1_000, 2**63).tolist()
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_a_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(ValueError, match="fraction"):
-        sampled_frames(0, "u", 10, fraction)
+        last_hash_of(fraction)
+
+
+def test_a_bound_is_the_last_hash_that_is_kept():
+    hashes = frame_hash(4, "u", np.arange(50))
+    bound = int(np.sort(hashes)[19])
+    assert sampled_frames(4, "u", 50, bound).tolist() == np.flatnonzero(hashes <= np.uint64(bound)).tolist()
+    assert [len(sampled_frames(4, "u", 50, at)) for at in (bound - 1, bound, EVERY_HASH, None)] == [19, 20, 50, 0]
+    assert (last_hash_of(1), last_hash_of(0.5), last_hash_of(0)) == (EVERY_HASH, 2**63 - 1, None)
+
+
+def test_streams_of_many_utterances_begin_where_each_one_begins_alone():
+    names = ["a", "caf\u00e9", "utterance"]
+    assert stream_starts(7, names).tolist() == [stream_starts(7, [name])[0] for name in names]
+    assert stream_starts(7, []).shape == (0,)
