@@ -146,9 +146,14 @@ def layer_column(layer: int) -> str:
     return f"layer_{layer:02d}"
 
 
+def codebook_unit(layer: int, num_clusters: int) -> str:
+    """Name the unit of a codebook, as ``layer_07_k1000``."""
+    return f"{layer_column(layer)}_k{num_clusters}"
+
+
 def codebook_name(layer: int, num_clusters: int) -> str:
     """Name the file of a codebook, as ``layer_07_k1000.safetensors``."""
-    return f"{layer_column(layer)}_k{num_clusters}.safetensors"
+    return f"{codebook_unit(layer, num_clusters)}.safetensors"
 
 
 def features(layers: Sequence[int], *, sampled: bool) -> pa.Schema:

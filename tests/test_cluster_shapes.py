@@ -87,7 +87,8 @@ def test_decoding_stays_on_its_nodes_and_encoders_share_the_gpus_of_theirs(tmp_p
             {"num_cpus": 4, "num_gpus": 2},
         ],
         placement={"gpus_per_worker": 0.5, "decode_resource": "decoding"},
-        units=16,
+        # Four seconds of work: with one, an actor that starts late on a busy machine finds nothing left.
+        units=64,
     )
     decoding = {name for name, has in nodes.items() if "decoding" in has}
     with_gpus = {name for name, has in nodes.items() if has.get("GPU")}

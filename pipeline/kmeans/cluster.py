@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from pipeline import faults, schema
+from pipeline import faults
 from pipeline.dataset import Dataset
-from pipeline.errors import CorruptDatasetError
+from pipeline.features.feature_rows import feature_rows
 from pipeline.features.sampling import frame_hash
 from pipeline.kmeans.assignment import nearest
 from pipeline.kmeans.lloyd import PartialSums, accumulate
@@ -73,23 +73,13 @@ class Partition:
     def _read(self, dataset: Dataset, number: int, unit: str, cells: dict[int, list[np.ndarray]], dim: int) -> None:
         begin = 0
         for table in read_pieces(dataset, unit):
-            sampled = "frame_index" in table.column_names
-            for row in range(table.num_rows):
-                count, first = table["num_frames"][row].as_py(), table["first_frame"][row].as_py()
-                frames = np.arange(first, first + count)
-                if sampled:
-                    frames = table["frame_index"][row].values.to_numpy()
-                self._utterances.append((table["utterance_id"][row].as_py(), frames))
+            for row in feature_rows(table, list(cells), dim, f"{dataset.uri}/{unit}"):
+                count = len(row.frames)
+                self._utterances.append((row.utterance_id, row.frames))
                 self._places.append(np.stack([np.full(count, number), np.arange(begin, begin + count)], axis=1))
                 begin += count
                 for layer, found in cells.items():
-                    cell = np.frombuffer(table[schema.layer_column(layer)][row].as_buffer(), "<f2").reshape(-1, dim)
-                    if len(cell) != count:
-                        raise CorruptDatasetError(
-                            f"{dataset.uri}/{unit}: layer {layer} of {self._utterances[-1][0]} has {len(cell)} "
-                            f"frames, num_frames says {count}; run verify_dataset"
-                        )
-                    found.append(cell)
+                    found.append(row.cells[layer])
 
     def largest(self) -> dict[int, float]:
         """Give the largest magnitude of each layer, which bounds its sums."""

@@ -86,7 +86,7 @@ def prepare(config: ImportCodebooksConfig) -> PreparedImport:
         kind="codebooks",
         content={"import_version": DATA_VERSION, "encoder_sha256": encoder.weights_sha256, "files": hashes},
         lineage=lineage,
-        units=[_unit_name(book) for book in codebooks],
+        units=[schema.codebook_unit(book.layer, book.num_clusters) for book in codebooks],
         extension=".safetensors",
     )
     check_folder(open_store(config.output), plan)
@@ -119,10 +119,6 @@ def _read(uri: str) -> bytes:
     return data
 
 
-def _unit_name(book: Codebook) -> str:
-    return schema.codebook_name(book.layer, book.num_clusters).removesuffix(".safetensors")
-
-
 def import_codebooks(config: ImportCodebooksConfig) -> StageReport:
     """Turn codebook files of other programs into a codebooks dataset.
 
@@ -141,7 +137,7 @@ def import_codebooks(config: ImportCodebooksConfig) -> StageReport:
     tally = Tally(status(dataset))
     pending = set(dataset.pending())
     for book in prepared.codebooks:
-        unit = _unit_name(book)
+        unit = schema.codebook_unit(book.layer, book.num_clusters)
         if unit in pending:
             # No arithmetic but one rounding: nothing that a machine could do otherwise.
             output = Output(data=book.to_bytes(), rows=book.num_clusters)

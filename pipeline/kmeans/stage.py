@@ -131,17 +131,12 @@ def prepare(config: FitKmeansConfig) -> Plan:
             "input_sha256": input_sha256,
             **settings,
         },
-        units=[unit_name(layer, config.num_clusters) for layer in layers],
+        units=[schema.codebook_unit(layer, config.num_clusters) for layer in layers],
         totals={"frames": frames},
         extension=".safetensors",
     )
     check_folder(open_store(config.output), plan)
     return plan
-
-
-def unit_name(layer: int, num_clusters: int) -> str:
-    """Name the unit of a codebook: its file without the ending."""
-    return schema.codebook_name(layer, num_clusters).removesuffix(".safetensors")
 
 
 def fit_kmeans(config: FitKmeansConfig) -> StageReport:
@@ -160,7 +155,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
     tally = Tally(status(dataset))
-    layers = {layer: unit_name(layer, config.num_clusters) for layer in plan.content["layers"]}
+    layers = {layer: schema.codebook_unit(layer, config.num_clusters) for layer in plan.content["layers"]}
     pending = {layer: unit for layer, unit in layers.items() if unit in set(dataset.pending())}
     connect()
     num_workers = config.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -29,6 +29,7 @@ from pipeline.features.encoding import (
     shard_loader,
 )
 from pipeline.features.extractor import Rejected
+from pipeline.features.feature_rows import feature_rows
 from pipeline.features.numerics import numerics_key
 from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
@@ -271,18 +272,14 @@ class FeatureTokenMaker:
         """Quantise a shard's features; ``utterances`` is empty, the rows are read here."""
         commit = self._features.read_commit(unit)
         assert commit is not None
-        dim = self._plan.lineage["dim"]
+        dim, layers = self._plan.lineage["dim"], [book.layer for book in self._codebooks]
         pieces: dict[str, list[tuple[int, dict[int, np.ndarray]]]] = {}
         num_close = 0
         for table in read_pieces(self._features, unit):
-            for row in table.to_pylist():
-                cells = {
-                    book.layer: np.frombuffer(row[schema.layer_column(book.layer)], "<f2").reshape(-1, dim)
-                    for book in self._codebooks
-                }
-                made = quantize(cells, self._codebooks)
+            for row in feature_rows(table, layers, dim, f"{self._features.uri}/{unit}"):
+                made = quantize(dict(row.cells), self._codebooks)
                 num_close += made.num_close
-                pieces.setdefault(row["utterance_id"], []).append((row["first_frame"], made.tokens))
+                pieces.setdefault(row.utterance_id, []).append((row.first_frame, made.tokens))
         rows = [
             {
                 "utterance_id": utterance_id,

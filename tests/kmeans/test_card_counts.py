@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.kmeans.assignment import nearest
 from pipeline.kmeans.cards.counts import NUM_BINS, CodeCounts, bin_edges, distance_bins, run_starts
-from pipeline.kmeans.cards.matching import best_matching
 
 K, D, V = 6, 5, 4
 UNIT = 2.0**-24
@@ -125,33 +123,3 @@ def test_counts_of_other_codebooks_or_labels_are_not_merged():
             CodeCounts(2, 1).merge(other)
     with pytest.raises(ValueError, match="0 to 1"):
         CodeCounts(2, 1).add_runs(np.array([0, 2]))
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.sampled_from([2, 10, 10**9]))
-def test_a_matching_is_as_heavy_as_scipys(seed, num_rows, num_columns, largest):
-    weights = np.random.default_rng(seed).integers(0, largest, (num_rows, num_columns))
-    pairs = best_matching(weights)
-    rows, columns = linear_sum_assignment(weights, maximize=True)
-    assert len(pairs) == min(num_rows, num_columns)
-    assert len(set(pairs[:, 0])) == len(set(pairs[:, 1])) == len(pairs)
-    assert weights[pairs[:, 0], pairs[:, 1]].sum() == weights[rows, columns].sum()
-
-
-def test_a_matching_of_hundreds_of_codes_is_as_heavy_as_scipys():
-    rng = np.random.default_rng(0)
-    partners = rng.permutation(400)
-    weights = rng.poisson(0.3, (400, 400))
-    weights[np.arange(400), partners] += rng.poisson(4, 400)
-    rows, columns = linear_sum_assignment(weights, maximize=True)
-    pairs = best_matching(weights)
-    assert weights[pairs[:, 0], pairs[:, 1]].sum() == weights[rows, columns].sum()
-
-
-def test_a_renamed_codebook_is_matched_whole():
-    names = np.random.default_rng(0).permutation(50)
-    weights = np.zeros((50, 50), np.int64)
-    weights[np.arange(50), names] = 7
-    assert best_matching(weights)[:, 1].tolist() == names.tolist()
-    with pytest.raises(ValueError, match="weights must be"):
-        best_matching(-weights)

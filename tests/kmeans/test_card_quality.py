@@ -165,3 +165,15 @@ def test_agreement_of_codebooks_does_not_depend_on_the_names_of_codes():
     table = np.zeros((30, 30), np.int64)
     np.add.at(table, (codes, other), 1)
     assert quality.matched_agreement(table) == pytest.approx(0.8 + 0.2 / 30, abs=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5))
+def test_agreement_is_that_of_the_best_of_all_matchings(seed, num_codes, num_others):
+    table, _, _ = tables(seed, num_codes, num_others)
+    longer = table if num_codes >= num_others else table.T
+    best = max(
+        sum(longer[row, column] for column, row in enumerate(chosen))
+        for chosen in itertools.permutations(range(len(longer)), longer.shape[1])
+    )
+    assert quality.matched_agreement(table) == best / table.sum()

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipeline import schema
 from pipeline.audio.loading import open_manifest
 from pipeline.dataset import Dataset
-from pipeline.errors import CorruptDatasetError
+from pipeline.features.feature_rows import FeatureRow, feature_rows
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.labels import NO_INTERVALS, Alignment, Intervals, Values, of_splits
 from pipeline.kmeans.codebook import Codebook
@@ -122,16 +121,17 @@ def _describe_unit(
     lineage = features.plan.lineage
     hop_seconds = lineage["hop_length"] / lineage["sample_rate"]
     whole = lineage["sample_fraction"] == 1
+    layers = sorted({subject.book.layer for subject in subjects})
     seen: dict[str, _Utterance] = {}
     for table in read_pieces(features, unit):
         if speech.alignment is not None:
             _align(speech, table, utterances)
-        for row in range(table.num_rows):
-            name = table["utterance_id"][row].as_py()
+        for row in feature_rows(table, layers, lineage["dim"], f"{features.uri}/{unit}"):
+            name = row.utterance_id
             if speech.splits and name not in utterances:
                 continue
             utterance = seen.setdefault(name, utterances.get(name) or _Utterance(labels={}, intervals=None))
-            _count_row(table, row, features, subjects, utterance, hop_seconds, counts)
+            _count_row(row, subjects, utterance, hop_seconds, counts, whole=whole)
     for subject in subjects:
         mine = counts[subject.unit]
         mine.utterances += len(seen)
@@ -173,32 +173,23 @@ def _align(speech: Speech, table: pa.Table, utterances: dict[str, _Utterance]) -
 
 
 def _count_row(
-    table: pa.Table,
-    row: int,
-    features: Dataset,
+    row: FeatureRow,
     subjects: Sequence[Subject],
     utterance: _Utterance,
     hop_seconds: float,
     counts: dict[str, CodeCounts],
+    *,
+    whole: bool,
 ) -> None:
-    first, number = table["first_frame"][row].as_py(), table["num_frames"][row].as_py()
-    sampled = "frame_index" in table.column_names
-    frames = table["frame_index"][row].values.to_numpy() if sampled else np.arange(first, first + number)
     for subject in subjects:
-        buffer = table[schema.layer_column(subject.book.layer)][row].as_buffer()
-        cell = np.frombuffer(buffer, "<f2").reshape(-1, subject.book.dim)
-        if len(cell) != number:
-            raise CorruptDatasetError(
-                f"{features.uri}: layer {subject.book.layer} of {table['utterance_id'][row]} has {len(cell)} frames, "
-                f"num_frames says {number}; run verify_dataset"
-            )
+        cell = row.cells[subject.book.layer]
         mine, tokens = counts[subject.unit], subject.book.table.nearest(cell).tokens
         mine.add_frames(cell, subject.book.centroids, tokens)
         for name, label in utterance.labels.items():
-            mine.add_labels(name, tokens, np.full(number, label))
+            mine.add_labels(name, tokens, np.full(len(cell), label))
         if utterance.intervals is not None:
-            mine.add_labels(ALIGNED, tokens, utterance.intervals.at(frames, hop_seconds))
+            mine.add_labels(ALIGNED, tokens, utterance.intervals.at(row.frames, hop_seconds))
         if subject.other is not None:
             mine.add_labels(OTHER, tokens, subject.other.table.nearest(cell).tokens)
-        if not sampled:
-            utterance.tokens.setdefault(subject.unit, []).append((first, tokens.astype(np.uint16)))
+        if whole:
+            utterance.tokens.setdefault(subject.unit, []).append((row.first_frame, tokens.astype(np.uint16)))

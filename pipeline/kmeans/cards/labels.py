@@ -91,13 +91,12 @@ def manifest_values(manifest: Manifest, names: Sequence[str], splits: Sequence[s
     found: dict[str, Counter[str]] = {name: Counter() for name in names}
     splits_there: Counter[str | None] = Counter()
     kept = 0
-    for unit in manifest.units:
-        rows = manifest.rows(unit)
+    for _, rows in manifest.scan(sorted({SPLIT, *names})):
         splits_there.update(rows[SPLIT].to_pylist())
-        rows = of_splits(rows, splits)
-        kept += rows.num_rows
+        chosen = of_splits(rows, splits)
+        kept += chosen.num_rows
         for name, counter in found.items():
-            counter.update(str(value) for value in rows[name].to_pylist() if value is not None)
+            counter.update(str(value) for value in chosen[name].to_pylist() if value is not None)
     if not kept:
         there = ", ".join(sorted(str(name) for name in splits_there))
         raise SettingsError(f"{manifest.dataset.uri} has no utterance in splits {' '.join(splits)}; it has {there}")

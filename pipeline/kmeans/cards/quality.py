@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from pipeline.kmeans import fixed_point
 from pipeline.kmeans.cards.counts import CodeCounts, bin_edges
-from pipeline.kmeans.cards.matching import best_matching
 
 RARE = 0.1
 """A code is rare when it has less than this share of the frames that it would have if all codes were alike."""
@@ -237,7 +237,7 @@ def matched_agreement(table: np.ndarray) -> float:
     Args:
         table: int64 (K, K'), frames by their code in each codebook.
     """
-    rows, columns = best_matching(table).T
+    rows, columns = linear_sum_assignment(table, maximize=True)
     return _share(table[rows, columns], table)
 
 
