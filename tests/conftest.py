@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import s3fs
 
 KINDS = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -129,6 +130,8 @@ def bucket(tmp_path_factory):
         server.wait(20)
         os.environ.clear()
         os.environ.update(old)
+        # fsspec keeps one instance for equal arguments, and its endpoint came from the environment.
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _make_bucket(url, server):
