@@ -29,11 +29,13 @@ Shapes: N rows, D width, K clusters.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from pipeline.kmeans.candidates import Found, Search
+from pipeline.kmeans.candidates import Found, Search, choose
 from pipeline.kmeans.engines import engine as choose_engine
+from pipeline.kmeans.screening import sampled_products
 
 _FLOAT32_LIMIT = 2.0**40
 _BLOCK_VALUES = 1 << 22
@@ -122,7 +124,7 @@ class CentroidTable:
         squares: np.ndarray = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1]).astype(np.float64)
         return Centred(rows=rows, squares=squares, errors=error_bound(squares, reach, len(mean)))
 
-    def find(self, centred: Centred, *, engine: str = "auto", width: float = 0.0) -> Found:
+    def find(self, centred: Centred, *, engine: str = "auto", width: np.ndarray | float = 0.0) -> Found:
         """Find the best two centroids of rows by float32 scores; see ``candidates.Search``."""
         if not self.fits_float32:
             # Scores that say nothing: every row is left to ``decide``.
@@ -134,6 +136,25 @@ class CentroidTable:
         if engine not in self._searches:
             self._searches[engine] = choose_engine(engine, *self.centroids.shape)(self._float32[1])
         return self._searches[engine](centred.rows, centred.errors, width)
+
+    def compare(self, centred: Centred, rows: np.ndarray, columns: np.ndarray, outer: np.ndarray) -> Found:
+        """Find the best two among candidates by float32 scores; see ``candidates.choose``.
+
+        Args:
+            centred: n rows.
+            rows: int64 (p,), ascending: the row of each candidate; every row has one at least.
+            columns: int64 (p,), the candidates.
+            outer: float32 (n,), a bound of the scores of all other centroids.
+        """
+        return choose(rows, columns, sampled_products(centred.rows, self._columns, rows, columns), outer)
+
+    def highest_score(self, centred: Centred, columns: np.ndarray) -> np.ndarray:
+        """Bound the scores of some centroids, float32 (n,): none is higher for the row, whatever float32 rounded."""
+        import torch
+
+        products = torch.from_numpy(centred.rows) @ self._columns[:, torch.from_numpy(columns)]
+        highest: np.ndarray = products.amax(dim=1).numpy() + centred.errors
+        return highest.astype(np.float32)
 
     def decide(self, block: np.ndarray, found: Found, errors: np.ndarray) -> np.ndarray:
         """Make tokens exact, in their place, where float32 does not tell the best from the second.
@@ -205,6 +226,13 @@ class CentroidTable:
         with np.errstate(over="ignore"):
             table = np.concatenate([centred, (-squares / 2).astype(np.float32)[:, None]], axis=1)
         return mean, table, math.sqrt(float(squares.max()))
+
+    @cached_property
+    def _columns(self) -> Any:
+        """The table as a torch tensor, float32 (D + 1, K)."""
+        import torch
+
+        return torch.from_numpy(self._float32[1]).T
 
     @cached_property
     def _float64(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+LIST_SIZE = 16
+"""Candidates of a row that are worth keeping for the next iteration: on features of real speech 16 made a search
+needless for 45 % of the rows in the third iteration and 99 % from the sixth on, 8 for 26 and 90."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
@@ -31,18 +35,37 @@ class Found:
     scores: np.ndarray
     outer: np.ndarray
 
+    def take(self, kept: np.ndarray) -> "Found":
+        """Give what was found for some rows.
+
+        Args:
+            kept: int64 (m,), ascending.
+        """
+        number = np.full(len(self.tokens), -1)
+        number[kept] = np.arange(len(kept))
+        pairs = np.flatnonzero(number[self.rows] >= 0)
+        return Found(
+            tokens=self.tokens[kept],
+            best=self.best[kept],
+            second=self.second[kept],
+            rows=number[self.rows[pairs]],
+            columns=self.columns[pairs],
+            scores=self.scores[pairs],
+            outer=self.outer[kept],
+        )
+
 
 class Search(Protocol):
     """Centroids prepared for many searches."""
 
-    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: float) -> Found:
+    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: np.ndarray | float) -> Found:
         """Search the best two.
 
         Args:
             rows: float32 (n, D + 1), centred rows and a last column of ones.
             errors: float64 (n,), a bound of the errors of float32 scores.
-            width: Centroids whose score is at most this far below the best are candidates too; engines that find no
-                candidates beside the best ignore it.
+            width: Centroids whose score is at most this far below the best are wanted as candidates too, for each row
+                or for all. An engine gives fewer where they would be many more than ``LIST_SIZE``, or none at all.
         """
         ...
 

@@ -56,7 +56,7 @@ class FaissSearch:
         self._table = table
         self._on_gpu = faiss.StandardGpuResources() if getattr(faiss, "get_num_gpus", int)() else None
 
-    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: float) -> Found:
+    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: np.ndarray | float) -> Found:
         """Search; see ``candidates.Search``."""
         import faiss
 
@@ -82,7 +82,7 @@ class TorchSearch:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._table = torch.from_numpy(table).to(self._device).T
 
-    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: float) -> Found:
+    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: np.ndarray | float) -> Found:
         """Search; see ``candidates.Search``."""
         import torch
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.kmeans.candidates import Found, choose
+from pipeline.kmeans.candidates import LIST_SIZE, Found, choose
 
 _SLACK = 1 + 2.0**-10
 _MAX_DIM = 4096
@@ -90,7 +90,7 @@ class ScreenedSearch:
         self._reach = float(_norms(scaled.astype(np.float64)).max()) * _SLACK
         self._lost = float(_norms(lost).max()) * _SLACK + 2.0**-22 * self._reach
 
-    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: float) -> Found:
+    def __call__(self, rows: np.ndarray, errors: np.ndarray, width: np.ndarray | float) -> Found:
         """Search; see ``candidates.Search``."""
         import torch
 
@@ -100,7 +100,7 @@ class ScreenedSearch:
         scores = torch._int_mm(torch.from_numpy(rounded), self._rounded).sub_(halves)
         highest = scores.amax(dim=1).numpy().astype(np.int64)
         # Four errors keep the bound of all others so far below the best that float32 can tell them apart.
-        reach = np.maximum(2 * bound + 4 * errors, width)
+        reach = np.maximum(2 * bound + 4 * errors, _affordable(width, unit, scores, highest))
         depth = np.minimum(np.ceil(reach / unit) + 1, _LARGEST_UNITS).astype(np.int64)
         near = np.flatnonzero(scores.numpy() >= (highest - depth).astype(np.int32)[:, None])
         found_rows, columns = np.divmod(near, len(self._halves))
@@ -125,6 +125,16 @@ class ScreenedSearch:
         lost += 2.0**-21 * (kept + lost) + 2.0**-20
         bound: np.ndarray = _SLACK * step * (lost * self._reach + kept * self._lost) + step * self._step / 2
         return rounded.astype(np.int8), step, bound
+
+
+def _affordable(width: np.ndarray | float, unit: float, scores: Any, highest: np.ndarray) -> np.ndarray | float:
+    """Narrow a wish for candidates to some ``LIST_SIZE`` a row; to none where a third of the wish is beyond that."""
+    if not np.any(width) or scores.shape[1] <= LIST_SIZE:
+        return width
+    some = scores.numpy()[:: max(1, len(highest) // 64)]
+    last = np.partition(some, -LIST_SIZE, axis=1)[:, -LIST_SIZE]
+    limit = unit * float(np.median(some.max(axis=1) - last.astype(np.int64)))
+    return np.where(np.multiply(width, 1 / 3) <= limit, np.minimum(width, limit), 0.0)
 
 
 def sampled_products(rows: np.ndarray, columns_of: Any, row: np.ndarray, column: np.ndarray) -> np.ndarray:
