@@ -57,7 +57,7 @@ def inertia(features, centroids):
     return nearest_distances(features, centroids.astype(np.float16))[1].sum()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.lists(st.integers(0, 250), max_size=4),
