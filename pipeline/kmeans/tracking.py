@@ -204,7 +204,7 @@ def _distances_below(scores: np.ndarray, squares: np.ndarray, errors: np.ndarray
 
 def _gamma(features: np.ndarray) -> float:
     """Bound the relative error of the squared norms that ``CentroidTable.centre`` gives."""
-    return (features.shape[1] + 8) * 2.0**-23
+    return float(features.shape[1] + 8) * 2.0**-23
 
 
 def _up(values: np.ndarray) -> np.ndarray:
