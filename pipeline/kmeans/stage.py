@@ -23,7 +23,6 @@ from pipeline.kmeans.cluster import Cluster
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
 from pipeline.kmeans.lloyd import PartialSums, relative_improvement, update
 from pipeline.provenance import record_settings
-from pipeline.reading import read_committed
 from pipeline.reporting import StageReport, Tally
 from pipeline.storage import open_store
 
@@ -229,22 +228,3 @@ def _resume(dataset: Dataset, unit: str) -> Fit | None:
     return Fit(
         centroids=saved.centroids, counts=saved.counts, inertia=saved.inertia.tolist(), **saved.lineage["checkpoint"]
     )
-
-
-def read_codebooks(uri: str, layers: tuple[int, ...] = ()) -> list[Codebook]:
-    """Read the codebooks of a finished dataset, checked against their commits.
-
-    Args:
-        uri: The codebooks dataset.
-        layers: Layers wanted, default all.
-
-    Raises:
-        SettingsError: A layer has no codebook there.
-        CorruptDatasetError: A file is damaged.
-    """
-    dataset = Dataset.open(uri, kind="codebooks")
-    found = [read_committed(dataset, unit) for unit in dataset.plan.units]
-    books = [Codebook.from_bytes(data, f"{uri}/{unit}") for data, unit in zip(found, dataset.plan.units, strict=True)]
-    if absent := sorted(set(layers) - {book.layer for book in books}):
-        raise SettingsError(f"{uri} has no codebook for layers {absent}; it has {[book.layer for book in books]}")
-    return [book for book in books if not layers or book.layer in layers]
