@@ -94,7 +94,7 @@ def _codebooks(settings: Settings) -> dict[int, Any]:
     """Make scikit-learn's estimators around given centroids."""
     from sklearn.cluster import MiniBatchKMeans
 
-    from pipeline.kmeans.stage import read_codebooks
+    from pipeline.kmeans.reading import read_codebooks
 
     found = {}
     for book in read_codebooks(settings["codebooks"], tuple(settings["layers"])):

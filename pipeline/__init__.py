@@ -9,6 +9,7 @@ Each station has its mathematics in named files and one ``stage.py``, which runs
 job of its own in ``jobs/``. Import ``Tokenizer`` from ``pipeline.tokens.tokenizer`` to tokenise without Ray.
 
 Shapes, in every docstring of the project:
-    B batch, S samples, T frames, L layers, D feature width, K clusters, C channels, M mel bins, V output classes.
+    B batch, S samples, T frames, L layers, D feature width, K clusters, Q residual stages, C channels, M mel bins,
+    V output classes.
 Locals whose axes move carry the letters as a suffix: ``features_TD``, ``centroids_KD``.
 """

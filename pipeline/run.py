@@ -18,7 +18,8 @@ from pipeline.features.demo_encoder import build_small_encoder
 from pipeline.features.encoder_info import encoder_files
 from pipeline.features.encoding import EncodingConfig
 from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans, read_codebooks
+from pipeline.kmeans.reading import read_codebooks
+from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
 from pipeline.reporting import StageReport
 from pipeline.storage import join, open_store
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
@@ -167,7 +168,7 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
     save_bundle(
         join(config.output, "tokenizer"),
         encoder_files=encoder_files(tokens.encoder, revision=tokens.revision),
-        codebooks=read_codebooks(tokens.codebooks, tokens.layers),
+        codebooks=read_codebooks(tokens.codebooks, tokens.layers, tokens.num_clusters),
         settings={
             "dtype": tokens.dtype,
             "normalize_waveform": encoder.normalize_waveform,

@@ -2,6 +2,7 @@
 
 A layer's column is ``layer_07``; features keep it as raw bytes because a nested list column writes at 28 MB/s
 and reads at 100 MB/s where binary does 500 and 900 (60 utterances of (500, 768) float16, pyarrow 26, 2 cores).
+Tokens of a residual stage have a column of their own: ``layer_07_q1`` beside ``layer_07``, which is stage 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -146,14 +147,23 @@ def layer_column(layer: int) -> str:
     return f"layer_{layer:02d}"
 
 
-def codebook_unit(layer: int, num_clusters: int) -> str:
-    """Name the unit of a codebook, as ``layer_07_k1000``."""
-    return f"{layer_column(layer)}_k{num_clusters}"
+def token_column(layer: int, quantizer: int = 0) -> str:
+    """Name the column of a layer's tokens, as ``layer_07``, and ``layer_07_q1`` for those of residual stage 1."""
+    return layer_column(layer) + _stage(quantizer)
 
 
-def codebook_name(layer: int, num_clusters: int) -> str:
+def codebook_unit(layer: int, num_clusters: int, quantizer: int = 0) -> str:
+    """Name the unit of a codebook, as ``layer_07_k1000``, and ``layer_07_k1000_q1`` for that of residual stage 1."""
+    return f"{layer_column(layer)}_k{num_clusters}{_stage(quantizer)}"
+
+
+def codebook_name(layer: int, num_clusters: int, quantizer: int = 0) -> str:
     """Name the file of a codebook, as ``layer_07_k1000.safetensors``."""
-    return f"{codebook_unit(layer, num_clusters)}.safetensors"
+    return f"{codebook_unit(layer, num_clusters, quantizer)}.safetensors"
+
+
+def _stage(quantizer: int) -> str:
+    return f"_q{quantizer}" if quantizer else ""
 
 
 def features(layers: Sequence[int], *, sampled: bool) -> pa.Schema:
@@ -174,13 +184,18 @@ def features(layers: Sequence[int], *, sampled: bool) -> pa.Schema:
     return pa.schema(fields)
 
 
-def tokens(layers: Sequence[int]) -> pa.Schema:
-    """Give the columns of a tokens dataset: one list<uint16> of length ``num_frames`` a layer."""
+def tokens(columns: Sequence[str]) -> pa.Schema:
+    """Give the columns of a tokens dataset.
+
+    Args:
+        columns: As ``token_column`` names them, one for each layer and residual stage: list<uint16> of length
+            ``num_frames``.
+    """
     fields = [
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
     ]
-    fields += [pa.field(layer_column(layer), pa.list_(pa.uint16()), nullable=False) for layer in layers]
+    fields += [pa.field(column, pa.list_(pa.uint16()), nullable=False) for column in columns]
     return pa.schema(fields)
 
 

@@ -50,20 +50,22 @@ def write_features(folder, shards, layers=(3,), sampled=False):
     return dataset
 
 
-def make_codebook(layer, centroids, encoder=ENCODER, seed=0):
-    """Make a codebook of centroids (K, D)."""
+def make_codebook(layer, centroids, encoder=ENCODER, seed=0, prior=()):
+    """Make a codebook of centroids (K, D); ``prior`` are the codebooks of the residual stages before it."""
+    after = {"prior_sha256": [book.sha256 for book in prior]} if prior else {}
     return Codebook(
         layer=layer,
         centroids=centroids.astype(np.float32),
         counts=np.full(len(centroids), 10),
         inertia=np.array([9.0, 4.0, 3.5]),
-        lineage={"encoder": "small", "encoder_sha256": encoder, "seed": seed, "input_sha256": "f" * 64},
+        lineage={"encoder": "small", "encoder_sha256": encoder, "seed": seed, "input_sha256": "f" * 64, **after},
+        quantizer=len(prior),
     )
 
 
 def write_codebooks(folder, books):
-    """Write a codebooks dataset; a layer may have several, of different K."""
-    units = [f"layer_{book.layer:02d}_k{book.num_clusters}" for book in books]
+    """Write a codebooks dataset; a layer may have several, of different K and stages."""
+    units = [book.unit for book in books]
     plan = Plan(kind="codebooks", content={"v": 1}, lineage=LINEAGE, units=units, extension=".safetensors")
     dataset = Dataset.create(str(folder), plan)
     for unit, book in zip(units, books, strict=True):

@@ -3,7 +3,7 @@
 One pass over two columns of the manifest. Padding and the size of token files are taken from a few shards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class CorpusSize:
         left_out: Rows that are too short or too long.
         shards: Shards.
         num_frames: Frames of all of them.
-        num_tokens: Frames times layers.
+        num_tokens: Frames times layers and their residual stages.
         features_frames: Frames that a features dataset keeps: all of them, or those of the sample asked for.
         features_bytes: Bytes of its cells.
         tokens_bytes: Bytes of a tokens dataset; 0 when the sizes of its codebooks are not known.
@@ -78,7 +78,7 @@ def corpus_size(
     info: EncoderInfo,
     network: Any,
     *,
-    num_clusters: Sequence[int] = (),
+    num_clusters: Mapping[str, int] | None = None,
     budgets: Sequence[float] = (),
     sample: Sample | None = None,
 ) -> CorpusSize:
@@ -89,7 +89,7 @@ def corpus_size(
         config: Settings of the pass.
         info: The encoder.
         network: Its configuration; None for ``mfcc``.
-        num_clusters: K of each layer's codebook; none when only features are wanted.
+        num_clusters: K by column of tokens; none when only features are wanted.
         budgets: Batch budgets whose padding is wanted, seconds.
         sample: What features keep; None for every frame.
     """
@@ -112,7 +112,7 @@ def corpus_size(
         left_out=len(every) - len(kept),
         shards=len(lengths),
         num_frames=num_frames,
-        num_tokens=num_frames * len(config.layers),
+        num_tokens=num_frames * len(num_clusters or config.layers),
         features_frames=features_frames,
         features_bytes=features_frames * len(config.layers) * info.dim * 2,
         tokens_bytes=tokens_bytes,
@@ -163,7 +163,7 @@ def _padding(lengths: dict[str, np.ndarray], info: EncoderInfo, limit: int, budg
 
 
 def _tokens_bytes(
-    frames: np.ndarray, shards: int, config: EncodingConfig, info: EncoderInfo, num_clusters: Sequence[int]
+    frames: np.ndarray, shards: int, config: EncodingConfig, info: EncoderInfo, num_clusters: Mapping[str, int]
 ) -> int:
     """Write a shard of average size with random tokens: random ones compress least, real ones a little more."""
     rng = np.random.default_rng(0)
@@ -172,14 +172,13 @@ def _tokens_bytes(
         "utterance_id": [f"utterance-{row:08d}-of-a-corpus" for row in range(len(chosen))],
         "num_frames": pa.array(chosen, pa.int32()),
     }
-    layers = sorted(config.layers)
-    for layer, size in zip(layers, num_clusters, strict=True):
+    for column, size in num_clusters.items():
         values = rng.integers(0, size, int(chosen.sum())).astype(np.uint16)
         offsets = np.concatenate([[0], np.cumsum(chosen)]).astype(np.int32)
-        columns[schema.layer_column(layer)] = pa.ListArray.from_arrays(offsets, pa.array(values))
+        columns[column] = pa.ListArray.from_arrays(offsets, pa.array(values))
     blank = "0" * 64
     lineage = encoding_lineage(config, info, blank)
-    lineage["codebooks"] = dict.fromkeys(map(schema.layer_column, layers), blank)
-    lineage["num_clusters"] = dict(zip(map(schema.layer_column, layers), num_clusters, strict=True))
-    written = len(parquet_bytes(pa.table(columns).cast(schema.tokens(layers)), lineage))
+    lineage["codebooks"] = dict.fromkeys(num_clusters, blank)
+    lineage["num_clusters"] = dict(num_clusters)
+    written = len(parquet_bytes(pa.table(columns).cast(schema.tokens(list(num_clusters))), lineage))
     return round(written * float(frames.sum()) / max(1, int(chosen.sum())))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.dataset import Dataset
 from pipeline.errors import DatasetError, SettingsError
@@ -20,7 +21,7 @@ from pipeline.executor import cluster_shape, on_workers
 from pipeline.features.encoder_info import find, info_of
 from pipeline.features.encoding import EncodingConfig, located
 from pipeline.features.stage import ExtractFeaturesConfig
-from pipeline.kmeans.stage import read_codebooks
+from pipeline.kmeans.reading import read_codebooks
 from pipeline.provenance import record_estimate
 from pipeline.run import RunPipelineConfig
 from pipeline.storage import join, open_store
@@ -121,13 +122,13 @@ def estimate(config: EncodingConfig) -> Estimate:
     """
     manifest_uri, output, passes = _place(config)
     config = located(config)
-    num_clusters: list[int] = []
+    num_clusters: dict[str, int] = {}
     if isinstance(config, TokenizeCorpusConfig):
-        books = read_codebooks(config.codebooks, config.layers)
-        config = replace(config, layers=tuple(sorted(book.layer for book in books)))
-        num_clusters = [book.num_clusters for book in sorted(books, key=lambda book: book.layer)]
+        books = read_codebooks(config.codebooks, config.layers, config.num_clusters)
+        config = replace(config, layers=tuple(sorted({book.layer for book in books})))
+        num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
-        num_clusters = [config.num_clusters] * len(config.layers)
+        num_clusters = {schema.token_column(layer): config.num_clusters for layer in sorted(config.layers)}
     source = find(config.encoder, config.revision)
     info = info_of(source, config.normalize_waveform)
     manifest = Manifest(manifest_uri)

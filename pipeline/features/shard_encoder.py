@@ -134,19 +134,26 @@ class EncodedShard:
         places = self._places()
         for row, utterance in enumerate(self.utterances):
             if utterance.problem is not None:
-                self._reject(row, *utterance.problem)
+                self.reject(row, *utterance.problem)
         waveforms = [self._encoder.waveform(self.utterances[row]) for row in places]
         for found in self._encoder.extractor.stream(waveforms, self.log):
             row = places[found.row]
             if isinstance(found, Rejected):
-                self._reject(row, found.reason, found.detail)
+                self.reject(row, found.reason, found.detail)
             else:
                 yield Piece(row=row, first_frame=found.first_frame, features=found.features)
 
     def _places(self) -> list[int]:
         return [row for row, utterance in enumerate(self.utterances) if utterance.usable]
 
-    def _reject(self, row: int, reason: str, detail: str) -> None:
+    def reject(self, row: int, reason: str, detail: str) -> None:
+        """Leave an utterance out.
+
+        Args:
+            row: Its place in the shard.
+            reason: A ``schema.Reason`` value.
+            detail: One sentence for a person.
+        """
         utterance = self.utterances[row]
         self.rejects[row] = Reject(
             utterance_id=utterance.utterance_id,

@@ -1,4 +1,4 @@
-"""A codebook: the centroids of one layer with their origin, as one safetensors file.
+"""A codebook: the centroids of one layer and residual stage with their origin, as one safetensors file.
 
 The file holds ``centroids``, ``counts`` and ``inertia``, and the lineage in the one metadata key ``strata`` as sorted
 JSON: several keys would come in another order in every process. Equal codebooks are equal bytes.
@@ -28,19 +28,21 @@ _TENSORS = {"centroids": (np.float32, 2), "counts": (np.int64, 1), "inertia": (n
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Codebook:
-    """The centroids of one encoder layer.
+    """The centroids of one encoder layer, or of what the residual stages before leave of its features.
 
     Attributes:
         layer: Encoder layer.
+        quantizer: Residual stage: 0 quantises features, q the residual that stages 0 to q - 1 leave.
         centroids: float32 (K, D), finite.
         counts: int64 (K,), rows of each cluster in the last iteration; zeros where an imported file does not say.
         inertia: float64, after each iteration; of an imported file the last one, or none.
         lineage: JSON values by name; ``encoder_sha256`` names the encoder whose features were clustered. A file read
-            has ``layer`` and ``schema_version`` in it too.
+            has ``layer`` and ``schema_version`` in it too, and that of a stage after 0 ``quantizer``. Such a stage
+            names the stages before it, in order, as ``prior_sha256``.
 
     Raises:
-        ValueError: Types or shapes do not fit together, a value is not finite, or the lineage names no encoder or
-            another layer.
+        ValueError: Types or shapes do not fit together, a value is not finite, or the lineage names no encoder,
+            another layer or stage, or not one codebook for each stage before.
     """
 
     layer: int
@@ -48,6 +50,7 @@ class Codebook:
     counts: np.ndarray
     inertia: np.ndarray
     lineage: dict[str, Any]
+    quantizer: int = 0
 
     def __post_init__(self) -> None:
         for name, (dtype, ndim) in _TENSORS.items():
@@ -62,6 +65,12 @@ class Codebook:
             raise ValueError(f"counts {self.counts.shape} do not belong to centroids {self.centroids.shape}")
         if self.lineage.get("layer", self.layer) != self.layer:
             raise ValueError(f"layer is {self.layer}, its lineage says {self.lineage['layer']}")
+        if self.lineage.get("quantizer", self.quantizer) != self.quantizer:
+            raise ValueError(f"quantizer is {self.quantizer}, its lineage says {self.lineage['quantizer']}")
+        if len(self.prior_sha256) != self.quantizer:
+            raise ValueError(
+                f"stage {self.quantizer} follows {self.quantizer} codebook(s), prior_sha256 names {self.prior_sha256}"
+            )
         if not isinstance(self.lineage.get("encoder_sha256"), str):
             raise ValueError("lineage names no encoder: encoder_sha256 is missing")
 
@@ -80,6 +89,21 @@ class Codebook:
         """SHA-256 of the weights of the encoder whose features were clustered."""
         return str(self.lineage["encoder_sha256"])
 
+    @property
+    def unit(self) -> str:
+        """Name of its unit in a dataset, as ``layer_07_k1000``."""
+        return schema.codebook_unit(self.layer, self.num_clusters, self.quantizer)
+
+    @property
+    def column(self) -> str:
+        """Column of its tokens, as ``layer_07``."""
+        return schema.token_column(self.layer, self.quantizer)
+
+    @property
+    def prior_sha256(self) -> list[str]:
+        """SHA-256 of the codebooks of the stages before, in order; none for stage 0."""
+        return list(self.lineage.get("prior_sha256", ()))
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file."""
@@ -93,6 +117,8 @@ class Codebook:
     def to_bytes(self) -> bytes:
         """Serialise to safetensors; equal codebooks give equal bytes in every process."""
         header = {**self.lineage, "layer": self.layer, "schema_version": schema.SCHEMA_VERSION}
+        if self.quantizer:
+            header["quantizer"] = self.quantizer
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
         return save(tensors, metadata={_METADATA: canonical(header)})
 
@@ -124,7 +150,12 @@ class Codebook:
                     f"{source}: {name} holds values that are not finite; restore it or make it again"
                 )
         try:
-            return cls(layer=lineage["layer"], lineage=lineage, **{name: tensors[name] for name in _TENSORS})
+            return cls(
+                layer=lineage["layer"],
+                quantizer=lineage.get("quantizer", 0),
+                lineage=lineage,
+                **{name: tensors[name] for name in _TENSORS},
+            )
         except ValueError as error:
             raise SchemaMismatchError(f"{source} is no codebook: {error}") from error
 
@@ -143,4 +174,8 @@ def _read_lineage(header: dict[str, Any], source: str) -> dict[str, Any]:
         )
     if type(layer) is not int or layer < 0:
         raise SchemaMismatchError(f"{source} names layer {layer!r}; a layer is an integer from 0")
+    if type(quantizer := lineage.get("quantizer", 0)) is not int or quantizer < 0:
+        raise SchemaMismatchError(f"{source} names quantizer {quantizer!r}; a residual stage is an integer from 0")
+    if not isinstance(lineage.get("prior_sha256", []), list):
+        raise SchemaMismatchError(f"{source} names its prior_sha256 not as a list")
     return dict(lineage)

@@ -33,8 +33,7 @@ class Target:
     @property
     def unit(self) -> str:
         """Its unit in the codebooks dataset."""
-        unit = schema.codebook_unit(self.layer, self.num_clusters)
-        return f"{unit}_q{self.quantizer}" if self.quantizer else unit
+        return schema.codebook_unit(self.layer, self.num_clusters, self.quantizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +88,13 @@ class Fit:
             target: What is being made.
             lineage: Of the codebook, without what a fit adds.
         """
-        stage = {"quantizer": target.quantizer} if target.quantizer else {}
         return Codebook(
             layer=target.layer,
             centroids=self.centroids,
             counts=self.counts,
             inertia=np.array(self.inertia),
-            lineage={**lineage, **stage, "layer": target.layer, "empty_clusters": self.empty},
-            **stage,
+            lineage={**lineage, "layer": target.layer, "empty_clusters": self.empty},
+            quantizer=target.quantizer,
         )
 
     def checkpoint(self, target: Target, lineage: dict[str, Any]) -> bytes:

@@ -361,22 +361,3 @@ class _Fitting:
             frames,
             "; ".join(f"{target.unit} {fit.line()}" for target, fit in self._active.items() if fit.inertia),
         )
-
-
-def read_codebooks(uri: str, layers: tuple[int, ...] = ()) -> list[Codebook]:
-    """Read the codebooks of a finished dataset, checked against their commits.
-
-    Args:
-        uri: The codebooks dataset.
-        layers: Layers wanted, default all.
-
-    Raises:
-        SettingsError: A layer has no codebook there.
-        CorruptDatasetError: A file is damaged.
-    """
-    dataset = Dataset.open(uri, kind="codebooks")
-    found = [read_committed(dataset, unit) for unit in dataset.plan.units]
-    books = [Codebook.from_bytes(data, f"{uri}/{unit}") for data, unit in zip(found, dataset.plan.units, strict=True)]
-    if absent := sorted(set(layers) - {book.layer for book in books}):
-        raise SettingsError(f"{uri} has no codebook for layers {absent}; it has {[book.layer for book in books]}")
-    return [book for book in books if not layers or book.layer in layers]

@@ -1,7 +1,8 @@
-"""Tokenise a corpus: a manifest (or its features) and codebooks in, one token a layer and frame out.
+"""Tokenise a corpus: a manifest (or its features) and codebooks in, one token a layer, residual stage and frame out.
 
 Reads: a manifest, its recordings and codebooks; or a features dataset and codebooks. Writes: a tokens dataset,
-``utterance_id, num_frames, layer_07: list<uint16>, ...``. No features touch the disk when it starts from audio.
+``utterance_id, num_frames, layer_07: list<uint16>, layer_07_q1: ...``. No features touch the disk when it starts from
+audio.
 Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
 """
 
@@ -17,7 +18,7 @@ from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.completion import read_shard_table, success
 from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
-from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.errors import CodebookMismatchError, FeatureError, SettingsError
 from pipeline.executor import Load, cluster_shape, run_stage
 from pipeline.features.device import EncodeLog
 from pipeline.features.encoding import (
@@ -33,7 +34,7 @@ from pipeline.features.feature_rows import feature_rows
 from pipeline.features.numerics import numerics_key
 from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
-from pipeline.kmeans.stage import read_codebooks
+from pipeline.kmeans.reading import read_codebooks
 from pipeline.provenance import record_settings
 from pipeline.reading import read_pieces
 from pipeline.reporting import StageReport
@@ -70,6 +71,8 @@ class TokenizeCorpusConfig(EncodingConfig):
     """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
     layers: tuple[int, ...] = ()
     """Layers to tokenise; default: every layer that has a codebook."""
+    num_clusters: int | None = None
+    """Take the codebooks of this many clusters (K); needed where a layer has codebooks of several."""
     agreement_frames: int = 2_000
     """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
 
@@ -100,20 +103,20 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
         DatasetError: An input is not finished.
         PlanMismatchError: The output folder was made with other settings.
     """
-    codebooks = read_codebooks(config.codebooks, config.layers)
-    made_of = {schema.layer_column(book.layer): book.sha256 for book in codebooks}
-    config = _with_layers(config, [book.layer for book in codebooks])
+    codebooks = _codebooks(config)
+    made_of = {book.column: book.sha256 for book in codebooks}
+    config = replace(config, layers=tuple(sorted({book.layer for book in codebooks})))
     prepared = (_from_audio if config.manifest is not None else _from_features)(config, codebooks)
     content = {**prepared.plan.content, "data_version": DATA_VERSION, "codebooks": made_of}
     lineage = {**prepared.plan.lineage, "kind": "tokens", "codebooks": made_of}
-    lineage["num_clusters"] = {schema.layer_column(book.layer): book.num_clusters for book in codebooks}
+    lineage["num_clusters"] = {book.column: book.num_clusters for book in codebooks}
     plan = Plan(kind="tokens", content=content, lineage=lineage, units=prepared.plan.units, totals=prepared.plan.totals)
     check_folder(open_store(config.output), plan)
     return PreparedTokens(plan=plan, config=config, load=prepared.load)
 
 
-def _with_layers(config: TokenizeCorpusConfig, layers: Sequence[int]) -> TokenizeCorpusConfig:
-    return replace(config, layers=tuple(sorted(layers)))
+def _codebooks(config: TokenizeCorpusConfig) -> list[Codebook]:
+    return read_codebooks(config.codebooks, config.layers, config.num_clusters)
 
 
 def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
@@ -194,7 +197,7 @@ class AudioTokenMaker:
 
     def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
         self._plan = plan
-        self._codebooks = read_codebooks(config.codebooks, config.layers)
+        self._codebooks = _codebooks(config)
         assert config.manifest is not None
         self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
         self._checked = checked_units(plan.units, config.agreement_frames)
@@ -208,17 +211,22 @@ class AudioTokenMaker:
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode a shard, quantise each batch while the next is encoded, and lay the tokens out as Parquet."""
         shard = self._encoder.open(utterances)
-        pieces: dict[int, list[tuple[int, dict[int, np.ndarray]]]] = {}
+        pieces: dict[int, list[tuple[int, dict[str, np.ndarray]]]] = {}
         num_close = 0
         for piece in shard:
-            made = quantize(piece.features, self._codebooks, engine=self._engine)
+            try:
+                made = quantize(piece.features, self._codebooks, engine=self._engine)
+            except FeatureError as error:
+                shard.reject(piece.row, schema.Reason.FEATURE_OVERFLOW, str(error))
+                continue
             num_close += made.num_close
-            pieces.setdefault(piece.row, []).append((piece.first_frame, made.tokens))
+            pieces.setdefault(piece.row, []).append((piece.first_frame, made.columns))
         tokens = {row: _joined(found) for row, found in sorted(pieces.items()) if row not in shard.rejects}
         log = EncodeLog()
         agreement = self._compare(unit, shard, tokens, log)
         return _output(
-            [{"utterance_id": utterances[row].utterance_id, **_token_columns(found)} for row, found in tokens.items()],
+            {utterances[row].utterance_id: found for row, found in tokens.items()},
+            self._codebooks,
             self._plan,
             rejects=rejects_table(shard.rejected),
             seconds=sum(utterances[row].seconds for row in tokens),
@@ -227,7 +235,7 @@ class AudioTokenMaker:
         )
 
     def _compare(
-        self, unit: str, shard: EncodedShard, tokens: Mapping[int, dict[int, np.ndarray]], log: EncodeLog
+        self, unit: str, shard: EncodedShard, tokens: Mapping[int, dict[str, np.ndarray]], log: EncodeLog
     ) -> dict[str, Any]:
         """Encode a few utterances of a chosen shard again, alone in float32, and count the tokens that are equal."""
         if unit not in self._checked:
@@ -237,17 +245,17 @@ class AudioTokenMaker:
             for row in tokens
             if shard.utterances[row].samples is not None and shard.utterances[row].seconds <= MAX_CHECKED_SECONDS
         }
-        lengths = {name: len(tokens[row][self._codebooks[0].layer]) for name, row in rows.items()}
+        lengths = {name: len(tokens[row][self._codebooks[0].column]) for name, row in rows.items()}
         picked = pick_utterances(lengths, self._checked[unit])
         exact = self._encoder.reference([shard.utterances[rows[name]].samples for name in picked], log)
         counts: dict[str, list[tuple[int, int]]] = {}
         for name, features in zip(picked, exact, strict=True):
             if isinstance(features, Rejected):
                 continue
-            reference = quantize(features, self._codebooks, engine=self._engine).tokens
-            for layer, ids in reference.items():
-                equal = int((tokens[rows[name]][layer] == ids).sum())
-                counts.setdefault(schema.layer_column(layer), []).append((len(ids), equal))
+            reference = quantize(features, self._codebooks, engine=self._engine).columns
+            for column, ids in reference.items():
+                equal = int((tokens[rows[name]][column] == ids).sum())
+                counts.setdefault(column, []).append((len(ids), equal))
         return {NOTE: counts}
 
 
@@ -261,7 +269,7 @@ class FeatureTokenMaker:
         set_threads(config.threads_per_worker)
         self._plan = plan
         self._features = Dataset.open(config.features, kind="features")
-        self._codebooks = read_codebooks(config.codebooks, config.layers)
+        self._codebooks = _codebooks(config)
         self._device = device
 
     def numerics(self) -> dict[str, str]:
@@ -272,37 +280,34 @@ class FeatureTokenMaker:
         """Quantise a shard's features; ``utterances`` is empty, the rows are read here."""
         commit = self._features.read_commit(unit)
         assert commit is not None
-        dim, layers = self._plan.lineage["dim"], [book.layer for book in self._codebooks]
-        pieces: dict[str, list[tuple[int, dict[int, np.ndarray]]]] = {}
+        dim, layers = self._plan.lineage["dim"], self._plan.lineage["layers"]
+        pieces: dict[str, list[tuple[int, dict[str, np.ndarray]]]] = {}
         num_close = 0
         for table in read_pieces(self._features, unit):
             for row in feature_rows(table, layers, dim, f"{self._features.uri}/{unit}"):
-                made = quantize(dict(row.cells), self._codebooks)
+                try:
+                    made = quantize(row.cells, self._codebooks)
+                except FeatureError as error:
+                    # A reject names its recording, which features do not know.
+                    raise FeatureError(
+                        f"{row.utterance_id}: {error}; tokenise from --manifest, which rejects the utterance"
+                    ) from error
                 num_close += made.num_close
-                pieces.setdefault(row.utterance_id, []).append((row.first_frame, made.tokens))
-        rows = [
-            {
-                "utterance_id": utterance_id,
-                **_token_columns(_joined(found)),
-            }
-            for utterance_id, found in pieces.items()
-        ]
-        return _output(rows, self._plan, rejects=None, seconds=commit.seconds, notes={NEAR_TIES: num_close})
+                pieces.setdefault(row.utterance_id, []).append((row.first_frame, made.columns))
+        tokens = {utterance_id: _joined(found) for utterance_id, found in pieces.items()}
+        notes = {NEAR_TIES: num_close}
+        return _output(tokens, self._codebooks, self._plan, rejects=None, seconds=commit.seconds, notes=notes)
 
 
-def _joined(pieces: list[tuple[int, dict[int, np.ndarray]]]) -> dict[int, np.ndarray]:
-    """Join the tokens of one utterance, given as (first frame, tokens by layer) in any order."""
+def _joined(pieces: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """Join the tokens of one utterance, given as (first frame, tokens by column) in any order."""
     ordered = [tokens for _, tokens in sorted(pieces, key=lambda piece: piece[0])]
-    return {layer: np.concatenate([tokens[layer] for tokens in ordered]) for layer in ordered[0]}
-
-
-def _token_columns(tokens: dict[int, np.ndarray]) -> dict[str, Any]:
-    columns: dict[str, Any] = {schema.layer_column(layer): ids for layer, ids in tokens.items()}
-    return {"num_frames": len(next(iter(tokens.values()))), **columns}
+    return {column: np.concatenate([tokens[column] for tokens in ordered]) for column in ordered[0]}
 
 
 def _output(
-    rows: list[dict[str, Any]],
+    utterances: Mapping[str, dict[str, np.ndarray]],
+    codebooks: Sequence[Codebook],
     plan: Plan,
     *,
     rejects: pa.Table | None,
@@ -310,16 +315,19 @@ def _output(
     notes: dict[str, Any],
     work: tuple[Work, ...] = (),
 ) -> Output:
-    columns = schema.tokens(plan.lineage["layers"])
-    table = pa.table(
-        {field.name: pa.array([row[field.name] for row in rows], field.type) for field in columns}, schema=columns
-    )
+    """Lay out the tokens of a shard, given by utterance and column."""
+    names = [book.column for book in codebooks]
+    lengths = [len(tokens[names[0]]) for tokens in utterances.values()]
+    cells: dict[str, list[Any]] = {"utterance_id": list(utterances), "num_frames": lengths}
+    cells |= {name: [tokens[name] for tokens in utterances.values()] for name in names}
+    columns = schema.tokens(names)
+    table = pa.table({field.name: pa.array(cells[field.name], field.type) for field in columns}, schema=columns)
     return Output(
         data=parquet_bytes(table, plan.lineage),
-        rows=len(rows),
+        rows=len(lengths),
         rejects=rejects,
         seconds=seconds,
-        num_frames=sum(row["num_frames"] for row in rows),
+        num_frames=sum(lengths),
         notes=notes,
         work=work,
     )

@@ -2,6 +2,8 @@
 
 tokenizer = Tokenizer.from_pretrained("out/tokenizer")
 tokens = tokenizer.encode(waveform, sample_rate=16_000)      # {2: uint16 (T,), 4: uint16 (T,)}
+
+A layer of Q > 1 residual stages gives uint16 (T, Q). Shapes: S samples, T frames, K clusters, Q residual stages.
 """
 
 import json
@@ -18,6 +20,7 @@ from pipeline.dataset import canonical
 from pipeline.errors import CodebookMismatchError, FeatureError
 from pipeline.features.extractor import FeatureExtractor, Rejected
 from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.residual import chains
 from pipeline.storage import Store, open_store
 from pipeline.tokens.quantize import check_codebooks, quantize
 
@@ -28,7 +31,7 @@ FORMAT = "strata-tokenizer"
 
 
 class Tokenizer:
-    """An encoder and one codebook a layer; gives the tokens that tokenize_corpus writes.
+    """An encoder and the codebooks of its layers; gives the tokens that tokenize_corpus writes.
 
     Attributes:
         layers: Encoder layers, ascending.
@@ -36,6 +39,7 @@ class Tokenizer:
         hop_length: Samples a frame.
         frame_rate: Frames a second.
         num_clusters: K by layer.
+        num_quantizers: Residual stages (Q) by layer.
         pads: Whether the corpus job pads batches of this encoder. Its float32 tokens then equal those given here up
             to near-ties; where it does not, always.
     """
@@ -43,15 +47,18 @@ class Tokenizer:
     def __init__(self, extractor: FeatureExtractor, codebooks: Sequence[Codebook]) -> None:
         encoder = extractor.encoder
         check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
-        if sorted(book.layer for book in codebooks) != list(encoder.layers):
+        found = chains(codebooks)
+        layers = [layer for layer, _ in found]
+        if layers != list(encoder.layers):
             raise CodebookMismatchError(
-                f"the encoder gives layers {list(encoder.layers)}, codebooks exist for "
-                f"{sorted(book.layer for book in codebooks)}; there must be one for each"
+                f"the encoder gives layers {list(encoder.layers)}, codebooks exist for {layers}; "
+                "there must be one for each"
             )
         self._extractor = extractor
-        self.codebooks = sorted(codebooks, key=lambda book: book.layer)
-        self.layers = tuple(book.layer for book in self.codebooks)
-        self.num_clusters = {book.layer: book.num_clusters for book in self.codebooks}
+        self.codebooks = [book for chain in found.values() for book in chain]
+        self.layers = tuple(layers)
+        self.num_clusters = {layer: num_clusters for layer, num_clusters in found}
+        self.num_quantizers = {layer: len(chain) for (layer, _), chain in found.items()}
         self.sample_rate = encoder.sample_rate
         self.hop_length = encoder.hop_length
         self.frame_rate = encoder.frame_rate
@@ -87,7 +94,7 @@ class Tokenizer:
             books.append(book)
         extractor = FeatureExtractor(
             encoder=str(root / ENCODER),
-            layers=sorted(book.layer for book in books),
+            layers=sorted({book.layer for book in books}),
             dtype=config["dtype"],
             device=device,
             normalize_waveform=config["normalize_waveform"],
@@ -106,7 +113,7 @@ class Tokenizer:
             sample_rate: Its rate, Hz; resampled to the encoder's where it differs.
 
         Returns:
-            By layer, uint16 (T,) in [0, K).
+            By layer, uint16 in [0, K): (T,), or (T, Q) where the layer has Q > 1 residual stages.
 
         Raises:
             ValueError: The waveform is not (S,), or not finite.
@@ -134,7 +141,7 @@ def save_bundle(
     Args:
         target: Local folder or s3:// prefix.
         encoder_files: The encoder's files by name, as ``config.json``, ``model.safetensors``.
-        codebooks: One codebook a layer.
+        codebooks: Of each layer one codebook, or the stages of one chain.
         settings: ``dtype``, ``normalize_waveform``, ``batch_seconds``, ``window_seconds`` and
             ``window_margin_seconds`` of the encoder pass.
     """
@@ -142,8 +149,8 @@ def save_bundle(
     for name, data in encoder_files.items():
         store.write(f"{ENCODER}/{name}", data)
     entries = []
-    for book in sorted(codebooks, key=lambda book: book.layer):
-        name = schema.codebook_name(book.layer, book.num_clusters)
+    for book in sorted(codebooks, key=lambda book: (book.layer, book.quantizer)):
+        name = schema.codebook_name(book.layer, book.num_clusters, book.quantizer)
         store.write(f"{CODEBOOKS}/{name}", book.to_bytes())
         entries.append({"file": name, "layer": book.layer, "sha256": book.sha256})
     config = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION, "codebooks": entries, **settings}

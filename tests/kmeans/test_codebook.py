@@ -39,6 +39,23 @@ def test_what_is_written_is_read_back():
     assert back.to_bytes() == book().to_bytes()
 
 
+def test_a_residual_stage_names_itself_and_those_before_it():
+    after = dataclasses.replace(
+        book(), quantizer=2, lineage={**book().lineage, "prior_sha256": [book().sha256, "p" * 64]}
+    )
+    back = Codebook.from_bytes(after.to_bytes(), "x")
+    assert (back.quantizer, back.prior_sha256) == (2, [book().sha256, "p" * 64])
+    assert (back.unit, back.column) == ("layer_07_k3_q2", "layer_07_q2")
+    assert (book().unit, book().column, book().prior_sha256) == ("layer_07_k3", "layer_07", [])
+    assert back.to_bytes() == after.to_bytes()
+
+
+def test_a_codebook_of_stage_0_is_the_file_it_always_was():
+    # Of the version before there were residual stages.
+    assert book().sha256 == "79abfc79f8045282a6e1f341e3930ba662f15e651b5b98b4d78a73133c917078"
+    assert b"quantizer" not in book().to_bytes()
+
+
 def test_bytes_are_the_same_in_every_process():
     hashes = set()
     for seed in ("0", "1", "2"):
@@ -78,6 +95,11 @@ LINEAGE = {"schema_version": schema.SCHEMA_VERSION, "layer": 7, "encoder_sha256"
         ({}, {"schema_version": 99}, SchemaMismatchError),
         ({}, {"layer": "7"}, SchemaMismatchError),
         ({}, {"encoder_sha256": None}, SchemaMismatchError),
+        ({}, {"quantizer": "1", "prior_sha256": ["p"]}, SchemaMismatchError),
+        ({}, {"quantizer": -1}, SchemaMismatchError),
+        ({}, {"quantizer": 1}, SchemaMismatchError),
+        ({}, {"quantizer": 1, "prior_sha256": "p"}, SchemaMismatchError),
+        ({}, {"prior_sha256": ["p"]}, SchemaMismatchError),
     ],
 )
 def test_files_that_are_not_as_written_are_refused_by_name(tensors, lineage, error):
@@ -96,6 +118,9 @@ def test_tensors_of_later_versions_are_ignored():
     [
         ({"layer": 8, "lineage": LINEAGE}, "its lineage says 7"),
         ({"lineage": {}}, "names no encoder"),
+        ({"quantizer": 1}, "stage 1 follows 1 codebook"),
+        ({"lineage": {**LINEAGE, "quantizer": 1, "prior_sha256": ["p"]}}, "quantizer is 0, its lineage says 1"),
+        ({"lineage": {**LINEAGE, "prior_sha256": ["p"]}}, "stage 0 follows 0 codebook"),
         ({"counts": np.ones(2, np.int64)}, "do not belong"),
         ({"centroids": np.full((3, 2), np.nan, np.float32)}, "not finite"),
     ],

@@ -27,7 +27,7 @@ from pipeline.features.encoding import encoding_lineage
 from pipeline.features.extractor import FeatureExtractor
 from pipeline.features.stage import ExtractFeaturesConfig
 from pipeline.kmeans.import_stage import ImportCodebooksConfig, import_codebooks
-from pipeline.kmeans.stage import read_codebooks
+from pipeline.kmeans.reading import read_codebooks
 from pipeline.storage import open_store
 from pipeline.tokens.stage import TokenizeCorpusConfig, prepare
 from pipeline.tokens.tokenizer import Tokenizer

@@ -1,19 +1,29 @@
+import dataclasses
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.errors import CodebookMismatchError, FeatureError, SettingsError
 from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.residual import residual
 from pipeline.tokens.quantize import check_codebooks, quantize
 
 
-def book(layer=2, seed=0, num_clusters=5, dim=4, encoder="a"):
+def book(layer=2, seed=0, num_clusters=5, dim=4, encoder="a", prior=()):
     centroids = np.random.default_rng(seed).standard_normal((num_clusters, dim)).astype(np.float32)
     return Codebook(
         layer=layer,
         centroids=centroids,
         counts=np.zeros(num_clusters, np.int64),
         inertia=np.zeros(1),
-        lineage={"encoder_sha256": encoder, "encoder": "small"},
+        quantizer=len(prior),
+        lineage={
+            "encoder_sha256": encoder,
+            "encoder": "small",
+            **({"prior_sha256": [stage.sha256 for stage in prior]} if prior else {}),
+        },
     )
 
 
@@ -25,6 +35,62 @@ def test_tokens_are_the_nearest_centroid_of_each_layer():
     for tokens in found.values():
         assert tokens.dtype == np.uint16
         assert tokens.tolist() == [3, 0, 4]
+
+
+def make_chain(num_stages, layer=2, seed=0, **settings):
+    books = []
+    for stage in range(num_stages):
+        books.append(book(layer, seed=10 * seed + stage, prior=books, **settings))
+    return books
+
+
+@given(seed=st.integers(0, 50), num_stages=st.integers(2, 4), num_clusters=st.sampled_from([1, 2, 17]))
+@settings(deadline=None, max_examples=20)
+def test_tokens_of_a_chain_are_those_of_plain_numpy(seed, num_stages, num_clusters):
+    books = make_chain(num_stages, seed=seed, num_clusters=num_clusters)
+    features = np.random.default_rng(seed).normal(0, 2, (30, 4)).astype(np.float16)
+    left, expected = features, []
+    for stage in books:
+        gaps = left.astype(np.float64)[:, None] - stage.centroids[None]
+        expected.append((gaps**2).sum(axis=2).argmin(axis=1))
+        left = (left.astype(np.float64) - stage.centroids[expected[-1]]).astype(np.float16)
+    alone = book(5, seed=99)
+    found = quantize({2: features, 5: features}, [*books[::-1], alone])
+    assert found.tokens[2].shape == (30, num_stages)
+    assert found.tokens[2].dtype == np.uint16
+    np.testing.assert_array_equal(found.tokens[2].T, expected)
+    assert found.tokens[5].shape == (30,)
+    assert list(found.columns) == ["layer_02", *(f"layer_02_q{n}" for n in range(1, num_stages)), "layer_05"]
+    np.testing.assert_array_equal(found.columns["layer_02_q1"], expected[1])
+    # The first stage gives the tokens it gives alone.
+    np.testing.assert_array_equal(quantize({2: features}, books[:1]).tokens[2], expected[0])
+
+
+def test_broken_chains_are_refused():
+    first, second, third = make_chain(3)
+    other = make_chain(1, seed=7)[0]
+    frames = {2: np.zeros((1, 4), np.float16)}
+    for books, message in [
+        ([first, third], "layer_02_k5 has stage 2 but not stage 1"),
+        ([second], "has stage 1 but not stage 0"),
+        ([first, second, second], "layer 2 has 2 codebooks of stage 1, there must be one"),
+        ([other, second], "stage 1 of layer_02_k5 was fitted after other codebooks"),
+        ([first, book(num_clusters=7)], "layer 2 has 2 codebooks of stage 0, there must be one"),
+    ]:
+        with pytest.raises(CodebookMismatchError, match=message):
+            check_codebooks(books, encoder_sha256="a", dim=4)
+        with pytest.raises(CodebookMismatchError, match=message):
+            quantize(frames, books)
+
+
+def test_a_residual_that_float16_cannot_hold_is_refused_by_layer_and_row():
+    far = make_chain(2, num_clusters=1)
+    far[0] = dataclasses.replace(far[0], centroids=np.full((1, 4), -60_000, np.float32))
+    far[1] = book(prior=far[:1], num_clusters=1)
+    features = np.array([[0, 0, 0, 0], [0, 65504, 0, 0]], np.float16)
+    with pytest.raises(FeatureError, match="layer 2, stage 0: row 1"):
+        quantize({2: features}, far)
+    assert np.isfinite(residual(features[:1], far[0].centroids, np.zeros(1, int))).all()
 
 
 def test_the_largest_vocabulary_fits_uint16():
@@ -74,3 +140,6 @@ def test_features_that_lack_a_layer_or_have_another_width_are_refused():
 
 def test_an_utterance_without_frames_has_no_tokens():
     assert quantize({2: np.zeros((0, 4), np.float16)}, [book()]).tokens[2].shape == (0,)
+    found = quantize({2: np.zeros((0, 4), np.float16)}, make_chain(2))
+    assert found.tokens[2].shape == (0, 2)
+    assert {name: ids.shape for name, ids in found.columns.items()} == {"layer_02": (0,), "layer_02_q1": (0,)}

@@ -139,6 +139,7 @@ class CodebookCard:
         labels: By column of the manifest.
         alignment: Frame labels, where an alignment was given.
         stability: Agreement with another codebook, where one was given.
+        quantizer: Residual stage. The frames of a stage after 0 are what the stages before leave of the features.
     """
 
     version: int
@@ -159,6 +160,7 @@ class CodebookCard:
     labels: Mapping[str, UtteranceLabel]
     alignment: FrameLabel | None
     stability: Stability | None
+    quantizer: int = 0
 
     def to_json(self) -> bytes:
         """Write the card: sorted keys, numbers of nine digits, a line for each of the attributes."""
@@ -226,6 +228,7 @@ def make_card(
         version=CARD_VERSION,
         unit=subject.unit,
         layer=book.layer,
+        quantizer=book.quantizer,
         num_clusters=book.num_clusters,
         dim=book.dim,
         lineage={name: book.lineage[name] for name in _LINEAGE if name in book.lineage},

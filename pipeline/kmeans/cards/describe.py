@@ -1,5 +1,6 @@
 """Count what some shards of a features dataset tell about codebooks. Knows no Ray: a task is ``describe``.
 
+Cost: a search a codebook, and for one of residual stage q another q, of the stages before it.
 Memory: one row group of features, the tokens of a shard, and the counts (``counts.py``).
 Shapes: T frames, D width.
 """
@@ -16,6 +17,7 @@ from pipeline.features.feature_rows import FeatureRow, feature_rows
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.labels import NO_INTERVALS, Alignment, Intervals, Values, of_splits
 from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.residual import reduce_by
 from pipeline.reading import read_pieces
 
 ALIGNED, OTHER = "aligned", "other"
@@ -39,12 +41,16 @@ class Subject:
     Attributes:
         unit: Its name, as ``layer_07_k1000``.
         book: The codebook.
-        other: Another one of the same layer to compare its codes with.
+        other: Another one of the same layer, K and stage to compare its codes with.
+        prior: The residual stages before the codebook, in order.
+        other_prior: Those before the other one.
     """
 
     unit: str
     book: Codebook
     other: Codebook | None = None
+    prior: Sequence[Codebook] = ()
+    other_prior: Sequence[Codebook] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +189,15 @@ def _count_row(
 ) -> None:
     for subject in subjects:
         cell = row.cells[subject.book.layer]
-        mine, tokens = counts[subject.unit], subject.book.table.nearest(cell).tokens
-        mine.add_frames(cell, subject.book.centroids, tokens)
+        mine, left = counts[subject.unit], reduce_by(subject.prior, cell)
+        tokens = subject.book.table.nearest(left).tokens
+        mine.add_frames(left, subject.book.centroids, tokens)
         for name, label in utterance.labels.items():
             mine.add_labels(name, tokens, np.full(len(cell), label))
         if utterance.intervals is not None:
             mine.add_labels(ALIGNED, tokens, utterance.intervals.at(row.frames, hop_seconds))
         if subject.other is not None:
-            mine.add_labels(OTHER, tokens, subject.other.table.nearest(cell).tokens)
+            others = subject.other.table.nearest(reduce_by(subject.other_prior, cell)).tokens
+            mine.add_labels(OTHER, tokens, others)
         if whole:
             utterance.tokens.setdefault(subject.unit, []).append((row.first_frame, tokens.astype(np.uint16)))

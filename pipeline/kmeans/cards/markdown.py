@@ -28,7 +28,7 @@ def render(card: CodebookCard, *, plots: bool) -> str:
 
 
 def render_index(cards: Sequence[CodebookCard]) -> str:
-    """Write a table of cards, a line each, by layer and K; NMI of labels and PNMI in columns of their own."""
+    """Write a table of cards, a line each, by layer, K and stage; NMI of labels and PNMI in columns of their own."""
     labels = sorted({name for card in cards for name in card.labels})
     head = [
         "codebook",
@@ -57,7 +57,7 @@ def render_index(cards: Sequence[CodebookCard]) -> str:
                 for name in labels
             ),
         ]
-        for card in sorted(cards, key=lambda card: (card.layer, card.num_clusters))
+        for card in sorted(cards, key=lambda card: (card.layer, card.num_clusters, card.quantizer))
     ]
     columns = [*head, *(f"NMI {name} (drawn)" for name in labels)]
     return (
@@ -77,13 +77,20 @@ def _what(card: CodebookCard) -> str:
         else "It was fitted on another features dataset."
     )
     return (
-        f"{card.num_clusters:,} centroids of width {card.dim:,} over layer {card.layer} of the encoder "
+        f"{card.num_clusters:,} centroids of width {card.dim:,} over {_quantised(card)} of the encoder "
         f"`{lineage.get('encoder', 'unknown')}` (SHA-256 `{lineage['encoder_sha256'][:12]}`), fitted by K-means on "
         f"{fit.use.frames:,} frames in {len(fit.inertia):,} iterations, seed {lineage.get('seed', 'unknown')}. "
         f"SHA-256 of the codebook: `{card.made_from['codebook_sha256']}`.\n\n"
         f"It is described here on {card.use.frames:,} frames ({speech.seconds:,.1f} s) of {speech.utterances:,} "
         f"utterances{splits}{sample}. {held_out}"
     )
+
+
+def _quantised(card: CodebookCard) -> str:
+    if not card.quantizer:
+        return f"layer {card.layer}"
+    before = "stage 0 leaves" if card.quantizer == 1 else f"stages 0 to {card.quantizer - 1} leave"
+    return f"the residual (stage {card.quantizer}) that {before} of layer {card.layer}"
 
 
 def _numbers(card: CodebookCard) -> list[tuple[str, str]]:
@@ -186,6 +193,11 @@ def _limits(card: CodebookCard) -> list[str]:
         "how long each token lasted is lost and not paid for.",
         "Quantiles of distances are at most 1.6 % too large.",
     ]
+    if card.quantizer:
+        lines.append(
+            "Its frames are residuals: distances and explained variance are of what the stages before leave, and its "
+            "bits come on top of theirs."
+        )
     if card.described.sampled:
         lines.append(
             "A sample of frames has no neighbours: no run lengths, no dedup ratio, no bitrate without repetitions."

@@ -28,7 +28,8 @@ from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_valu
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
 from pipeline.kmeans.codebook import Codebook
-from pipeline.kmeans.stage import read_codebooks
+from pipeline.kmeans.reading import read_units
+from pipeline.kmeans.residual import chains
 from pipeline.runtime import set_threads
 from pipeline.storage import Store, absolute
 
@@ -144,12 +145,12 @@ def prepare(config: DescribeCodebooksConfig) -> Prepared:
     features = Dataset.open(absolute(config.features), kind="features")
     codebooks = Dataset.open(absolute(config.codebooks), kind="codebooks")
     books = _books(codebooks, config.layers)
-    others = _books(Dataset.open(absolute(config.compare), kind="codebooks"), ()) if config.compare else {}
+    others = _books(Dataset.open(absolute(config.compare), kind="codebooks")) if config.compare else {}
     for found in (books, {unit: book for unit, book in others.items() if unit in books}):
         _check_books(found, features)
     if config.compare and (absent := sorted(set(books) - set(others))):
         raise SettingsError(f"{config.compare} has {', '.join(others)}; there is nothing to compare {absent} with")
-    subjects = [Subject(unit=unit, book=book, other=others.get(unit)) for unit, book in books.items()]
+    subjects = _subjects(books, others)
     speech = _speech(config, features)
     _check_sizes(subjects, speech)
     shared = {
@@ -170,12 +171,27 @@ def prepare(config: DescribeCodebooksConfig) -> Prepared:
     return Prepared(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
 
 
-def _books(dataset: Dataset, layers: tuple[int, ...]) -> dict[str, Codebook]:
+def _books(dataset: Dataset, layers: tuple[int, ...] = ()) -> dict[str, Codebook]:
     """Read the codebooks of a dataset by the names of their units; a layer may have several, of different K."""
-    found = dict(zip(dataset.plan.units, read_codebooks(dataset.uri), strict=True))
+    found = read_units(dataset)
     if absent := sorted(set(layers) - {book.layer for book in found.values()}):
         raise SettingsError(f"{dataset.uri} has codebooks {', '.join(found)}, none for layers {absent}")
     return {unit: book for unit, book in found.items() if not layers or book.layer in layers}
+
+
+def _subjects(books: Mapping[str, Codebook], others: Mapping[str, Codebook]) -> list[Subject]:
+    """Give each codebook its stages before, and those of the one to compare it with."""
+    ours, theirs = chains(list(books.values())), chains(list(others.values()))
+    return [
+        Subject(
+            unit=unit,
+            book=book,
+            prior=ours[book.layer, book.num_clusters][: book.quantizer],
+            other=others.get(unit),
+            other_prior=theirs.get((book.layer, book.num_clusters), [])[: book.quantizer],
+        )
+        for unit, book in books.items()
+    ]
 
 
 def _check_books(books: Mapping[str, Codebook], features: Dataset) -> None:
