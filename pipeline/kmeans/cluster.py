@@ -32,6 +32,7 @@ class Cluster:
         layers: Layers to hold.
         num_workers: Actors; at most one a shard is of use.
         budget: Memory of each.
+        num_cpus: CPUs of each, or a share of one.
         num_gpus: GPUs of each, or a share of one.
         seed: Of the hashes that choose samples.
         threads: Compute threads of each.
@@ -44,6 +45,7 @@ class Cluster:
         *,
         num_workers: int,
         budget: Budget,
+        num_cpus: float = 1,
         num_gpus: float = 0,
         seed: int = 0,
         threads: int = 1,
@@ -54,7 +56,7 @@ class Cluster:
             begin += row["num_frames"]
         # A restarted actor reads its shards again; what it answers does not depend on what it was asked before.
         actor = ray.remote(
-            num_cpus=threads, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
+            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
         )(Partition)
         self._actors: list[Any] = [
             actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads)

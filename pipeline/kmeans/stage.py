@@ -194,6 +194,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
             plan.content["layers"],
             num_workers=shape.num_workers,
             budget=shape.budget,
+            num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,
             seed=config.seed,
         )
@@ -216,6 +217,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
     num_workers: int
+    num_cpus: float
     num_gpus: float
     budget: Budget
 
@@ -235,6 +237,8 @@ def _shape(config: FitKmeansConfig, features: Dataset) -> _Shape:
     num_fits = len(config.targets(config.layers or features.plan.lineage["layers"])) // config.num_quantizers
     return _Shape(
         num_workers=num_workers,
+        # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
+        num_cpus=min(1.0, int(1000 * total.get("CPU", 1) / num_workers) / 1000),
         num_gpus=min(1.0, gpus / num_workers),
         budget=Budget(num_bytes=num_bytes, num_fits=num_fits, num_sources=num_fits if config.num_quantizers > 1 else 0),
     )
