@@ -28,7 +28,15 @@ from bench.workload import (
 )
 
 LAYERS = (2, 4, 6)
-ROLES = ("driver", "largest worker", "largest worker, own", "all processes", "all processes, own", "object store")
+ROLES = (
+    "driver",
+    "largest worker",
+    "largest worker, own",
+    "all workers, own",
+    "all processes",
+    "all processes, own",
+    "object store",
+)
 
 
 def sampled_run(name: str, *flags: object) -> dict[str, Any]:
@@ -45,7 +53,7 @@ def sampled_run(name: str, *flags: object) -> dict[str, Any]:
 
 
 def resident(driver: psutil.Process) -> dict[str, int]:
-    """Give resident bytes: of a driver, of the largest Ray worker under it, of all its processes, and of the store."""
+    """Give resident bytes: of a driver, of the Ray workers under it, of all its processes, and of the store."""
     found = dict.fromkeys(ROLES, 0)
     try:
         processes = [driver, *driver.children(recursive=True)]
@@ -65,6 +73,7 @@ def resident(driver: psutil.Process) -> dict[str, int]:
         elif title.startswith("ray::"):
             found["largest worker"] = max(found["largest worker"], size)
             found["largest worker, own"] = max(found["largest worker, own"], size - shared)
+            found["all workers, own"] += size - shared
     return found
 
 

@@ -64,7 +64,7 @@ def recordings(corpus: str, folder: Path) -> Iterator[Path]:
     """Give the audio of a corpus in a stable order.
 
     Args:
-        corpus: ``librispeech``, ``fsdd``, ``synthetic``, or a folder of FLAC or WAV files.
+        corpus: ``librispeech``, ``fsdd``, ``emodb``, ``synthetic``, or a folder of FLAC or WAV files.
         folder: Where a synthetic corpus is written, piece by piece as it is asked for.
     """
     if corpus == "synthetic":
@@ -74,7 +74,9 @@ def recordings(corpus: str, folder: Path) -> Iterator[Path]:
         for index in range(spec.num_utterances):
             yield folder / write_utterances(spec, [index], folder)[0]["uri"]
         return
-    root = {"librispeech": DATA / "LibriSpeech", "fsdd": DATA / "fsdd"}.get(corpus, Path(corpus))
+    root = {"librispeech": DATA / "LibriSpeech", "fsdd": DATA / "fsdd", "emodb": DATA / "emodb"}.get(
+        corpus, Path(corpus)
+    )
     found = sorted(path for path in root.rglob("*") if path.suffix in (".flac", ".wav"))
     if not found:
         raise SystemExit(f"{root} has no FLAC or WAV files; give --corpus a folder, fsdd or synthetic")
@@ -149,10 +151,10 @@ def common_root(audio: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.resolve().parent for path in audio]))
 
 
-def make_manifest(folder: Path, listing: Path, audio: Path) -> Path:
-    """Make the manifest of a listing, whose audio lies under a folder."""
+def make_manifest(folder: Path, listing: Path, *audio: Path) -> Path:
+    """Make the manifest of a listing, whose audio lies under some folders."""
     run_job(
-        "build_manifest", "--corpus", listing, "--layout", "listing", "--roots", audio, "--output", folder / "manifest"
+        "build_manifest", "--corpus", listing, "--layout", "listing", "--roots", *audio, "--output", folder / "manifest"
     )
     return folder / "manifest"
 
