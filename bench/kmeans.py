@@ -11,7 +11,8 @@ ours, jobs/fit_kmeans.py with --threads workers of one thread from the same firs
 k-means++; one-worker, with one; out-of-core, with a --memory-per-worker so small that a worker's rows are
 --times-budget of it. Seconds are of the whole fit with the rows loaded, for ours with Ray and everything else after
 its actors hold the rows; a second line has the start too. minibatch is killed after --cap seconds, and then runs once
-more with one k-means++, so that there is an inertia. Each runs --repeats times, and the fastest counts.
+more with one k-means++, so that there is an inertia. Each runs --repeats times, one that was killed no more, and the
+fastest counts.
 
 Inertia is of the final centroids, computed in float64 by one function for all. "s to 1.001" is the time until the
 inertia is within a thousandth of what faiss ends with, interpolated between iterations.
@@ -73,8 +74,8 @@ def theirs(name: str, work: KmeansWorkload, output: Path, given: Settings) -> di
     Raises:
         TimeoutError: It is minibatch and had not ended at the cap.
     """
-    settings = {"contender": name, "rows": str(work.rows), "seeds": str(work.seeds), "output": f"{output}.npy"}
-    settings |= {"seed_places": str(work.seed_places), "num_clusters": work.num_clusters}
+    settings: dict[str, Any] = {"contender": name, "num_clusters": work.num_clusters, "output": f"{output}.npy"}
+    settings |= {"rows": str(work.rows), "seeds": str(work.seeds), "seed_places": str(work.seed_places)}
     settings |= {"iterations": given.iterations, "threads": given.threads}
     cap = given.cap_seconds if name.startswith("minibatch") else None
     run = run_together("bench.kmeans_contenders", [settings], threads=given.threads, cap_seconds=cap)
@@ -160,6 +161,8 @@ def run_shape(shape: Shape, folder: Path, names: Sequence[str], given: Settings,
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(repeats):
             for name in names:
+                if any(run.get("capped") for run in runs.get(name, [])):
+                    continue
                 output = Path(scratch) / f"{name}-{repeat}"
                 for key, run in run_contender(name, work, output, given).items():
                     _say(f"{shape.name}, {key}: {run['seconds']:.2f} s")

@@ -171,7 +171,7 @@ def _enough(clean: Sequence[Path], folder: Path, frames: int) -> Iterator[Path]:
 def num_frames(recording: Path) -> int:
     """Give the frames of a recording at 16 kHz, 20 ms apart, 25 ms wide."""
     info = soundfile.info(str(recording))
-    samples = round(info.frames * _ENCODER_RATE / info.samplerate)
+    samples = int(info.frames * _ENCODER_RATE / info.samplerate)
     return max(0, (samples - _ENCODER_FIELD) // _ENCODER_HOP + 1)
 
 
