@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from bench.kmeans_contenders import exact_inertia
-from bench.kmeans_workload import SHAPES, KmeansWorkload, Shape, prepare
+from bench.kmeans_workload import SHAPES, KmeansWorkload, Shape, num_rows, prepare
 from bench.measuring import run_together, table, write_json
 from bench.memory import sampled_run
 
@@ -125,12 +125,13 @@ def ours(work: KmeansWorkload, output: Path, given: Settings, *flags: object, se
 
 
 def out_of_core(work: KmeansWorkload, output: Path, given: Settings) -> dict[str, Any]:
-    """Run ours on a small budget, and on hardly any rows to see what a worker takes without them."""
+    """Run ours on a small budget, and on hardly any rows to see what a worker takes without any."""
     rows = np.load(work.rows, mmap_mode="r")
     budget = rows.nbytes / given.threads / given.times_budget
     found = ours(work, output, given, "--memory-per-worker", budget / 2**30)
     empty = ours(work, Path(f"{output}-few"), given, "--features", work.few_features, "--max-iterations", 2)
-    beyond = found["worker_peak_bytes"] - empty["worker_peak_bytes"]
+    few_bytes = rows.itemsize * rows.shape[1] * num_rows(work.few_features)
+    beyond = found["worker_peak_bytes"] - (empty["worker_peak_bytes"] - few_bytes)
     return found | {"budget_bytes": budget, "beyond_empty_bytes": beyond}
 
 

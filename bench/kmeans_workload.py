@@ -98,15 +98,23 @@ def prepare(folder: Path, shape: Shape) -> KmeansWorkload:
     here.mkdir(parents=True, exist_ok=True)
     _claim(here / "shape.json", shape)
     encoder = _encoder(here, shape)
+    noisy = here / "noisy"
+    noisy.mkdir(exist_ok=True)
+    clean = [path for corpus in shape.corpora for path in recordings(corpus, here)]
+    roots = (common_root(clean), noisy)
     if not (here / "rows.npy").exists():
-        _extract(here, shape, encoder)
+        _extract(here, list(_enough(clean, noisy, shape.frames)), roots, float("inf"), shape, encoder)
+        write_rows(here / "features", shape.layer, here / "rows.npy", shape.frames)
+    few = here / f"few-k{shape.num_clusters}"
+    # 2 K frames, for some may be equal.
+    _extract(few, clean, roots, shape.num_clusters / 25, shape, encoder)
     seeds = here / f"seeds-k{shape.num_clusters}"
     if not (seeds / "codebooks" / "_SUCCESS").exists():
         _choose_seeds(seeds, here / "rows.npy", shape, encoder)
     return KmeansWorkload(
         rows=here / "rows.npy",
         features=here / "features",
-        few_features=here / "few" / "features",
+        few_features=few / "features",
         seeds=seeds / "centroids.npy",
         seed_places=seeds / "places.npy",
         seed_codebooks=seeds / "codebooks",
@@ -135,22 +143,20 @@ def _encoder(here: Path, shape: Shape) -> str:
     return str(folder)
 
 
-def _extract(here: Path, shape: Shape, encoder: str) -> None:
-    """Run the jobs from recordings to features, and lay the rows out as one array."""
-    clean = [path for corpus in shape.corpora for path in recordings(corpus, here)]
-    audio = list(_enough(clean, here / "noisy", shape.frames))
-    roots = sorted({common_root(clean), *([here / "noisy"] if len(audio) > len(clean) else [])})
-    # Twice the frames that K needs at the least, for there may be equal ones.
-    for place, seconds in ((here, float("inf")), (here / "few", shape.num_clusters / 25)):
-        place.mkdir(exist_ok=True)
-        write_listing(place / "listing.jsonl", iter(audio), seconds)
-        manifest = make_manifest(place, place / "listing.jsonl", *roots)
-        run_job(
-            "extract_features",
-            *("--manifest", manifest, "--encoder", encoder, "--layers", shape.layer),
-            *("--sample-frames", shape.frames, "--output", place / "features"),
-        )
-    write_rows(here / "features", shape.layer, here / "rows.npy", shape.frames)
+def _extract(
+    folder: Path, audio: Sequence[Path], roots: Sequence[Path], seconds: float, shape: Shape, encoder: str
+) -> None:
+    """Run the jobs from the first seconds of recordings to features, unless these are there."""
+    if (folder / "features" / "_SUCCESS").exists():
+        return
+    folder.mkdir(exist_ok=True)
+    write_listing(folder / "listing.jsonl", iter(audio), seconds)
+    manifest = make_manifest(folder, folder / "listing.jsonl", *roots)
+    run_job(
+        "extract_features",
+        *("--manifest", manifest, "--encoder", encoder, "--layers", shape.layer),
+        *("--sample-frames", shape.frames, "--output", folder / "features"),
+    )
 
 
 def _enough(clean: Sequence[Path], folder: Path, frames: int) -> Iterator[Path]:
@@ -225,6 +231,14 @@ def write_rows(features: Path, layer: int, path: Path, frames: int) -> None:
     part = path.with_suffix(".part.npy")
     np.save(part, np.concatenate(cells))
     part.replace(path)
+
+
+def num_rows(features: Path) -> int:
+    """Give the frames of a features dataset."""
+    from pipeline.completion import read_shard_table
+    from pipeline.dataset import Dataset
+
+    return int(sum(read_shard_table(Dataset.open(str(features), kind="features"))["num_frames"].to_pylist()))
 
 
 def _choose_seeds(folder: Path, rows: Path, shape: Shape, encoder: str) -> None:
