@@ -243,11 +243,15 @@ def lines(found: dict[str, Any]) -> list[list[str]]:
         if fit.get("capped"):
             rows.append([name, key, f"over {fit['seconds']:.0f}", *["unknown"] * 5])
             continue
-        time_to = reached(fit, _CLOSE * reference) if reference else None
-        rest = [str(fit["iterations"]), f"{fit['final_inertia']:.6g}"]
-        rest += [f"{fit['final_inertia'] / reference:.5f}" if reference else "unknown"]
-        rows.append([name, key, f"{fit['seconds']:.2f}", *rest, "never" if time_to is None else f"{time_to:.2f}"])
-        rows[-1].append(f"{fit['peak_bytes'] / 2**20:.0f}")
+        rest = [str(fit["iterations"]), f"{fit['final_inertia']:.6g}", "unknown"]
+        time_to = "unknown"
+        if reference:
+            seconds = reached(fit, _CLOSE * reference)
+            rest[-1], time_to = (
+                f"{fit['final_inertia'] / reference:.5f}",
+                "never" if seconds is None else f"{seconds:.2f}",
+            )
+        rows.append([name, key, f"{fit['seconds']:.2f}", *rest, time_to, f"{fit['peak_bytes'] / 2**20:.0f}"])
         if fit.get("start_seconds"):
             rows.append([name, f"{key}, start included", f"{fit['wall_seconds']:.2f}", *rest, "", ""])
     return rows
