@@ -81,7 +81,7 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
         if self.stratify_by is not None and self.all_features:
             raise SettingsError("stratify_by divides a sample of the frames, and --all-features keeps every one")
         self.check_segments()
-        FitKmeansConfig(features="", output="", **_shared(self, FitKmeansConfig))
+        FitKmeansConfig(features="", output="", **_fit_settings(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,10 @@ def _shared(config: Any, wanted: type) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(wanted) if field.name in own}
 
 
+def _fit_settings(config: RunPipelineConfig) -> dict[str, Any]:
+    return _shared(config, FitKmeansConfig) | {"num_clusters": (config.num_clusters,)}
+
+
 def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     """Turn a corpus into tokens of several layers: manifest, features, codebooks, tokens.
 
@@ -135,7 +139,7 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
         **encoding,
     )
     reports.append(extract_features(features))
-    fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_shared(config, FitKmeansConfig))
+    fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_fit_settings(config))
     reports.append(fit_kmeans(fit))
     tokens = TokenizeCorpusConfig(
         manifest=folder["manifest"],

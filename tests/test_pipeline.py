@@ -241,7 +241,9 @@ def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):
 def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
     output, _ = run
     with pytest.raises(SettingsError, match="fewer than num_clusters"):
-        fit_kmeans(FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=60000))
+        fit_kmeans(
+            FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=(60000,))
+        )
 
 
 def test_status_comes_from_commits(run):

@@ -65,6 +65,24 @@ def frame_hash(seed: int, utterance_id: str, frames: np.ndarray) -> np.ndarray:
     return mix(stream_starts(seed, [utterance_id]) + (np.asarray(frames).astype(np.uint64) + np.uint64(1)) * GAMMA)
 
 
+def draws(hashes: np.ndarray, number: int) -> np.ndarray:
+    """Draw a random number for each frame, another one for each ``number``.
+
+    It is output ``number`` of the splitmix64 that starts at the frame's hash. So draws are uniform even where a sample
+    has kept small hashes of the same seed only.
+
+    Args:
+        hashes: uint64 (T,), from ``frame_hash``.
+        number: Which draw, at least 1.
+
+    Returns:
+        float64 (T,), multiples of 2^-53 in [0, 1).
+    """
+    states = mix(hashes + np.array([number], np.uint64) * GAMMA)
+    numbers: np.ndarray = (states >> np.uint64(11)) * 2.0**-53
+    return numbers
+
+
 def last_hash_of(fraction: float) -> int | None:
     """Give the bound that keeps a share of the frames.
 

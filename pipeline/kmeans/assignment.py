@@ -4,7 +4,7 @@ With all points taken relative to the mean m of the centroids, |x - c|^2 = |x - 
 
     h(x, c) = |c - m|^2 / 2 - (x - m) . (c - m),
 
-so the nearest centroid has the least h. An engine computes -h in float32, as the product of [x - m, 1] and
+so the nearest centroid has the least h. An engine computes the score -h in float32, as the product of [x - m, 1] and
 [c - m, -|c - m|^2 / 2], and gives the best two. Where they differ by more than twice a proven bound of the error the
 first is right; the other rows are decided again in float64 with a bound of its own, and what float64 cannot tell
 apart is compared without any rounding. Ties go to the lower index.
@@ -27,21 +27,20 @@ Shapes: N rows, D width, K clusters.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from pipeline.errors import SettingsError
-
-ENGINES = ("auto", "faiss", "torch")
+from pipeline.kmeans.candidates import Found, Search, choose
+from pipeline.kmeans.engines import engine as choose_engine
+from pipeline.kmeans.screening import sampled_products
 
 _FLOAT32_LIMIT = 2.0**40
-_BLOCK_VALUES = 1 << 23
-
-TopTwo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Rows (n, D + 1) and table (K, D + 1), float32, to the two largest products of each row (n, 2) and where they are."""
+_BLOCK_VALUES = 1 << 22
+# Pairs a row up to which float64 products of chosen pairs cost less than all of them.
+_MAX_CANDIDATES = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +55,21 @@ class Nearest:
 
     tokens: np.ndarray
     num_close: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Centred:
+    """Rows relative to the mean of the centroids.
+
+    Attributes:
+        rows: float32 (n, D + 1), the last column ones.
+        squares: float64 (n,), their squared norms; finite if the rows are.
+        errors: float64 (n,), the bound of the errors of their float32 scores.
+    """
+
+    rows: np.ndarray
+    squares: np.ndarray
+    errors: np.ndarray
 
 
 class CentroidTable:
@@ -74,78 +88,151 @@ class CentroidTable:
         if not np.isfinite(centroids).all():
             raise ValueError("centroids hold values that are not finite")
         self.centroids = centroids
-        self._fits_float32 = bool(np.abs(centroids).max(initial=0) < _FLOAT32_LIMIT)
+        self._searches: dict[str, Search] = {}
+        self.fits_float32 = bool(np.abs(centroids).max(initial=0) < _FLOAT32_LIMIT)
 
     def nearest(self, features: np.ndarray, *, engine: str = "auto", block_rows: int | None = None) -> Nearest:
         """Find the nearest centroid of each row; see the module's ``nearest``."""
         num_clusters, dim = self.centroids.shape
         if features.dtype != np.float16 or features.ndim != 2 or features.shape[1] != dim:
             raise ValueError(f"features must be float16 (N, {dim}), got {features.dtype} {features.shape}")
-        top_two = _engine(engine)
-        size = block_rows or max(64, min(4096, _BLOCK_VALUES // (dim + num_clusters)))
+        size = block_rows or max(64, min(2048, _BLOCK_VALUES // (dim + num_clusters)))
         tokens, num_close = np.zeros(len(features), np.int32), 0
         for begin in range(0, len(features), size):
             block = features[begin : begin + size]
-            rows, squares = self._centre(block)
-            if not np.isfinite(squares).all():
-                row = begin + int(np.argmin(np.isfinite(squares)))
+            centred = self.centre(block)
+            if not np.isfinite(centred.squares).all():
+                row = begin + int(np.argmin(np.isfinite(centred.squares)))
                 raise ValueError(f"features row {row} holds values that are not finite")
             if num_clusters > 1:
-                found, close = self._search(rows, squares, top_two)
-                found[close] = self._decide_float64(block[close])
-                tokens[begin : begin + size] = found
+                found = self.find(centred, engine=engine)
+                close = self.decide(block, found, centred.errors)
+                tokens[begin : begin + size] = found.tokens
                 num_close += len(close)
         return Nearest(tokens=tokens, num_close=num_close)
 
-    def _centre(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give rows [x - m, 1], float32 (n, D + 1), and float64 |x - m|^2 (n,), which are finite if the rows are."""
-        mean = self._float32[0]
+    def centre(self, block: np.ndarray) -> Centred:
+        """Prepare rows, float16 (n, D), for a search."""
+        import torch
+
+        mean, _, reach = self._float32
         rows = np.empty((len(block), len(mean) + 1), np.float32)
-        np.subtract(block, mean, out=rows[:, :-1])
+        # NumPy takes 3 ms for what torch converts in 0.5 (2048 x 768); a copy, since torch warns of read-only arrays.
+        torch.from_numpy(rows)[:, :-1].copy_(torch.from_numpy(block.copy()))
+        rows[:, :-1] -= mean
         rows[:, -1] = 1
         squares: np.ndarray = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1]).astype(np.float64)
-        return rows, squares
+        return Centred(rows=rows, squares=squares, errors=error_bound(squares, reach, len(mean)))
 
-    def _search(self, rows: np.ndarray, squares: np.ndarray, top_two: TopTwo) -> tuple[np.ndarray, np.ndarray]:
-        """Give tokens (n,) after float32, and the indices of those rows whose token is not certain."""
-        if not self._fits_float32:
-            return np.zeros(len(rows), np.int32), np.arange(len(rows))
-        _, table, reach = self._float32
-        scores, found = top_two(rows, table)
-        margin = scores[:, 0].astype(np.float64) - scores[:, 1]
-        close = np.flatnonzero(~(margin > 2 * error_bound(squares, reach, rows.shape[1] - 1)))
-        return found[:, 0].astype(np.int32), close
+    def find(self, centred: Centred, *, engine: str = "auto", width: np.ndarray | float = 0.0) -> Found:
+        """Find the best two centroids of rows by float32 scores; see ``candidates.Search``."""
+        if not self.fits_float32:
+            # Scores that say nothing: every row is left to ``decide``.
+            zeros = np.zeros(len(centred.rows), np.float32)
+            tokens, rows = np.zeros(len(zeros), np.int64), np.arange(len(zeros))
+            return Found(
+                tokens=tokens, best=zeros, second=zeros, rows=rows, columns=tokens, scores=zeros, outer=zeros + np.inf
+            )
+        if engine not in self._searches:
+            self._searches[engine] = choose_engine(engine, *self.centroids.shape)(self._float32[1])
+        return self._searches[engine](centred.rows, centred.errors, width)
 
-    def _decide_float64(self, block: np.ndarray) -> np.ndarray:
-        """Give the exact tokens (n,) of rows, deciding in float64 where that is certain."""
-        if not len(block):
-            return np.zeros(0, np.int32)
+    def compare(self, centred: Centred, rows: np.ndarray, columns: np.ndarray, outer: np.ndarray) -> Found:
+        """Find the best two among candidates by float32 scores; see ``candidates.choose``.
+
+        Args:
+            centred: n rows.
+            rows: int64 (p,), ascending: the row of each candidate; every row has one at least.
+            columns: int64 (p,), the candidates.
+            outer: float32 (n,), a bound of the scores of all other centroids.
+        """
+        return choose(rows, columns, sampled_products(centred.rows, self._columns, rows, columns), outer)
+
+    def highest_score(self, centred: Centred, columns: np.ndarray) -> np.ndarray:
+        """Bound the scores of some centroids, float32 (n,): none is higher for the row, whatever float32 rounded."""
+        import torch
+
+        products = torch.from_numpy(centred.rows) @ self._columns[:, torch.from_numpy(columns)]
+        highest: np.ndarray = products.amax(dim=1).numpy() + centred.errors
+        return highest.astype(np.float32)
+
+    def decide(self, block: np.ndarray, found: Found, errors: np.ndarray) -> np.ndarray:
+        """Make tokens exact, in their place, where float32 does not tell the best from the second.
+
+        Args:
+            block: float16 (n, D), the rows.
+            found: What ``find`` found for them.
+            errors: float64 (n,), their error bounds.
+
+        Returns:
+            The rows that were decided again.
+        """
+        best = found.best.astype(np.float64)
+        close = np.flatnonzero(~(best - found.second > 2 * errors))
+        few = close[best[close] - found.outer[close] > 2 * errors[close]]
+        chosen = np.zeros(len(block), bool)
+        chosen[few] = True
+        pairs = np.flatnonzero(chosen[found.rows])
+        if len(pairs) > _MAX_CANDIDATES * len(block):
+            few = few[:0]
+        if len(few):
+            rows, columns = np.searchsorted(few, found.rows[pairs]), found.columns[pairs]
+            wide = block[few].astype(np.float64)
+            products = np.einsum("pd,pd->p", wide[rows], self._float64[0][columns])
+            found.tokens[few] = self._decide_float64(wide, rows, columns, products)
+        many = np.setdiff1d(close, few, assume_unique=True)
+        if len(many):
+            all_rows, all_columns = np.divmod(np.arange(len(many) * len(self.centroids)), len(self.centroids))
+            wide = block[many].astype(np.float64)
+            products = (wide @ self._float64[0].T).ravel()
+            found.tokens[many] = self._decide_float64(wide, all_rows, all_columns, products)
+        return close
+
+    def _decide_float64(
+        self, wide: np.ndarray, rows: np.ndarray, columns: np.ndarray, products: np.ndarray
+    ) -> np.ndarray:
+        """Give the exact tokens (n,) of rows, deciding in float64 where that is certain.
+
+        Args:
+            wide: float64 (n, D), rows.
+            rows: int64 (p,), ascending: the row of each pair.
+            columns: int64 (p,), its centroid, ascending within a row; those left out are not the nearest.
+            products: float64 (p,), of the pair.
+        """
         table, halves, first_equal = self._float64
-        rows = block.astype(np.float64)
-        scores = halves - rows @ table.T
-        norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        scores = halves[columns] - products
+        norms = np.sqrt(np.einsum("nd,nd->n", wide, wide))
         reach = math.sqrt(2 * float(halves.max()))
         # Products of float16 and float32 neither round, overflow nor underflow in float64: no absolute term.
-        gamma = _gamma(block.shape[1] + 8, 2.0**-53)
+        gamma = _gamma(wide.shape[1] + 8, 2.0**-53)
         bound = gamma * (1 + 2 * gamma) ** 3 * reach * (norms + reach / 2)
-        tokens: np.ndarray = scores.argmin(axis=1).astype(np.int32)
-        close = scores <= (scores.min(axis=1) + 2 * bound)[:, None]
-        for row in np.flatnonzero(close.sum(axis=1) > 1):
-            candidates = np.unique(first_equal[close[row]])
-            tokens[row] = _decide_exactly(rows[row], table, candidates)
+        lowest = np.minimum.reduceat(scores, np.searchsorted(rows, np.arange(len(wide))))
+        near = np.flatnonzero(scores <= (lowest + 2 * bound)[rows])
+        tokens = np.empty(len(wide), np.int64)
+        tokens[rows[near]] = columns[near]
+        for row in np.flatnonzero(np.bincount(rows[near]) > 1):
+            candidates = np.unique(first_equal[columns[near[rows[near] == row]]])
+            tokens[row] = _decide_exactly(wide[row], table, candidates)
         return tokens
 
     @cached_property
     def _float32(self) -> tuple[np.ndarray, np.ndarray, float]:
         """The mean (D,), the table (K, D + 1) for the engine, and R of the module docstring."""
         mean = self.centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-        if not self._fits_float32:
+        if not self.fits_float32:
             mean = np.zeros_like(mean)
         centred = self.centroids - mean
         squares = np.einsum("kd,kd->k", centred, centred, dtype=np.float64)
         with np.errstate(over="ignore"):
             table = np.concatenate([centred, (-squares / 2).astype(np.float32)[:, None]], axis=1)
         return mean, table, math.sqrt(float(squares.max()))
+
+    @cached_property
+    def _columns(self) -> Any:
+        """The table as a torch tensor, float32 (D + 1, K)."""
+        import torch
+
+        return torch.from_numpy(self._float32[1]).T
 
     @cached_property
     def _float64(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,8 +254,8 @@ def nearest(
     Args:
         features: float16 (N, D), finite.
         centroids: float32 (K, D), finite.
-        engine: ``faiss``, ``torch`` (on a GPU where there is one), or ``auto``: faiss where it is installed, else
-            torch. It changes the speed, never a token.
+        engine: ``int8``, ``faiss``, ``torch``, or ``auto``, the fastest of them here. It changes the speed, never a
+            token.
         block_rows: Rows at a time, which bounds memory; default by K and D.
 
     Raises:
@@ -214,53 +301,3 @@ def _decide_exactly(row: np.ndarray, table: np.ndarray, candidates: np.ndarray) 
         if math.fsum(terms.tolist()) < 0:
             best = other
     return best
-
-
-def _engine(name: str) -> TopTwo:
-    if name == "auto":
-        try:
-            return _faiss_engine()
-        except SettingsError:
-            return _torch_engine()
-    if name == "faiss":
-        return _faiss_engine()
-    if name == "torch":
-        return _torch_engine()
-    raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
-
-
-def _faiss_engine() -> TopTwo:
-    try:
-        import faiss
-    except ImportError as error:
-        raise SettingsError(
-            'the engine faiss is not installed; pip install "strata-tokens[cpu]", or use the engine torch'
-        ) from error
-
-    def top_two(rows: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # As a search by inner product it takes 0.32 s for 20,000 x 1000 x 768 on one core, by L2 0.54 s.
-        scores, found = faiss.knn(rows, table, 2, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, found
-
-    return top_two
-
-
-def _torch_engine() -> TopTwo:
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def top_two(rows: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # The bound holds for float32 products; torch may be set to multiply in TF32 or bfloat16.
-        precision = torch.get_float32_matmul_precision()
-        if precision != "highest":
-            torch.set_float32_matmul_precision("highest")
-        try:
-            products = torch.from_numpy(rows).to(device) @ torch.from_numpy(table).to(device).T
-        finally:
-            if precision != "highest":
-                torch.set_float32_matmul_precision(precision)
-        best = products.topk(2, dim=1)
-        return best.values.cpu().numpy(), best.indices.cpu().numpy()
-
-    return top_two

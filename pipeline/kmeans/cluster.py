@@ -1,161 +1,157 @@
-"""The rows of a features dataset held in memory by Ray actors, and one exact Lloyd step over all of them.
+"""Partitions of a features dataset on the actors of a Ray cluster: what a fit asks of all rows.
 
-Each actor holds the rows of its shards as float16, all layers. A step sends the centroids out once, and every
-actor answers with exact integer sums, so centroids do not depend on how many actors there are or who holds what.
-Memory: 2 * N * D * L bytes over all actors, and K * D * 16 bytes of sums from each.
+A step sends the centroids out once, to each node, and the answers, exact integers, are added up in a tree; so neither
+the number of actors nor who holds which shard can change a bit. Memory of an answer: 16 * K * D bytes.
 """
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import ray
 
-from pipeline import faults
+from pipeline.completion import read_shard_table
 from pipeline.dataset import Dataset
-from pipeline.features.feature_rows import feature_rows
-from pipeline.features.sampling import frame_hash
-from pipeline.kmeans.assignment import nearest
-from pipeline.kmeans.lloyd import PartialSums, accumulate
-from pipeline.kmeans.seeding import kmeans_plus_plus
-from pipeline.reading import read_pieces
+from pipeline.kmeans.parallel_seeding import gather
+from pipeline.kmeans.partition import Budget, Partition, Request, Share, Source, Step
+from pipeline.kmeans.sample import Sample, merge
+from pipeline.kmeans.seeding import kmeans_plus_plus, random_rows
 from pipeline.runtime import set_threads
 
-logger = logging.getLogger(__name__)
+Seeding = Literal["k-means++", "k-means||", "random"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Rows of one layer with the smallest hashes, and where each comes from.
-
-    Attributes:
-        hashes: uint64 (n,).
-        places: int64 (n, 2): number of the unit in the plan, row within it; decides between equal hashes.
-        rows: float16 (n, D).
-    """
-
-    hashes: np.ndarray
-    places: np.ndarray
-    rows: np.ndarray
-
-    def smallest(self, size: int) -> "Sample":
-        """Keep the ``size`` rows of smallest hash, in the order of their hashes."""
-        order = np.lexsort((self.places[:, 1], self.places[:, 0], self.hashes))[:size]
-        return Sample(hashes=self.hashes[order], places=self.places[order], rows=self.rows[order])
-
-
-def merge(samples: Sequence[Sample], size: int) -> Sample:
-    """Join the samples of several actors into the one of the whole dataset."""
-    joined = Sample(
-        hashes=np.concatenate([sample.hashes for sample in samples]),
-        places=np.concatenate([sample.places for sample in samples]),
-        rows=np.concatenate([sample.rows for sample in samples]),
-    )
-    return joined.smallest(size)
-
-
-class Partition:
-    """The rows of some shards, and what is computed over them; becomes an actor in ``Cluster``."""
-
-    def __init__(self, uri: str, units: Sequence[tuple[int, str]], layers: Sequence[int], threads: int) -> None:
-        set_threads(threads)
-        dataset = Dataset.open(uri, kind="features")
-        dim = int(dataset.plan.lineage["dim"])
-        self._places: list[np.ndarray] = []
-        self._utterances: list[tuple[str, np.ndarray]] = []
-        cells: dict[int, list[np.ndarray]] = {layer: [np.zeros((0, dim), np.float16)] for layer in layers}
-        for number, unit in units:
-            self._read(dataset, number, unit, cells, dim)
-        self.rows = {layer: np.concatenate(cells.pop(layer)) for layer in layers}
-
-    def _read(self, dataset: Dataset, number: int, unit: str, cells: dict[int, list[np.ndarray]], dim: int) -> None:
-        begin = 0
-        for table in read_pieces(dataset, unit):
-            for row in feature_rows(table, list(cells), dim, f"{dataset.uri}/{unit}"):
-                count = len(row.frames)
-                self._utterances.append((row.utterance_id, row.frames))
-                self._places.append(np.stack([np.full(count, number), np.arange(begin, begin + count)], axis=1))
-                begin += count
-                for layer, found in cells.items():
-                    found.append(row.cells[layer])
-
-    def largest(self) -> dict[int, float]:
-        """Give the largest magnitude of each layer, which bounds its sums."""
-        return {layer: float(np.abs(rows).max(initial=0)) for layer, rows in self.rows.items()}
-
-    def sample(self, layer: int, size: int, seed: int) -> Sample:
-        """Choose the rows of smallest hash of (seed, utterance id, frame)."""
-        hashes = [frame_hash(seed, utterance_id, frames) for utterance_id, frames in self._utterances]
-        whole = Sample(
-            hashes=np.concatenate([np.zeros(0, np.uint64), *hashes]),
-            places=np.concatenate([np.zeros((0, 2), np.int64), *self._places]),
-            rows=self.rows[layer],
-        )
-        return whole.smallest(size)
-
-    def step(self, centroids: Mapping[int, np.ndarray]) -> dict[int, tuple[PartialSums, int]]:
-        """Assign all rows and sum them up by cluster.
-
-        Args:
-            centroids: float32 (K, D) by layer.
-
-        Returns:
-            By layer, the exact sums and the number of near-ties that were decided exactly.
-        """
-        faults.point("kmeans_step")
-        result = {}
-        for layer, table in centroids.items():
-            found = nearest(self.rows[layer], table)
-            result[layer] = (accumulate(self.rows[layer], table, found.tokens), found.num_close)
-        return result
+# Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
+_FAN_IN = 4
 
 
 class Cluster:
-    """Partitions of one features dataset on the actors of a Ray cluster."""
+    """The rows of a features dataset, held by actors.
 
-    def __init__(self, dataset: Dataset, layers: Sequence[int], *, num_workers: int, threads: int) -> None:
-        units = list(enumerate(dataset.plan.units))
-        # A restarted actor reads its shards again; its steps have no state, so they can be repeated.
-        actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Partition)
+    Args:
+        dataset: The features.
+        layers: Layers to hold.
+        num_workers: Actors; at most one a shard is of use.
+        budget: Memory of each.
+        num_gpus: GPUs of each, or a share of one.
+        seed: Of the hashes that choose samples.
+        threads: Compute threads of each.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        layers: Sequence[int],
+        *,
+        num_workers: int,
+        budget: Budget,
+        num_gpus: float = 0,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        shares, begin = [], 0
+        for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
+            shares.append(Share(unit=row["unit"], begin=begin, num_rows=row["num_frames"]))
+            begin += row["num_frames"]
+        # A restarted actor reads its shards again; what it answers does not depend on what it was asked before.
+        actor = ray.remote(
+            num_cpus=threads, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
+        )(Partition)
         self._actors: list[Any] = [
-            actor.remote(dataset.uri, units[number::num_workers], list(layers), threads)
+            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads)
             for number in range(num_workers)
         ]
+        self._threads = threads
 
-    def seed(self, layers: Sequence[int], *, num_clusters: int, size: int, seed: int, threads: int) -> dict[int, Any]:
-        """Choose first centroids for layers by k-means++ on the rows of smallest hash.
+    def load(self) -> int:
+        """Wait until every actor holds its rows; give the number of those that did not fit into memory.
 
-        Returns:
-            float32 (K, D) by layer.
+        Raises:
+            CorruptDatasetError: A shard is damaged or holds a value that is not finite.
         """
-        start = ray.remote(num_cpus=0)(_seed)
-        pending = {
-            layer: start.remote(
-                [actor.sample.remote(layer, size, seed) for actor in self._actors], size, num_clusters, seed, threads
-            )
-            for layer in layers
-        }
-        return {layer: ray.get(reference) for layer, reference in pending.items()}
+        return sum(ray.get([actor.num_on_disk.remote() for actor in self._actors]))
 
-    def step(self, centroids: Mapping[int, np.ndarray]) -> dict[int, tuple[PartialSums, int]]:
-        """Run one Lloyd step of several layers over all rows."""
-        shared = ray.put(dict(centroids))
-        total: dict[int, tuple[PartialSums, int]] = {}
-        for partial in ray.get([actor.step.remote(shared) for actor in self._actors]):
-            for layer, (sums, num_close) in partial.items():
-                if layer in total:
-                    sums, num_close = total[layer][0].merged(sums), total[layer][1] + num_close
-                total[layer] = (sums, num_close)
-        return total
+    def seed(self, source: Source, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
+        """Choose first centroids, float32 (K, D).
+
+        Args:
+            source: What the fit is over.
+            num_clusters: K.
+            how: Which seeding.
+            sample_size: Rows that ``k-means++`` and ``random`` choose among.
+            seed: Of the choices that hashes do not make.
+
+        Raises:
+            SettingsError: There are fewer than K distinct rows to choose among.
+        """
+        if how == "k-means||":
+            found = gather(_AllRows(self._actors, source), self._sample(source, 1).rows, num_clusters)
+            ray.get([actor.end_pull.remote(source) for actor in self._actors])
+            return self._on_worker(kmeans_plus_plus, found.rows, num_clusters, seed, found.weights)
+        sample = self._sample(source, sample_size).rows
+        if how == "random":
+            return random_rows(sample, num_clusters)
+        return self._on_worker(kmeans_plus_plus, sample, num_clusters, seed)
+
+    def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
+        """Run one Lloyd step of several fits over all rows."""
+        shared = ray.put(dict(requests))
+        found = [actor.step.remote(shared) for actor in self._actors]
+        join = ray.remote(num_cpus=0)(merge_steps)
+        while len(found) > _FAN_IN:
+            found = [join.remote(*found[begin : begin + _FAN_IN]) for begin in range(0, len(found), _FAN_IN)]
+        return merge_steps(*ray.get(found))
+
+    def forget(self, fit: str, source: Source) -> None:
+        """Give the memory of a finished fit back."""
+        name = source.name if source.prior else None
+        ray.get([actor.forget.remote(fit, name) for actor in self._actors])
 
     def close(self) -> None:
-        """Give the actors' memory back."""
+        """End the actors."""
         for actor in self._actors:
             ray.kill(actor)
 
+    def _sample(self, source: Source, size: int) -> Sample:
+        return merge(ray.get([actor.sample.remote(source, size) for actor in self._actors]), size)
 
-def _seed(references: list[Any], size: int, num_clusters: int, seed: int, threads: int) -> np.ndarray:
+    def _on_worker(self, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+        task = ray.remote(num_cpus=0)(_with_threads)
+        found: np.ndarray = ray.get(task.remote(self._threads, function, *arguments))
+        return found
+
+
+class _AllRows:
+    """The rows of all actors to ``parallel_seeding.gather``."""
+
+    def __init__(self, actors: Sequence[Any], source: Source) -> None:
+        self._actors = actors
+        self._source = source
+
+    def potential(self, rounds: Sequence[np.ndarray]) -> int:
+        return sum(self._ask("potential", rounds))
+
+    def choose(self, rounds: Sequence[np.ndarray], potential: int, expected: float) -> np.ndarray:
+        return np.concatenate(self._ask("choose", rounds, potential, expected))
+
+    def weights(self, rounds: Sequence[np.ndarray]) -> np.ndarray:
+        found: np.ndarray = np.sum(self._ask("weights", rounds), axis=0)
+        return found
+
+    def _ask(self, name: str, rounds: Sequence[np.ndarray], *arguments: Any) -> list[Any]:
+        shared = ray.put(list(rounds))
+        answers = ray.get([actor.pull.remote(self._source, name, shared, *arguments) for actor in self._actors])
+        return [answer for of_actor in answers for answer in of_actor]
+
+
+def merge_steps(*steps: Mapping[str, Step]) -> dict[str, Step]:
+    """Add up the answers of several partitions; in any order the same."""
+    total: dict[str, Step] = {}
+    for step in steps:
+        for name, part in step.items():
+            total[name] = total[name].merged(part) if name in total else part
+    return total
+
+
+def _with_threads(threads: int, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
     set_threads(threads)
-    return kmeans_plus_plus(merge(ray.get(references), size).rows, num_clusters, seed)
+    return function(*arguments)

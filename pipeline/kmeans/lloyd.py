@@ -1,23 +1,29 @@
-"""Lloyd's algorithm in three exact pieces: sum rows by cluster, merge the sums, move the centroids.
+"""Lloyd's algorithm in exact pieces: sum rows by cluster, merge the sums, move the centroids.
 
-    centroid_k = (sum of the rows nearest to centroid k) / (their number)
+    centroid_k = S_k / n_k,   S_k the sum of the n_k rows nearest to it
+    inertia    = sum |x|^2 + sum_k c_k . (n_k c_k - 2 S_k)
 
 The sums are integers, so centroids and inertia are the same bits for any partition of the rows over workers and any
-order. Cost of ``accumulate``: O(N * D), one pass over the rows by cluster; memory 16 * K * D bytes.
-Shapes: N rows, D width, K clusters.
+order. Rows are summed once; later only those that change their cluster are, out of one sum and into another.
+Cost of a row's move: O(D). Memory: 24 * K * D bytes. Shapes: n rows, D width, K clusters.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from pipeline.kmeans import fixed_point
 
-# 256 rows of 768 float64 stay in a second-level cache; exactness would allow 8192.
-PIECE_ROWS = 256
-
 _SPLIT = 1 / 1024
 _SMALLEST_PUSH = 2.0**-20
+# Rows that change are summed so many at a time: a product with fewer would touch all K * D sums for little.
+_MOVED_ROWS = 4096
+# Below it float64 holds every multiple of 2^-24, so sums of float16 make no rounding.
+_EXACT = 2.0**29
+# 256 rows of 768 float64 stay in a second-level cache.
+PIECE_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,18 +34,11 @@ class PartialSums:
         high: int64 (K, D), upper limb of the sums; see ``fixed_point``.
         low: int64 (K, D), lower limb.
         counts: int64 (K,), rows of each cluster.
-        inertia: Sum of squared distances to the row's centroid, in units of 2^-24.
     """
 
     high: np.ndarray
     low: np.ndarray
     counts: np.ndarray
-    inertia: int
-
-    @property
-    def inertia_value(self) -> float:
-        """Inertia in units of 1, rounded once."""
-        return self.inertia / (1 << fixed_point.FRACTION_BITS)
 
     def merged(self, other: "PartialSums") -> "PartialSums":
         """Add the sums of other rows; exact, so any order of merging gives the same.
@@ -50,7 +49,85 @@ class PartialSums:
         if self.high.shape != other.high.shape:
             raise ValueError(f"cannot merge sums of shapes {self.high.shape} and {other.high.shape}")
         high, low = fixed_point.carry(self.high + other.high, self.low + other.low)
-        return PartialSums(high=high, low=low, counts=self.counts + other.counts, inertia=self.inertia + other.inertia)
+        return PartialSums(high=high, low=low, counts=self.counts + other.counts)
+
+
+class RunningSums:
+    """Exact sums of rows by cluster that follow rows from one cluster to another.
+
+    Args:
+        num_clusters: K.
+        dim: D.
+    """
+
+    def __init__(self, num_clusters: int, dim: int) -> None:
+        self._high = np.zeros((num_clusters, dim), np.int64)
+        self._low = np.zeros((num_clusters, dim), np.int64)
+        self._counts = np.zeros(num_clusters, np.int64)
+        # Exact float64 while the rows in it are few and small; beyond, it is poured into the limbs.
+        self._recent = np.zeros((num_clusters, dim))
+        self._recent_bound = 0.0
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._num_waiting = 0
+
+    def move(self, features: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+        """Take rows out of the clusters they were in and into those they are in now.
+
+        Args:
+            features: float16 (n, D), finite.
+            before: Integers (n,), the cluster each row was summed in; -1 for a row that is new.
+            after: Integers (n,) in [0, K), the cluster of each row.
+
+        Raises:
+            ValueError: Shapes or types do not fit, or a cluster is out of range.
+        """
+        num_clusters, dim = self._high.shape
+        if features.dtype != np.float16 or features.shape != (len(after), dim):
+            raise ValueError(f"features must be float16 ({len(after)}, {dim}), got {features.dtype} {features.shape}")
+        for name, clusters, least in (("before", before, -1), ("after", after, 0)):
+            if len(clusters) and not least <= clusters.min() <= clusters.max() < num_clusters:
+                raise ValueError(f"clusters {name} must be in {least} to {num_clusters - 1}")
+        changed = np.flatnonzero(before != after)
+        for begin in range(0, len(changed), _MOVED_ROWS):
+            piece = changed[begin : begin + _MOVED_ROWS]
+            self._waiting.append((features[piece], before[piece], after[piece]))
+            self._num_waiting += len(piece)
+            if self._num_waiting >= _MOVED_ROWS:
+                self._sum_waiting()
+
+    def total(self) -> PartialSums:
+        """Give the sums of all rows where they are now."""
+        self._sum_waiting()
+        self._pour()
+        return PartialSums(high=self._high.copy(), low=self._low.copy(), counts=self._counts.copy())
+
+    def _sum_waiting(self) -> None:
+        """Sum the rows that wait, fewer than two pieces of them."""
+        if not self._waiting:
+            return
+        rows = np.concatenate([features for features, _, _ in self._waiting]).astype(np.float64)
+        before = np.concatenate([clusters for _, clusters, _ in self._waiting])
+        after = np.concatenate([clusters for _, _, clusters in self._waiting])
+        self._waiting, self._num_waiting = [], 0
+        left = np.flatnonzero(before >= 0)
+        signs = np.concatenate([np.ones(len(rows)), -np.ones(len(left))])
+        clusters = np.concatenate([after, before[left]])
+        numbers = np.concatenate([np.arange(len(rows)), left])
+        bound = len(rows) * float(np.abs(rows).max(initial=0))
+        if self._recent_bound + bound >= _EXACT:
+            self._pour()
+        # At most 8191 rows of at most 65504: below 2^29 in any order of summation.
+        moves = csr_matrix((signs, (clusters, numbers)), shape=(len(self._counts), len(rows)))
+        self._recent += moves @ rows
+        self._recent_bound += bound
+        size = len(self._counts)
+        self._counts += np.bincount(after, minlength=size) - np.bincount(before[left], minlength=size)
+
+    def _pour(self) -> None:
+        high, low = fixed_point.split_limbs((self._recent * 2.0**fixed_point.FRACTION_BITS).astype(np.int64))
+        self._high, self._low = fixed_point.carry(self._high + high, self._low + low)
+        self._recent[:] = 0
+        self._recent_bound = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,44 +143,40 @@ class Update:
     num_empty: int
 
 
-def accumulate(features: np.ndarray, centroids: np.ndarray, tokens: np.ndarray) -> PartialSums:
-    """Sum rows by cluster, with their squared distances to their centroids.
+def sum_squares(features: np.ndarray) -> int:
+    """Sum the squared norms of rows: exactly, of norms rounded to units of 2^-24.
 
-    A row's distance is computed in float64 in an order that depends on D alone and rounded to 2^-24, so it depends on
-    the row and its centroid only.
+    A norm is computed in float64 in an order that depends on D alone, so it depends on the row only.
 
     Args:
-        features: float16 (N, D).
-        centroids: float32 (K, D).
-        tokens: Integers (N,) in [0, K), the cluster of each row.
+        features: float16 (n, D), finite.
+
+    Returns:
+        The sum in units of 2^-24.
 
     Raises:
-        ValueError: Shapes or types do not fit, a token is out of range, or a value is not finite.
+        ValueError: A value is not finite.
     """
-    if features.dtype != np.float16 or features.ndim != 2 or features.shape[1:] != centroids.shape[1:]:
-        raise ValueError(f"features must be float16 (N, {centroids.shape[1]}), got {features.dtype} {features.shape}")
-    num_clusters, dim = centroids.shape
-    if tokens.shape != (len(features),) or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < num_clusters):
-        raise ValueError(f"tokens must be ({len(features)},) in 0 to {num_clusters - 1}, got shape {tokens.shape}")
-    if not np.isfinite(features).all():
-        raise ValueError("features hold values that are not finite")
-    counts = np.bincount(tokens, minlength=num_clusters)
-    order, ends = np.argsort(tokens, kind="stable"), np.cumsum(counts)
-    high, low = np.zeros((num_clusters, dim), np.int64), np.zeros((num_clusters, dim), np.int64)
-    distances = np.empty(len(features))
-    for cluster in np.flatnonzero(counts):
-        centroid = centroids[cluster].astype(np.float64)
-        for begin in range(ends[cluster] - counts[cluster], ends[cluster], PIECE_ROWS):
-            end = min(begin + PIECE_ROWS, ends[cluster])
-            rows = features[order[begin:end]].astype(np.float64)
-            piece_high, piece_low = fixed_point.split_limbs(fixed_point.sum_rows(rows))
-            high[cluster] += piece_high
-            low[cluster] += piece_low
-            rows -= centroid
-            rows *= rows
-            distances[begin:end] = fixed_point.fold_columns(rows)
-    high, low = fixed_point.carry(high, low)
-    return PartialSums(high=high, low=low, counts=counts.astype(np.int64), inertia=fixed_point.total(distances))
+    total = 0
+    for begin in range(0, len(features), PIECE_ROWS):
+        rows = features[begin : begin + PIECE_ROWS].astype(np.float64)
+        rows *= rows
+        total += fixed_point.total(fixed_point.fold_columns(rows))
+    return total
+
+
+def inertia(sums: PartialSums, squares: int, centroids: np.ndarray) -> float:
+    """Give the sum of squared distances of all rows to their centroids, at least 0.
+
+    Args:
+        sums: Over all rows, assigned with these centroids.
+        squares: What ``sum_squares`` gave for all rows.
+        centroids: float32 (K, D).
+    """
+    wide = centroids.astype(np.float64)
+    terms = wide * (sums.counts[:, None] * wide - 2 * fixed_point.limbs_to_float(sums.high, sums.low))
+    known = squares / (1 << fixed_point.FRACTION_BITS)
+    return max(0.0, math.fsum([known, *fixed_point.fold_columns(terms).tolist()]))
 
 
 def update(total: PartialSums, centroids: np.ndarray) -> Update:

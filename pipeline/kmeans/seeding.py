@@ -1,4 +1,4 @@
-"""First centroids by greedy k-means++, in integers, so that every machine chooses the same rows.
+"""First centroids: by greedy k-means++, in integers, so that every machine chooses the same rows; by hash; or given.
 
 k-means++ needs squared distances only as weights of a draw. Rows are therefore rounded to a grid so coarse that all
 distances and partial sums of a float32 matrix product are integers up to 2^24: they are exact, in any order, on any
@@ -17,14 +17,17 @@ from pipeline.kmeans import fixed_point
 _LARGEST_NORM = 2047
 _OUTLIER_NORMS = 4
 _BLOCK_ROWS = 128
+# A squared distance is at most 2^24, so weighted sums of them stay within the 2^53 that float64 counts exactly.
+_LARGEST_WEIGHT = 2.0**29
 
 
-def kmeans_plus_plus(sample: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+def kmeans_plus_plus(sample: np.ndarray, num_clusters: int, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
     """Choose K different rows as first centroids, far from each other.
 
     Each next row is the best of 2 + ln K candidates, drawn with probability proportional to the squared distance to
     the nearest row chosen before; the best leaves the least inertia, the first of equals. Equal rows count as one row
-    with a weight. Distances are those of rows rounded to a grid, 2047 steps to the largest norm around the median of
+    with the sum of their weights; where all weights together exceed 2^29 they are halved, and rounded up, until they
+    do not. Distances are those of rows rounded to a grid, 2047 steps to the largest norm around the median of
     the rows; a row farther out than 4 times the 99th percentile of norms is weighted as if it lay there. No row is
     chosen twice.
 
@@ -35,6 +38,7 @@ def kmeans_plus_plus(sample: np.ndarray, num_clusters: int, seed: int) -> np.nda
         sample: float16 (n, D), finite.
         num_clusters: K.
         seed: Seed of ``numpy.random.PCG64``.
+        weights: Integers (n,), at least 1: how many rows each stands for, below 2^53 in all; default 1 each.
 
     Returns:
         float32 (K, D), rows of the sample in the order of their choice. The same on every machine and for any number
@@ -42,31 +46,104 @@ def kmeans_plus_plus(sample: np.ndarray, num_clusters: int, seed: int) -> np.nda
 
     Raises:
         SettingsError: The sample has fewer than K distinct rows.
+        ValueError: It is not float16 (n, D), or not finite, or weights are not as said.
+    """
+    if weights is None:
+        weights = np.ones(len(sample), np.int64)
+    elif weights.shape != sample.shape[:1] or weights.dtype.kind != "i" or weights.min(initial=1) < 1:
+        raise ValueError(
+            f"weights must be {sample.shape[:1]} integers of at least 1, got {weights.dtype} {weights.shape}"
+        )
+    rows, totals = _distinct(sample, weights, num_clusters, "k-means++")
+    while totals.sum() > _LARGEST_WEIGHT:
+        totals = np.ceil(totals / 2)
+    chosen: np.ndarray = rows[_choose(_on_grid(rows), totals, num_clusters, seed)].astype(np.float32)
+    return chosen
+
+
+def random_rows(sample: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Choose the first K different rows of a sample in the order of their hashes: K at random, the same everywhere.
+
+    Args:
+        sample: float16 (n, D), finite, by ascending hash.
+        num_clusters: K.
+
+    Returns:
+        float32 (K, D).
+
+    Raises:
+        SettingsError: The sample has fewer than K distinct rows.
         ValueError: It is not float16 (n, D), or not finite.
     """
+    rows, _ = _distinct(sample, np.ones(len(sample), np.int64), num_clusters, "random seeding")
+    chosen: np.ndarray = rows[:num_clusters].astype(np.float32)
+    return chosen
+
+
+def given_centroids(centroids: np.ndarray, num_clusters: int, dim: int, source: str) -> np.ndarray:
+    """Check centroids that a fit is to start from.
+
+    Args:
+        centroids: (K, D) of any float type.
+        num_clusters: K of the fit.
+        dim: D of the features.
+        source: Where they come from, for messages.
+
+    Returns:
+        float32 (K, D).
+
+    Raises:
+        SettingsError: They are of another type, K or D, or a value is not finite as float32.
+    """
+    if centroids.ndim != 2 or centroids.dtype.kind != "f":
+        raise SettingsError(f"{source}: centroids must be floats (K, D), got {centroids.dtype} {centroids.shape}")
+    if centroids.shape[1] != dim:
+        raise SettingsError(
+            f"{source}: centroids are {centroids.shape[1]} wide, the features {dim}; "
+            "give centroids of the same encoder and layer"
+        )
+    if len(centroids) != num_clusters:
+        raise SettingsError(
+            f"{source}: {len(centroids)} centroids, but num_clusters is {num_clusters}; the two must be equal"
+        )
+    with np.errstate(over="ignore"):
+        table = np.ascontiguousarray(centroids, np.float32)
+    if not np.isfinite(table).all():
+        row = int(np.argmin(np.isfinite(table).all(axis=1)))
+        raise SettingsError(f"{source}: centroid {row} holds values that are not finite in float32")
+    return table
+
+
+def byte_keys(rows: np.ndarray) -> np.ndarray:
+    """Give each row's bytes as one value, void (n,); rows are equal where their keys are.
+
+    Args:
+        rows: float16 (n, D).
+    """
+    # Adding zero makes -0.0 and 0.0 the same bytes.
+    plain = np.ascontiguousarray(rows + np.float16(0))
+    keys: np.ndarray = plain.view(np.dtype((np.void, plain.itemsize * plain.shape[1])))[:, 0]
+    return keys
+
+
+def _distinct(
+    sample: np.ndarray, weights: np.ndarray, num_clusters: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give at least K distinct rows in the order of their first appearance, and the sum of weights of each, float64."""
     if sample.dtype != np.float16 or sample.ndim != 2:
         raise ValueError(f"sample must be float16 (n, D), got {sample.dtype} {sample.shape}")
     if not np.isfinite(sample).all():
         raise ValueError("sample holds values that are not finite")
-    rows, weights = _distinct(sample)
-    if len(rows) < num_clusters:
+    keys = byte_keys(sample)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) < num_clusters:
         raise SettingsError(
-            f"num_clusters is {num_clusters}, but the {len(sample)} rows sampled for k-means++ hold only {len(rows)} "
+            f"num_clusters is {num_clusters}, but the {len(sample)} rows sampled for {purpose} hold only {len(first)} "
             "distinct ones; lower num_clusters or sample more rows"
         )
-    chosen: np.ndarray = rows[_choose(_on_grid(rows), weights, num_clusters, seed)].astype(np.float32)
-    return chosen
-
-
-def _distinct(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the distinct rows in the order of their first appearance, and how often each appears, float64."""
-    # Adding zero makes -0.0 and 0.0 the same bytes.
-    plain = np.ascontiguousarray(sample + np.float16(0))
-    keys = plain.view(np.dtype((np.void, plain.itemsize * plain.shape[1])))[:, 0]
-    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
     order = np.argsort(first)
-    rows: np.ndarray = plain[first[order]]
-    return rows, counts[order].astype(np.float64)
+    rows: np.ndarray = sample[first[order]] + np.float16(0)
+    return rows, np.bincount(inverse, weights=weights)[order]
 
 
 def _on_grid(rows: np.ndarray) -> np.ndarray:

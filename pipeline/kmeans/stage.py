@@ -1,14 +1,14 @@
-"""Fit codebooks: K-means over a features dataset, every layer in one job.
+"""Fit codebooks: K-means over a features dataset, all layers and numbers of clusters in one job.
 
-Reads: a features dataset, whole or sampled. Writes: a codebooks dataset, ``layer_07_k1000.safetensors`` for each
-layer. Restart: after every iteration the centroids of every layer lie in ``_checkpoints/``; run again, the fit goes
-on from there and ends with the same bits. Memory: the features, float16, over all workers.
+Reads: a features dataset, whole or sampled, once. Writes: a codebooks dataset, ``layer_07_k1000.safetensors`` for each
+layer and K. Restart: after every iteration the state of every fit lies in ``_checkpoints/``; run again, fits go on from
+there and end with the same bits. Memory: ``memory_per_worker``; what is more lies on the workers' local disks.
 """
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
@@ -19,9 +19,11 @@ from pipeline.dataset import Dataset, Output, Plan, check_folder
 from pipeline.errors import SettingsError
 from pipeline.executor import connect
 from pipeline.features.numerics import numerics_key
-from pipeline.kmeans.cluster import Cluster
+from pipeline.kmeans.cluster import Cluster, Seeding
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
-from pipeline.kmeans.lloyd import PartialSums, relative_improvement, update
+from pipeline.kmeans.fitting import Fit, Stopping, Target
+from pipeline.kmeans.partition import Budget, Request, Source, Step
+from pipeline.kmeans.seeding import given_centroids
 from pipeline.provenance import record_settings
 from pipeline.reading import read_committed
 from pipeline.reporting import StageReport, Tally
@@ -29,7 +31,10 @@ from pipeline.storage import open_store
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
+
+# Of the memory that Ray gives a node to tasks, so that torch, Ray and the answers of a step have room beside the rows.
+_MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,56 +45,55 @@ class FitKmeansConfig:
     """Features dataset, local or s3://."""
     output: str
     """Folder of the codebooks, local or s3://."""
-    num_clusters: int
-    """Clusters of each layer's codebook (K), 2 to 65,536."""
+    num_clusters: tuple[int, ...]
+    """Clusters of each layer's codebook (K), 2 to 65,536; several make a codebook each from one load of the data."""
     layers: tuple[int, ...] = ()
     """Layers to fit; default: every layer of the features."""
+    num_quantizers: int = 1
+    """Stages of a residual quantiser (RVQ): each fits what the stages before it leave."""
     max_iterations: int = 50
     """Iterations of Lloyd's algorithm at most."""
     tolerance: float = 1e-4
-    """Stop a layer when its inertia falls by less than this share in an iteration."""
+    """End a fit when its inertia falls by less than this share in an iteration."""
+    max_minutes: float | None = None
+    """End all fits after the iteration in which these minutes are over; then the result depends on the machine."""
+    init: Seeding = "k-means++"
+    """First centroids: k-means++ or random rows of a sample of bounded size, or k-means|| over all rows."""
+    init_codebooks: str | None = None
+    """Codebooks dataset whose centroids are the first ones instead, for more data or another domain."""
     seeding_frames_per_cluster: int = 64
-    """k-means++ chooses the first centroids among this many frames a cluster."""
+    """k-means++ and random choose the first centroids among this many frames a cluster."""
     seed: int = 0
-    """Seed of the sample for k-means++ and of its choices."""
+    """Seed of the first centroids."""
     num_workers: int | None = None
-    """Actors that hold the features; default: one a CPU."""
+    """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
+    memory_per_worker: float | None = None
+    """Gigabytes of features, and of what fits keep about them, in each actor; the rest lies on its local disk.
+    Default: what Ray has on the smallest node, shared."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_clusters <= MAX_CLUSTERS:
-            raise SettingsError(f"num_clusters must be in 2 to {MAX_CLUSTERS}, got {self.num_clusters}")
-        if self.max_iterations < 1:
-            raise SettingsError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        if not self.num_clusters or len(set(self.num_clusters)) < len(self.num_clusters):
+            raise SettingsError(f"num_clusters must name different numbers, got {list(self.num_clusters)}")
+        for count in self.num_clusters:
+            if not 2 <= count <= MAX_CLUSTERS:
+                raise SettingsError(f"num_clusters must be in 2 to {MAX_CLUSTERS}, got {count}")
         if not 0 <= self.tolerance < 1:
             raise SettingsError(f"tolerance must be in [0, 1), got {self.tolerance}")
-        if self.seeding_frames_per_cluster < 1:
-            raise SettingsError(f"seeding_frames_per_cluster must be at least 1, got {self.seeding_frames_per_cluster}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise SettingsError(f"num_workers must be at least 1, got {self.num_workers}")
+        for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{name} must be at least 1, got {value}")
+        for name in ("max_minutes", "memory_per_worker"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise SettingsError(f"{name} must be more than 0, got {value}")
 
-
-@dataclass
-class Fit:
-    """The state of one layer's fit after an iteration; what a checkpoint holds."""
-
-    centroids: np.ndarray
-    counts: np.ndarray
-    inertia: list[float] = field(default_factory=list)
-    num_empty: int = 0
-    num_close: int = 0
-    converged: bool = False
-
-    def advance(self, sums: PartialSums, num_close: int, config: FitKmeansConfig) -> None:
-        """Take the sums of one iteration in."""
-        moved = update(sums, self.centroids)
-        self.centroids, self.counts = moved.centroids, sums.counts
-        self.num_empty += moved.num_empty
-        self.num_close += num_close
-        self.inertia.append(sums.inertia_value)
-        if len(self.inertia) >= config.max_iterations:
-            self.converged = True
-        elif len(self.inertia) >= 2:
-            self.converged = relative_improvement(*self.inertia[-2:]) < config.tolerance
+    def targets(self, layers: Sequence[int]) -> list[Target]:
+        """Name the codebooks, stage after stage of each layer and K."""
+        return [
+            Target(layer=layer, num_clusters=count, quantizer=stage)
+            for layer in layers
+            for count in sorted(self.num_clusters)
+            for stage in range(self.num_quantizers)
+        ]
 
 
 def prepare(config: FitKmeansConfig) -> Plan:
@@ -97,7 +101,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
 
     Raises:
         DatasetError: The features are not finished.
-        SettingsError: They lack a layer, or have fewer frames than clusters.
+        SettingsError: They lack a layer, or have fewer frames than clusters, or given codebooks do not fit.
         PlanMismatchError: The output folder was made with other settings.
     """
     features = Dataset.open(config.features, kind="features")
@@ -106,16 +110,18 @@ def prepare(config: FitKmeansConfig) -> Plan:
     if absent := sorted(set(layers) - set(lineage["layers"])):
         raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
     frames = int(sum(read_shard_table(features)["num_frames"].to_pylist()))
-    if frames < config.num_clusters:
+    if frames < max(config.num_clusters):
         raise SettingsError(
-            f"{config.features} has {frames} frames, fewer than num_clusters {config.num_clusters}; "
+            f"{config.features} has {frames} frames, fewer than num_clusters {max(config.num_clusters)}; "
             "lower num_clusters or keep more frames"
         )
     input_sha256 = success(features)["dataset_sha256"]
+    given = _given_codebooks(config, layers, lineage["encoder_sha256"])
     settings = {
-        "num_clusters": config.num_clusters,
+        "num_quantizers": config.num_quantizers,
         "max_iterations": config.max_iterations,
         "tolerance": config.tolerance,
+        "init": {unit: book.sha256 for unit, book in given.items()} or config.init,
         "seeding_frames_per_cluster": config.seeding_frames_per_cluster,
         "seed": config.seed,
     }
@@ -123,7 +129,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
     kept = ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate", "dtype")
     plan = Plan(
         kind="codebooks",
-        content=content,
+        content={**content, "num_clusters": sorted(config.num_clusters)},
         lineage={
             **{key: lineage[key] for key in kept},
             "kind": "codebooks",
@@ -131,7 +137,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
             "input_sha256": input_sha256,
             **settings,
         },
-        units=[schema.codebook_unit(layer, config.num_clusters) for layer in layers],
+        units=[target.unit for target in config.targets(layers)],
         totals={"frames": frames},
         extension=".safetensors",
     )
@@ -139,96 +145,222 @@ def prepare(config: FitKmeansConfig) -> Plan:
     return plan
 
 
-def fit_kmeans(config: FitKmeansConfig) -> StageReport:
-    """Fit one codebook a layer by Lloyd's algorithm with exact sums.
+def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], encoder: str) -> dict[str, Codebook]:
+    """Read the codebooks that fits begin with, by unit; none where they are seeded."""
+    if config.init_codebooks is None:
+        return {}
+    dataset, wanted = Dataset.open(config.init_codebooks, kind="codebooks"), config.targets(layers)
+    if absent := sorted({target.unit for target in wanted} - set(dataset.plan.units)):
+        raise SettingsError(
+            f"init_codebooks {config.init_codebooks} has {', '.join(dataset.plan.units)}, not {', '.join(absent)}"
+        )
+    found = {}
+    for target in wanted:
+        source = f"{config.init_codebooks}/{target.unit}"
+        book = Codebook.from_bytes(read_committed(dataset, target.unit), source)
+        if book.encoder != encoder:
+            raise SettingsError(f"{source} belongs to encoder {book.encoder}, the features to {encoder}")
+        found[target.unit] = book
+    return found
 
-    The result is the same, bit for bit, for any number of workers and after any restart.
+
+def fit_kmeans(config: FitKmeansConfig) -> StageReport:
+    """Fit a codebook for each layer and K by Lloyd's algorithm with exact sums.
+
+    The result is the same, bit for bit, for any number of workers, any memory and after any restart.
 
     Source: S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982); first centroids by
-    D. Arthur and S. Vassilvitskii, "k-means++", SODA 2007, on a sample.
+    D. Arthur and S. Vassilvitskii, "k-means++", SODA 2007, on a sample, or B. Bahmani et al., "Scalable k-means++",
+    VLDB 2012, on all rows.
 
     Raises:
-        SettingsError: Features lack a layer or distinct frames.
+        SettingsError: Features lack a layer or distinct frames, or given codebooks do not fit.
+        CorruptDatasetError: The features are damaged or hold values that are not finite.
         PlanMismatchError: The output folder was made with other settings.
     """
     plan = prepare(config)
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
     tally = Tally(status(dataset))
-    layers = {layer: schema.codebook_unit(layer, config.num_clusters) for layer in plan.content["layers"]}
-    pending = {layer: unit for layer, unit in layers.items() if unit in set(dataset.pending())}
     connect()
-    num_workers = config.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pending = len(dataset.pending())
+    workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
-        cluster = Cluster(features, list(pending), num_workers=min(num_workers, len(features.plan.units)), threads=1)
+        shape = _shape(config, features)
+        workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB for features each"
+        cluster = Cluster(
+            features,
+            plan.content["layers"],
+            num_workers=shape.num_workers,
+            budget=shape.budget,
+            num_gpus=shape.num_gpus,
+            seed=config.seed,
+        )
         try:
-            _fit(dataset, cluster, pending, config)
+            on_disk = cluster.load()
+            if on_disk:
+                logger.info("K-means: %d of %d frames lie on the workers' disks", on_disk, plan.totals["frames"])
+            loaded = time.monotonic()
+            _Fitting(dataset, cluster, config).run()
         finally:
             cluster.close()
+        seconds = {"load_seconds": round(loaded - tally.began, 2), "fit_seconds": round(time.monotonic() - loaded, 2)}
     digest = finish(dataset)
     dataset.store.delete_tree("_checkpoints")
-    tally.units = len(pending)
-    return tally.report(status(dataset), workers=f"{num_workers} K-means actor(s)", dataset_sha256=digest)
+    tally.units = pending
+    report = tally.report(status(dataset), workers=workers, dataset_sha256=digest)
+    return replace(report, notes={**report.notes, **seconds})
 
 
-def _fit(dataset: Dataset, cluster: Cluster, units: Mapping[int, str], config: FitKmeansConfig) -> None:
-    fits = {layer: fit for layer, unit in units.items() if (fit := _resume(dataset, unit)) is not None}
-    if fresh := [layer for layer in units if layer not in fits]:
-        size = config.seeding_frames_per_cluster * config.num_clusters
-        seeds = cluster.seed(fresh, num_clusters=config.num_clusters, size=size, seed=config.seed, threads=1)
-        for layer, centroids in seeds.items():
-            fits[layer] = Fit(centroids=centroids, counts=np.zeros(config.num_clusters, np.int64))
-    while active := {layer: fit for layer, fit in fits.items() if not fit.converged}:
-        began = time.monotonic()
-        steps = cluster.step({layer: fit.centroids for layer, fit in active.items()})
-        for layer, (sums, num_close) in steps.items():
-            active[layer].advance(sums, num_close, config)
-            _checkpoint(dataset, units[layer], layer, active[layer])
-            faults.point("after_checkpoint", units[layer])
-        logger.info(
-            "K-means: %s, %.1f s",
-            ", ".join(
-                f"layer {layer} iteration {len(fit.inertia)} inertia {fit.inertia[-1]:.6g}"
-                for layer, fit in active.items()
-            ),
-            time.monotonic() - began,
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    num_workers: int
+    num_gpus: float
+    budget: Budget
+
+
+def _shape(config: FitKmeansConfig, features: Dataset) -> _Shape:
+    """Lay the actors over the cluster."""
+    total = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    gpus = total.get("GPU", 0)
+    wanted = config.num_workers or max(1, int(gpus or total.get("CPU", 1)))
+    num_workers = min(wanted, len(features.plan.units))
+    if config.memory_per_worker is not None:
+        num_bytes = int(config.memory_per_worker * 1e9)
+    else:
+        a_node = -(-num_workers // len(nodes))
+        num_bytes = int(_MEMORY_SHARE * min(node.get("memory", 0) for node in nodes) / a_node)
+    num_fits = len(config.targets(config.layers or features.plan.lineage["layers"])) // config.num_quantizers
+    return _Shape(
+        num_workers=num_workers,
+        num_gpus=min(1.0, gpus / num_workers),
+        budget=Budget(num_bytes=num_bytes, num_fits=num_fits, num_sources=num_fits if config.num_quantizers > 1 else 0),
+    )
+
+
+class _Fitting:
+    """All fits of a run: stages of one layer and K one after the other, everything else side by side."""
+
+    def __init__(self, dataset: Dataset, cluster: Cluster, config: FitKmeansConfig) -> None:
+        self._dataset = dataset
+        self._cluster = cluster
+        self._config = config
+        self._stopping = Stopping(max_iterations=config.max_iterations, tolerance=config.tolerance)
+        self._given = _given_codebooks(
+            config, dataset.plan.content["layers"], str(dataset.plan.lineage["encoder_sha256"])
         )
-    for layer, unit in units.items():
-        codebook = _codebook(layer, fits[layer], dict(dataset.plan.lineage))
-        notes = {"iterations": len(fits[layer].inertia), "empty_clusters_split": fits[layer].num_empty}
-        notes["near_ties_decided_exactly"] = fits[layer].num_close
-        output = Output(data=codebook.to_bytes(), rows=config.num_clusters, notes=notes)
-        if dataset.read_commit(unit) is None:
-            dataset.commit(unit, dataset.announce(unit), output, numerics_key("cpu"))
+        self._targets = config.targets(dataset.plan.content["layers"])
+        self._done: dict[str, Codebook] = {}
+        self._active: dict[Target, Fit] = {}
+        self._sources: dict[Target, Source] = {}
+        self._began = time.monotonic()
 
+    def run(self) -> None:
+        """Fit until every codebook is committed."""
+        for target in self._targets:
+            if target.quantizer == 0:
+                self._begin(target)
+        while self._active:
+            began = time.monotonic()
+            requests = {
+                target.unit: Request(source=self._sources[target], centroids=fit.centroids)
+                for target, fit in self._active.items()
+            }
+            steps = self._cluster.step(requests)
+            for target, fit in list(self._active.items()):
+                self._advance(target, fit, steps[target.unit])
+            self._tell(list(requests), time.monotonic() - began)
 
-def _codebook(layer: int, fit: Fit, lineage: dict[str, object]) -> Codebook:
-    return Codebook(
-        layer=layer,
-        centroids=fit.centroids,
-        counts=fit.counts,
-        inertia=np.array(fit.inertia),
-        lineage={**lineage, "layer": layer},
-    )
+    def _begin(self, target: Target) -> None:
+        """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
+        while self._dataset.read_commit(target.unit) is not None:
+            data = read_committed(self._dataset, target.unit)
+            self._done[target.unit] = Codebook.from_bytes(data, f"{self._dataset.uri}/{target.unit}")
+            if target.quantizer + 1 == self._config.num_quantizers:
+                return
+            target = replace(target, quantizer=target.quantizer + 1)
+        prior = tuple(book.centroids for book in self._before(target))
+        name = target.unit if prior else str(target.layer)
+        source = Source(layer=target.layer, prior=prior, name=name)
+        fit = self._resume(target) or self._seed(target, source)
+        self._sources[target], self._active[target] = source, fit
+        if fit.stopped_by:
+            self._end(target, fit)
 
+    def _before(self, target: Target) -> list[Codebook]:
+        stages = range(target.quantizer)
+        return [self._done[replace(target, quantizer=stage).unit] for stage in stages]
 
-def _checkpoint(dataset: Dataset, unit: str, layer: int, fit: Fit) -> None:
-    state = {"num_empty": fit.num_empty, "num_close": fit.num_close, "converged": fit.converged}
-    codebook = _codebook(layer, fit, {**dataset.plan.lineage, "checkpoint": state})
-    dataset.store.write(f"_checkpoints/{unit}.safetensors", codebook.to_bytes())
+    def _resume(self, target: Target) -> Fit | None:
+        name = f"_checkpoints/{target.unit}.safetensors"
+        try:
+            fit = Fit.resume(self._dataset.store.read(name), f"{self._dataset.uri}/{name}")
+        except FileNotFoundError:
+            return None
+        logger.info("%s resumes after iteration %d", target.unit, len(fit.inertia))
+        return fit
 
+    def _seed(self, target: Target, source: Source) -> Fit:
+        if target.unit in self._given:
+            dim = int(self._dataset.plan.lineage["dim"])
+            given = self._given[target.unit].centroids
+            centroids = given_centroids(given, target.num_clusters, dim, f"{self._config.init_codebooks}/{target.unit}")
+        else:
+            centroids = self._cluster.seed(
+                source,
+                target.num_clusters,
+                how=self._config.init,
+                sample_size=self._config.seeding_frames_per_cluster * target.num_clusters,
+                seed=self._config.seed,
+            )
+        return Fit(centroids=centroids, counts=np.zeros(target.num_clusters, np.int64))
 
-def _resume(dataset: Dataset, unit: str) -> Fit | None:
-    name = f"_checkpoints/{unit}.safetensors"
-    try:
-        saved = Codebook.from_bytes(dataset.store.read(name), f"{dataset.uri}/{name}")
-    except FileNotFoundError:
-        return None
-    logger.info("%s resumes after iteration %d", unit, len(saved.inertia))
-    return Fit(
-        centroids=saved.centroids, counts=saved.counts, inertia=saved.inertia.tolist(), **saved.lineage["checkpoint"]
-    )
+    def _lineage(self, target: Target) -> dict[str, object]:
+        lineage = {**self._dataset.plan.lineage, "num_clusters": target.num_clusters}
+        prior = [book.sha256 for book in self._before(target)]
+        return {**lineage, "prior_sha256": prior} if prior else lineage
+
+    def _advance(self, target: Target, fit: Fit, step: Step) -> None:
+        fit.advance(step, self._stopping)
+        minutes = (time.monotonic() - self._began) / 60
+        if not fit.stopped_by and self._config.max_minutes is not None and minutes >= self._config.max_minutes:
+            fit.stopped_by = "time"
+        name = f"_checkpoints/{target.unit}.safetensors"
+        self._dataset.store.write(name, fit.checkpoint(target, self._lineage(target)))
+        faults.point("after_checkpoint", target.unit)
+        if fit.stopped_by:
+            self._end(target, fit)
+
+    def _end(self, target: Target, fit: Fit) -> None:
+        """Commit a codebook and begin the next stage."""
+        codebook = fit.codebook(target, self._lineage(target))
+        notes = {
+            "iterations": len(fit.inertia),
+            "empty_clusters_split": sum(fit.empty),
+            "stopped_by_time": int(fit.stopped_by == "time"),
+            "tokens_kept_by_bounds": fit.work.by_bounds,
+            "tokens_found_in_lists": fit.work.by_list,
+            "tokens_searched": fit.work.by_search,
+            "near_ties_decided_exactly": fit.work.by_float64,
+        }
+        output = Output(data=codebook.to_bytes(), rows=target.num_clusters, notes=notes)
+        self._dataset.commit(target.unit, self._dataset.announce(target.unit), output, numerics_key("cpu"))
+        self._cluster.forget(target.unit, self._sources.pop(target))
+        del self._active[target]
+        self._begin(target)
+
+    def _tell(self, units: Sequence[str], seconds: float) -> None:
+        frames = self._dataset.plan.totals["frames"] * len(units) / max(1e-9, seconds)
+        logger.info(
+            "K-means: %d of %d codebooks done, %.2f s, %.0f frames a second; %s",
+            len(self._done),
+            len(self._targets),
+            seconds,
+            frames,
+            "; ".join(f"{target.unit} {fit.line()}" for target, fit in self._active.items() if fit.inertia),
+        )
 
 
 def read_codebooks(uri: str, layers: tuple[int, ...] = ()) -> list[Codebook]:

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.features.sampling import EVERY_HASH, frame_hash, last_hash_of, sampled_frames, stream_starts
+from pipeline.features.sampling import EVERY_HASH, draws, frame_hash, last_hash_of, sampled_frames, stream_starts
 
 MASK = 2**64 - 1
 GOLDEN = [12086759047411103002, 8945099242846927982, 5300779891287614947]
@@ -87,3 +87,20 @@ def test_streams_of_many_utterances_begin_where_each_one_begins_alone():
     names = ["a", "caf\u00e9", "utterance"]
     assert stream_starts(7, names).tolist() == [stream_starts(7, [name])[0] for name in names]
     assert stream_starts(7, []).shape == (0,)
+
+
+def test_draws_are_the_outputs_of_splitmix64_that_starts_at_the_hash():
+    hashes = frame_hash(2, "u", np.arange(5))
+    for number in (1, 2, 7):
+        states = [int(value) + 0x9E3779B97F4A7C15 * number & MASK for value in hashes]
+        assert draws(hashes, number).tolist() == [(_splitmix64(state) >> 11) / 2**53 for state in states]
+
+
+def test_draws_of_frames_that_a_sample_of_the_same_seed_kept_are_uniform():
+    frames = sampled_frames(3, "u", 400_000, last_hash_of(0.05))
+    hashes = frame_hash(3, "u", frames)
+    for number in (1, 2):
+        counts = np.bincount((draws(hashes, number) * 64).astype(int), minlength=64)
+        expected = len(hashes) / 64
+        assert ((counts - expected) ** 2 / expected).sum() < 115
+    assert abs(np.corrcoef(draws(hashes, 1), draws(hashes, 2))[0, 1]) < 0.03

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from pipeline.kmeans.assignment import nearest
-from pipeline.kmeans.lloyd import accumulate, relative_improvement, update
+from pipeline.kmeans.lloyd import RunningSums, inertia, relative_improvement, sum_squares, update
 
 UNIT = 2.0**-24
 
@@ -17,8 +17,14 @@ def rows(seed, count=300, dim=7, scale=1.0):
     return wide.clip(-65504, 65504).astype(np.float16)
 
 
+def sums_of(features, num_clusters, tokens):
+    sums = RunningSums(num_clusters, features.shape[1])
+    sums.move(features, np.full(len(features), -1), np.asarray(tokens))
+    return sums.total()
+
+
 def step(features, centroids):
-    return accumulate(features, centroids, nearest(features, centroids).tokens)
+    return sums_of(features, len(centroids), nearest(features, centroids).tokens)
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,7 +41,7 @@ def test_sums_are_the_same_for_any_split_and_order(seed, cuts, scale):
     assert exact(total) == exact(whole)
     assert (total.high == whole.high).all()
     assert (total.counts == whole.counts).all()
-    assert total.inertia == whole.inertia
+    assert sum(sum_squares(part) for part in np.split(shuffled, sorted(cuts))) == sum_squares(features)
     assert update(total, centroids).centroids.tobytes() == update(whole, centroids).centroids.tobytes()
 
 
@@ -50,47 +56,72 @@ def exact(part):
 def test_sums_equal_those_of_rational_numbers(seed, scale):
     features = rows(seed, count=600, dim=3, scale=scale)
     tokens = np.random.default_rng(seed).integers(0, 2, 600)
-    found = exact(accumulate(features, np.zeros((3, 3), np.float32), tokens))
+    found = exact(sums_of(features, 3, tokens))
     for cluster in range(3):
         of_cluster = features[tokens == cluster].T.tolist()
         assert found[cluster] == [sum((Fraction(x) for x in column), Fraction(0)) * 2**24 for column in of_cluster]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([1e-5, 1.0, 2e4]))
+def test_sums_that_follow_rows_equal_fresh_ones(seed, moves, scale):
+    rng = np.random.default_rng(seed)
+    features, running = rows(seed, scale=scale), RunningSums(5, 7)
+    before = np.full(len(features), -1)
+    for _ in range(moves):
+        after = np.where(rng.random(len(features)) < 0.3, rng.integers(0, 5, len(features)), np.maximum(before, 0))
+        for part in np.split(np.arange(len(features)), [100, 101, 250]):
+            running.move(features[part], before[part], after[part])
+        found, fresh = running.total(), sums_of(features, 5, after)
+        assert exact(found) == exact(fresh)
+        assert found.counts.tolist() == fresh.counts.tolist()
+        before = after
+
+
+def test_sums_beyond_exact_float64_are_poured_out_in_time():
+    features = np.full((30_000, 2), 65504, np.float16)
+    features[::2, 1] = 2.0**-24
+    found = sums_of(features, 2, np.zeros(30_000, int))
+    assert exact(found)[0] == [30_000 * 65504 * 2**24, 15_000 * (65504 * 2**24 + 1)]
+
+
 @pytest.mark.parametrize("dim", [1, 2, 7, 64, 129])
-def test_a_rows_distance_does_not_depend_on_the_rows_beside_it(dim):
-    features, centroids = rows(8, count=400, dim=dim), rows(9, count=3, dim=dim).astype(np.float32)
-    tokens = nearest(features, centroids).tokens
-    alone = [accumulate(features[n : n + 1], centroids, tokens[n : n + 1]).inertia for n in range(400)]
-    assert sum(alone) == accumulate(features, centroids, tokens).inertia
+def test_a_rows_norm_does_not_depend_on_the_rows_beside_it(dim):
+    features = rows(8, count=400, dim=dim)
+    assert sum(sum_squares(features[n : n + 1]) for n in range(400)) == sum_squares(features)
 
 
-def test_wrong_tokens_and_values_are_refused():
-    features, centroids = rows(0, count=4), rows(1, count=2).astype(np.float32)
-    for tokens in ([0, 1, 2, 0], [0, -1, 0, 0], [0, 1, 0]):
-        with pytest.raises(ValueError, match="tokens must be"):
-            accumulate(features, centroids, np.array(tokens))
+def test_wrong_clusters_and_values_are_refused():
+    features, sums = rows(0, count=4), RunningSums(2, 7)
+    fresh = np.full(4, -1)
+    for after in ([0, 1, 2, 0], [0, -1, 0, 0]):
+        with pytest.raises(ValueError, match="clusters after must be"):
+            sums.move(features, fresh, np.array(after))
+    with pytest.raises(ValueError, match="features must be"):
+        sums.move(features, fresh, np.array([0, 1, 0]))
+    with pytest.raises(ValueError, match="clusters before must be"):
+        sums.move(features, np.full(4, 2), np.zeros(4, int))
     with pytest.raises(ValueError, match="finite"):
-        accumulate(np.full((4, 7), np.inf, np.float16), centroids, np.zeros(4, int))
+        sum_squares(np.full((4, 7), np.inf, np.float16))
     with pytest.raises(ValueError, match="no rows"):
-        update(accumulate(features[:0], centroids, np.zeros(0, int)), centroids)
+        update(sums.total(), np.zeros((2, 7), np.float32))
 
 
 def test_sums_are_exact_integers_of_the_unit():
     features = np.array([[65504, 2**-24], [65504, -(2**-24)], [-1, 0.5]], np.float16)
-    found = accumulate(features, np.zeros((2, 2), np.float32), np.array([0, 0, 1]))
+    found = sums_of(features, 2, [0, 0, 1])
     assert exact(found) == [[2 * 65504 * 2**24, 0], [-(2**24), 2**23]]
     assert found.counts.tolist() == [2, 1]
 
 
 def test_sums_past_int64_stay_exact():
     features = np.full((4096, 1), 65504, np.float16)
-    part = accumulate(features, np.zeros((1, 1), np.float32), np.zeros(4096, int))
+    part = sums_of(features, 1, np.zeros(4096, int))
     total = part
     for _ in range(12):
         total = total.merged(total)
     assert exact(total) == [[4096 * 2**12 * 65504 * 2**24]]
     assert exact(total)[0][0] > 2**63
-    assert total.inertia == 4096 * 2**12 * 65504**2 * 2**24
     assert update(total, np.zeros((1, 1), np.float32)).centroids[0, 0] == 65504
 
 
@@ -99,7 +130,14 @@ def test_inertia_is_the_sum_of_squared_distances():
     centroids = rows(1, count=8).astype(np.float32)
     found = step(features, centroids)
     direct = ((features[:, None].astype(np.float64) - centroids) ** 2).sum(-1).min(1).sum()
-    assert abs(found.inertia_value - direct) <= len(features) * UNIT
+    assert abs(inertia(found, sum_squares(features), centroids) - direct) <= len(features) * UNIT
+
+
+def test_inertia_of_rows_on_their_centroids_is_nothing():
+    features = np.full((5000, 3), 1.1, np.float16)
+    centroids = features[:1].astype(np.float32)
+    found = inertia(step(features, centroids), sum_squares(features), centroids)
+    assert 0 <= found <= 1e-6
 
 
 def test_iterations_agree_with_scikit_learn():
@@ -117,10 +155,10 @@ def test_iterations_agree_with_scikit_learn():
 
 def test_inertia_never_rises():
     features, centroids = rows(2), rows(3, count=12).astype(np.float32)
-    history = []
+    squares, history = sum_squares(features), []
     for _ in range(15):
         found = step(features, centroids)
-        history.append(found.inertia_value)
+        history.append(inertia(found, squares, centroids))
         centroids = update(found, centroids).centroids
     assert all(after <= before for before, after in zip(history, history[1:], strict=False))
     assert history[-1] < history[0]
@@ -139,7 +177,7 @@ def test_empty_clusters_take_halves_of_the_largest_and_none_is_left():
 
 def test_a_zero_centroid_can_be_split():
     features = np.zeros((4, 3), np.float16)
-    found = update(accumulate(features, np.zeros((2, 3), np.float32), np.zeros(4, int)), np.zeros((2, 3), np.float32))
+    found = update(sums_of(features, 2, np.zeros(4, int)), np.zeros((2, 3), np.float32))
     assert (found.centroids[0] != found.centroids[1]).any()
 
 

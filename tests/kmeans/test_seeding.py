@@ -4,7 +4,7 @@ from sklearn.cluster import kmeans_plusplus as sklearn_seeds
 
 from pipeline.errors import SettingsError
 from pipeline.kmeans import seeding
-from pipeline.kmeans.seeding import kmeans_plus_plus
+from pipeline.kmeans.seeding import given_centroids, kmeans_plus_plus, random_rows
 
 
 def test_centroids_are_distinct_rows_of_the_sample():
@@ -90,3 +90,63 @@ def test_the_seeds_are_as_good_as_those_of_scikit_learn():
     wide = sample.astype(np.float64)
     theirs = [inertia(sklearn_seeds(wide, 50, random_state=seed)[0]) for seed in range(5)]
     assert np.mean(ours) < 1.05 * np.mean(theirs)
+
+
+def test_a_weight_counts_as_so_many_equal_rows():
+    rng = np.random.default_rng(7)
+    rows = np.unique(rng.integers(-9, 10, (80, 3)), axis=0).astype(np.float16)
+    weights = rng.integers(1, 9, len(rows))
+    repeated = np.repeat(rows, weights, axis=0)
+    for seed in range(5):
+        assert kmeans_plus_plus(rows, 12, seed, weights).tobytes() == kmeans_plus_plus(repeated, 12, seed).tobytes()
+    twice = np.concatenate([rows, rows])
+    split = np.concatenate([weights, 3 * weights])
+    assert kmeans_plus_plus(twice, 12, 0, split).tobytes() == kmeans_plus_plus(rows, 12, 0, 4 * weights).tobytes()
+
+
+def test_weights_past_the_exact_range_are_scaled_and_none_becomes_nothing():
+    rows = np.arange(40, dtype=np.float16)[:, None]
+    weights = np.where(np.arange(40) == 7, 2**50, 1)
+    assert sorted(kmeans_plus_plus(rows, 40, 0, weights)[:, 0]) == list(range(40))
+    assert kmeans_plus_plus(rows, 5, 0, weights)[0] == 7
+    large = np.full(40, 2**45)
+    small = np.full(40, 2**45 >> 22)
+    assert kmeans_plus_plus(rows, 9, 0, large).tobytes() == kmeans_plus_plus(rows, 9, 0, small).tobytes()
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, 2, 0], [1, 2, -1], [1.0, 2.0, 3.0]])
+def test_weights_that_are_no_counts_are_refused(weights):
+    with pytest.raises(ValueError, match="weights must be"):
+        kmeans_plus_plus(np.eye(3, dtype=np.float16), 2, 0, np.array(weights))
+
+
+def test_random_rows_are_the_first_distinct_ones():
+    sample = np.array([[3, 0], [1, 0], [3, -0.0], [2, 5], [1, 0], [9, 9]], np.float16)
+    found = random_rows(sample, 3)
+    assert found.dtype == np.float32
+    assert found.tolist() == [[3, 0], [1, 0], [2, 5]]
+    with pytest.raises(SettingsError, match="num_clusters is 5, but the 6 rows sampled for random seeding hold only 4"):
+        random_rows(sample, 5)
+
+
+def test_given_centroids_are_taken_as_float32():
+    for dtype in (np.float16, np.float32, np.float64):
+        given = np.arange(6).reshape(3, 2).astype(dtype)
+        found = given_centroids(given, 3, 2, "book")
+        assert (found.dtype, found.tolist()) == (np.float32, given.tolist())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((3, 4), np.float32), "book: centroids are 4 wide, the features 2"),
+        (np.zeros((4, 2), np.float32), "book: 4 centroids, but num_clusters is 3"),
+        (np.zeros(6, np.float32), "book: centroids must be floats"),
+        (np.zeros((3, 2), np.int64), "book: centroids must be floats"),
+        (np.array([[0, 0], [0, np.nan], [0, 0]], np.float32), "book: centroid 1 holds"),
+        (np.array([[0, 0], [0, 0], [1e39, 0]]), "book: centroid 2 holds"),
+    ],
+)
+def test_given_centroids_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(SettingsError, match=message):
+        given_centroids(given, 3, 2, "book")

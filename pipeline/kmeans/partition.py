@@ -1,0 +1,249 @@
+"""The rows of some shards of a features dataset, and what K-means computes over them; an actor in ``cluster``.
+
+Fits of several layers and numbers of clusters share the rows. Rows past the memory budget lie on the local disk. What
+a fit keeps from one iteration to the next saves work only: an actor that begins anew, in the middle of a fit, gives
+the same answers. Shapes: N rows of all partitions, n rows of this one, D width, K clusters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import faults
+from pipeline.dataset import Dataset
+from pipeline.errors import CorruptDatasetError
+from pipeline.features.feature_rows import FeatureRow, feature_rows
+from pipeline.features.sampling import frame_hash
+from pipeline.kmeans.assignment import CentroidTable
+from pipeline.kmeans.lloyd import PartialSums, RunningSums, sum_squares
+from pipeline.kmeans.parallel_seeding import PartitionPull
+from pipeline.kmeans.residual import residual
+from pipeline.kmeans.row_store import RowStore
+from pipeline.kmeans.sample import Sample
+from pipeline.kmeans.tracking import BYTES_PER_ROW, Tracker, Work
+from pipeline.reading import read_pieces
+from pipeline.runtime import set_threads
+
+BLOCK_ROWS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A shard that a partition holds.
+
+    Attributes:
+        unit: The shard.
+        begin: Number of its first row among the N rows of the dataset.
+        num_rows: Its rows.
+    """
+
+    unit: str
+    begin: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """What a fit is over: the features of a layer, or what earlier stages of a residual quantiser leave of them.
+
+    Attributes:
+        layer: Encoder layer.
+        prior: Centroids float32 (K, D) of the stages before, in order; each row gives up its nearest.
+        name: Names the rows: the same name means the same layer and prior.
+    """
+
+    layer: int
+    prior: tuple[np.ndarray, ...]
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """One Lloyd step of a fit: what over, and centroids float32 (K, D)."""
+
+    source: Source
+    centroids: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """What rows contribute to a Lloyd step.
+
+    Attributes:
+        sums: Exact sums by cluster.
+        squares: What ``lloyd.sum_squares`` gives for the rows.
+        work: How their tokens were found.
+    """
+
+    sums: PartialSums
+    squares: int
+    work: Work
+
+    def merged(self, other: "Step") -> "Step":
+        """Add what other rows contribute; in any order the same."""
+        return Step(
+            sums=self.sums.merged(other.sums), squares=self.squares + other.squares, work=self.work + other.work
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much a partition may hold in memory.
+
+    Attributes:
+        num_bytes: For rows and what fits keep about them; rows past it go to disk.
+        num_fits: Fits that keep something about each row at the same time.
+        num_sources: Sets of rows held at the same time beside those of the layers, of residual stages.
+    """
+
+    num_bytes: int
+    num_fits: int
+    num_sources: int = 0
+
+    def max_resident(self, num_rows: int, num_layers: int, dim: int) -> int:
+        """Give the rows of each set that fit, when the numbers of all rows' hashes and tokens are kept."""
+        state = num_rows * (8 + BYTES_PER_ROW * self.num_fits)
+        return max(0, self.num_bytes - state) // (2 * dim * (num_layers + self.num_sources))
+
+
+@dataclass
+class _Fit:
+    tracker: Tracker
+    sums: RunningSums
+
+
+class Partition:
+    """Rows of some shards; see the module.
+
+    Args:
+        uri: The features dataset.
+        shares: The shards to hold.
+        layers: Layers to hold.
+        budget: Memory.
+        seed: Of the hashes that choose samples.
+        threads: Compute threads.
+
+    Raises:
+        CorruptDatasetError: A shard is damaged, holds another number of rows, or a value that is not finite.
+    """
+
+    def __init__(
+        self, uri: str, shares: Sequence[Share], layers: Sequence[int], budget: Budget, seed: int, threads: int
+    ) -> None:
+        set_threads(threads)
+        dataset = Dataset.open(uri, kind="features")
+        dim, num_rows = int(dataset.plan.lineage["dim"]), sum(share.num_rows for share in shares)
+        self._max_resident = budget.max_resident(num_rows, len(layers), dim)
+        self._numbers = np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(share.begin, share.begin + share.num_rows) for share in shares)]
+        )
+        self._hashes = np.zeros(num_rows, np.uint64)
+        self._rows = {str(layer): self._new_store(dim) for layer in layers}
+        self._squares: dict[str, int] = {}
+        self._fits: dict[str, _Fit] = {}
+        self._pulls: dict[str, list[PartitionPull]] = {}
+        begin = 0
+        for share in shares:
+            self._load(dataset, share, begin, layers, seed)
+            begin += share.num_rows
+
+    def _new_store(self, dim: int) -> RowStore:
+        return RowStore(dim, num_rows=len(self._numbers), max_resident=self._max_resident)
+
+    def _load(self, dataset: Dataset, share: Share, begin: int, layers: Sequence[int], seed: int) -> None:
+        source, place = f"{dataset.uri}/{share.unit}", begin
+        for table in read_pieces(dataset, share.unit):
+            for row in feature_rows(table, layers, dataset.plan.lineage["dim"], source):
+                if place + len(row.frames) > begin + share.num_rows:
+                    break
+                self._hashes[place : place + len(row.frames)] = frame_hash(seed, row.utterance_id, row.frames)
+                place += len(row.frames)
+                for layer in layers:
+                    _check_finite(row, layer, source)
+                    self._rows[str(layer)].append(row.cells[layer])
+        if place != begin + share.num_rows:
+            raise CorruptDatasetError(
+                f"{source} does not hold the {share.num_rows} frames that its commit names; run verify_dataset"
+            )
+
+    def num_on_disk(self) -> int:
+        """Count the rows, of one layer, that did not fit into memory."""
+        return max(store.num_rows - store.num_resident for store in self._rows.values())
+
+    def sample(self, source: Source, size: int) -> Sample:
+        """Choose the rows of smallest hash of (seed, utterance id, frame)."""
+        order = np.lexsort((self._numbers, self._hashes))[:size]
+        return Sample(hashes=self._hashes[order], numbers=self._numbers[order], rows=self._store(source).take(order))
+
+    def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
+        """Assign all rows to centroids and sum them up by cluster.
+
+        Args:
+            requests: By the name of the fit. The centroids of a fit follow one another.
+        """
+        faults.point("kmeans_step")
+        result = {}
+        for name, request in requests.items():
+            store = self._store(request.source)
+            if name not in self._fits:
+                self._fits[name] = _Fit(Tracker(store.num_rows), RunningSums(*request.centroids.shape))
+            fit = self._fits[name]
+            fit.tracker.move(CentroidTable(request.centroids))
+            for begin, block in store.blocks(BLOCK_ROWS):
+                before = fit.tracker.assign(begin, block)
+                fit.sums.move(block, before, fit.tracker.tokens[begin : begin + len(block)])
+            squares = self._squares[request.source.name]
+            result[name] = Step(sums=fit.sums.total(), squares=squares, work=fit.tracker.work)
+        return result
+
+    def pull(self, source: Source, name: str, *arguments: Any) -> Any:
+        """Call a method of ``parallel_seeding.PartitionPull`` on the rows in memory and on those on disk."""
+        if source.name not in self._pulls:
+            parts = self._store(source).arrays()
+            ends = np.cumsum([len(part) for part in parts])
+            hashes = [self._hashes[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
+            self._pulls[source.name] = [PartitionPull(part, found) for part, found in zip(parts, hashes, strict=True)]
+        return [getattr(part, name)(*arguments) for part in self._pulls[source.name]]
+
+    def end_pull(self, source: Source) -> None:
+        """Give the memory of a seeding back."""
+        self._pulls.pop(source.name, None)
+
+    def forget(self, fit: str, source: str | None) -> None:
+        """Give the memory of a finished fit back, and that of rows which no other fit is over."""
+        self._fits.pop(fit, None)
+        if source is not None:
+            self._rows.pop(source, None)
+
+    def _store(self, source: Source) -> RowStore:
+        """Give the rows of a source, made at the first call."""
+        if not source.prior:
+            store = self._rows[str(source.layer)]
+        else:
+            store = self._rows.get(source.name) or self._reduce(source)
+        if source.name not in self._squares:
+            self._squares[source.name] = sum(sum_squares(block) for _, block in store.blocks(BLOCK_ROWS))
+        return store
+
+    def _reduce(self, source: Source) -> RowStore:
+        whole = self._rows[str(source.layer)]
+        made = self._new_store(whole.dim)
+        tables = [CentroidTable(centroids) for centroids in source.prior]
+        for _, block in whole.blocks(BLOCK_ROWS):
+            left = block
+            for table in tables:
+                left = residual(left, table.centroids, table.nearest(left).tokens)
+            made.append(left)
+        self._rows[source.name] = made
+        return made
+
+
+def _check_finite(row: FeatureRow, layer: int, source: str) -> None:
+    finite = np.isfinite(row.cells[layer]).all(axis=1)
+    if not finite.all():
+        raise CorruptDatasetError(
+            f"{source}: layer {layer} of {row.utterance_id} has a value that is not finite in frame "
+            f"{row.frames[int(finite.argmin())]}; remove the utterance or extract its features again"
+        )
