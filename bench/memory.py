@@ -39,15 +39,21 @@ ROLES = (
 )
 
 
-def sampled_run(name: str, *flags: object) -> dict[str, Any]:
-    """Run a job and give its report with ``peaks``: bytes of the driver, its largest worker, and all together."""
+def sampled_run(name: str, *flags: object, log: Path | None = None) -> dict[str, Any]:
+    """Run a job and give its report with ``peaks``: bytes of the driver, its largest worker, and all together.
+
+    Args:
+        name: The job.
+        flags: Its flags and their values.
+        log: File for what the job writes on standard error.
+    """
     peaks = dict.fromkeys(ROLES, 0)
 
     def watch(pid: int) -> None:
         for role, size in resident(psutil.Process(pid)).items():
             peaks[role] = max(peaks[role], size)
 
-    report = run_job(name, *flags, watch=watch)
+    report = run_job(name, *flags, watch=watch, log=log)
     peaks["driver"] = max(peaks["driver"], report["driver_peak_bytes"])
     return report | {"peaks": peaks}
 

@@ -122,13 +122,16 @@ def write_listing(path: Path, audio: Iterator[Path], seconds: float, *, repeat: 
     return total
 
 
-def run_job(name: str, *flags: object, watch: Callable[[int], None] | None = None) -> dict[str, Any]:
+def run_job(
+    name: str, *flags: object, watch: Callable[[int], None] | None = None, log: Path | None = None
+) -> dict[str, Any]:
     """Run a job to its end and give its report, with the driver's peak memory in bytes as ``driver_peak_bytes``.
 
     Args:
         name: The job.
         flags: Its flags and their values.
         watch: Called twice a second with the driver's process id.
+        log: File for what the job writes on standard error.
     """
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -141,8 +144,12 @@ def run_job(name: str, *flags: object, watch: Callable[[int], None] | None = Non
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
+        answer = out.read()
         err.seek(0)
-        report = last_json(process.returncode, out.read(), f"{' '.join(command)}\n{err.read()}")
+        told = err.read()
+    if log is not None:
+        log.write_text(told)
+    report = last_json(process.returncode, answer, f"{' '.join(command)}\n{told}")
     return report | {"driver_peak_bytes": usage.ru_maxrss * 1024}
 
 

@@ -194,5 +194,6 @@ def test_the_command_measures_ours_on_noise(tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())["shapes"][0]
     # The exact sums and faiss's float32 ones give nearly the same centroids.
     assert found["ratios"]["inertia ours / faiss"] == pytest.approx(1, abs=1e-3)
+    assert len(found["contenders"]["ours"]["ends"]) == 4
     assert found["contenders"]["ours"]["inertia"][0] == pytest.approx(found["seeds_inertia"])
     assert run.stdout.count("| small |") >= 2
