@@ -40,7 +40,12 @@ def run_child(module: str, settings: Mapping[str, Any], *, threads: int = 1) -> 
 
 
 def run_together(
-    module: str, settings: Sequence[Mapping[str, Any]], *, threads: int = 1, as_workers: bool = False
+    module: str,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    threads: int = 1,
+    as_workers: bool = False,
+    cap_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Run children side by side; each says ``ready`` after loading, begins when all are, and tells when it ``ended``.
 
@@ -49,14 +54,44 @@ def run_together(
         settings: For each child, its argument as JSON.
         threads: Threads of each.
         as_workers: Whether the allocator is set as in our workers.
+        cap_seconds: Time from the start of all after which they are killed.
 
     Returns:
         ``seconds`` from the start of all to the end of the last, and ``children``, what each ended with.
+
+    Raises:
+        RuntimeError: One of them failed.
+        TimeoutError: One had not ended at the cap.
     """
+    children = _ready_children(module, settings, environment(threads, as_workers=as_workers))
+    began = time.monotonic()
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+
+    def left() -> float | None:
+        return None if cap_seconds is None else began + cap_seconds - time.monotonic()
+
+    try:
+        ends = [(child, *child.communicate(timeout=left())) for child in children]
+    except subprocess.TimeoutExpired:
+        for child in children:
+            child.kill()
+            child.communicate()
+        raise TimeoutError(f"{module} did not end in {cap_seconds:g} s") from None
+    found = [last_json(child.returncode, out, err) for child, out, err in ends]
+    # One clock serves all processes of the machine; so the end of Python is not counted.
+    return {"seconds": max(each["ended"] for each in found) - began, "children": found}
+
+
+def _ready_children(
+    module: str, settings: Sequence[Mapping[str, Any]], env: Mapping[str, str]
+) -> list[subprocess.Popen[str]]:
     children = [
         subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(each)],
-            env=environment(threads, as_workers=as_workers),
+            env=env,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,15 +106,7 @@ def run_together(
             for other in children:
                 other.kill()
             raise RuntimeError(f"{module} failed while loading:\n{child.communicate()[1][-2000:]}")
-    began = time.monotonic()
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    ends = [(child, *child.communicate()) for child in children]
-    found = [last_json(child.returncode, out, err) for child, out, err in ends]
-    # One clock serves all processes of the machine; so the end of Python is not counted.
-    return {"seconds": max(each["ended"] for each in found) - began, "children": found}
+    return children
 
 
 def last_json(code: int | None, out: str, err: str) -> dict[str, Any]:

@@ -28,24 +28,38 @@ from bench.workload import (
 )
 
 LAYERS = (2, 4, 6)
-ROLES = ("driver", "largest worker", "largest worker, own", "all processes", "all processes, own", "object store")
+ROLES = (
+    "driver",
+    "largest worker",
+    "largest worker, own",
+    "all workers, own",
+    "all processes",
+    "all processes, own",
+    "object store",
+)
 
 
-def sampled_run(name: str, *flags: object) -> dict[str, Any]:
-    """Run a job and give its report with ``peaks``: bytes of the driver, its largest worker, and all together."""
+def sampled_run(name: str, *flags: object, log: Path | None = None) -> dict[str, Any]:
+    """Run a job and give its report with ``peaks``: bytes of the driver, its largest worker, and all together.
+
+    Args:
+        name: The job.
+        flags: Its flags and their values.
+        log: File for what the job writes on standard error.
+    """
     peaks = dict.fromkeys(ROLES, 0)
 
     def watch(pid: int) -> None:
         for role, size in resident(psutil.Process(pid)).items():
             peaks[role] = max(peaks[role], size)
 
-    report = run_job(name, *flags, watch=watch)
+    report = run_job(name, *flags, watch=watch, log=log)
     peaks["driver"] = max(peaks["driver"], report["driver_peak_bytes"])
     return report | {"peaks": peaks}
 
 
 def resident(driver: psutil.Process) -> dict[str, int]:
-    """Give resident bytes: of a driver, of the largest Ray worker under it, of all its processes, and of the store."""
+    """Give resident bytes: of a driver, of the Ray workers under it, of all its processes, and of the store."""
     found = dict.fromkeys(ROLES, 0)
     try:
         processes = [driver, *driver.children(recursive=True)]
@@ -65,6 +79,7 @@ def resident(driver: psutil.Process) -> dict[str, int]:
         elif title.startswith("ray::"):
             found["largest worker"] = max(found["largest worker"], size)
             found["largest worker, own"] = max(found["largest worker, own"], size - shared)
+            found["all workers, own"] += size - shared
     return found
 
 

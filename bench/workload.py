@@ -64,7 +64,7 @@ def recordings(corpus: str, folder: Path) -> Iterator[Path]:
     """Give the audio of a corpus in a stable order.
 
     Args:
-        corpus: ``librispeech``, ``fsdd``, ``synthetic``, or a folder of FLAC or WAV files.
+        corpus: ``librispeech``, ``fsdd``, ``emodb``, ``synthetic``, or a folder of FLAC or WAV files.
         folder: Where a synthetic corpus is written, piece by piece as it is asked for.
     """
     if corpus == "synthetic":
@@ -74,7 +74,9 @@ def recordings(corpus: str, folder: Path) -> Iterator[Path]:
         for index in range(spec.num_utterances):
             yield folder / write_utterances(spec, [index], folder)[0]["uri"]
         return
-    root = {"librispeech": DATA / "LibriSpeech", "fsdd": DATA / "fsdd"}.get(corpus, Path(corpus))
+    root = {"librispeech": DATA / "LibriSpeech", "fsdd": DATA / "fsdd", "emodb": DATA / "emodb"}.get(
+        corpus, Path(corpus)
+    )
     found = sorted(path for path in root.rglob("*") if path.suffix in (".flac", ".wav"))
     if not found:
         raise SystemExit(f"{root} has no FLAC or WAV files; give --corpus a folder, fsdd or synthetic")
@@ -120,13 +122,16 @@ def write_listing(path: Path, audio: Iterator[Path], seconds: float, *, repeat: 
     return total
 
 
-def run_job(name: str, *flags: object, watch: Callable[[int], None] | None = None) -> dict[str, Any]:
+def run_job(
+    name: str, *flags: object, watch: Callable[[int], None] | None = None, log: Path | None = None
+) -> dict[str, Any]:
     """Run a job to its end and give its report, with the driver's peak memory in bytes as ``driver_peak_bytes``.
 
     Args:
         name: The job.
         flags: Its flags and their values.
         watch: Called twice a second with the driver's process id.
+        log: File for what the job writes on standard error.
     """
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -139,8 +144,12 @@ def run_job(name: str, *flags: object, watch: Callable[[int], None] | None = Non
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
+        answer = out.read()
         err.seek(0)
-        report = last_json(process.returncode, out.read(), f"{' '.join(command)}\n{err.read()}")
+        told = err.read()
+    if log is not None:
+        log.write_text(told)
+    report = last_json(process.returncode, answer, f"{' '.join(command)}\n{told}")
     return report | {"driver_peak_bytes": usage.ru_maxrss * 1024}
 
 
@@ -149,10 +158,10 @@ def common_root(audio: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.resolve().parent for path in audio]))
 
 
-def make_manifest(folder: Path, listing: Path, audio: Path) -> Path:
-    """Make the manifest of a listing, whose audio lies under a folder."""
+def make_manifest(folder: Path, listing: Path, *audio: Path) -> Path:
+    """Make the manifest of a listing, whose audio lies under some folders."""
     run_job(
-        "build_manifest", "--corpus", listing, "--layout", "listing", "--roots", audio, "--output", folder / "manifest"
+        "build_manifest", "--corpus", listing, "--layout", "listing", "--roots", *audio, "--output", folder / "manifest"
     )
     return folder / "manifest"
 
