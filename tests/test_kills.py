@@ -158,6 +158,14 @@ def test_kmeans_killed_between_iterations_goes_on_to_the_same_bytes(base, tmp_pa
     assert data_bytes(tmp_path / "codebooks") == data_bytes(base[0] / "codebooks")
 
 
+def test_a_kmeans_worker_killed_in_a_step_is_replaced_and_changes_no_byte(base, tmp_path):
+    fault = {"point": "kmeans_step", "action": "kill", "once": str(tmp_path / "killed")}
+    code, out = finish(start_fit(base, tmp_path / "codebooks", [fault]))
+    assert code == 0, out
+    assert (tmp_path / "killed").exists()
+    assert data_bytes(tmp_path / "codebooks") == data_bytes(base[0] / "codebooks")
+
+
 def test_two_drivers_at_once_one_of_them_a_zombie_write_every_row_once(base, tmp_path):
     zombie = start(base, tmp_path / "tokens")
     wait_for_commits(tmp_path / "tokens", zombie, 2)

@@ -5,16 +5,16 @@ With all points taken relative to the mean m of the centroids, |x - c|^2 = |x - 
     h(x, c) = |c - m|^2 / 2 - (x - m) . (c - m),
 
 so the nearest centroid has the least h. An engine computes the score -h in float32, as the product of [x - m, 1] and
-[c - m, -|c - m|^2 / 2], and gives the best two. Where they differ by more than twice a proven bound of the error the
-first is right; the other rows are decided again in float64 with a bound of its own, and what float64 cannot tell
-apart is compared without any rounding. Ties go to the lower index.
+[c - m, -|c - m|^2 / 2] or with the last term added at the end, and gives the best two. Where they differ by more than
+twice a proven bound of the error the first is right; the other rows are decided again in float64 with a bound of its
+own, and what float64 cannot tell apart is compared without any rounding. Ties go to the lower index.
 
 The bound. u = 2^-24, gamma_n = n u / (1 - n u); X = x - m and C = c - m exactly, R the largest |C|.
     (1) A sum of n products has an error of at most gamma_n * sum |a_i b_i| in any order of summation, with or without
         fused multiply-add (Higham, section 3.1). Here n = D + 1.
     (2) Each x_i - m_i and c_i - m_i is rounded once, the last column at most gamma_2 after float64: three more factors
         (1 + u) on a product, so the whole is within gamma_(D+8) * (sum |X_i C_i| + |C|^2 / 2).
-    (3) Cauchy and Schwarz: sum |X_i C_i| <= |X| R. |X| is taken from a float32 sum of squares, too small by at most a
+    (3) Cauchy and Schwarz: sum |X_i C_i| <= |X| R. |X| is taken from a float32 norm, its square too small by at most a
         factor 1 - gamma_(D+8), and 1 / (1 - gamma_n) <= 1 + gamma_2n.
     (4) Below 2^-126 float32 loses relative precision, or all of it where subnormal numbers are flushed to zero: at
         most 2^-126 for each of 2 D + 2 products and sums, and for each input, which its partner multiplies.
@@ -27,15 +27,15 @@ Shapes: N rows, D width, K clusters.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from pipeline.kmeans.candidates import Found, Search, choose
 from pipeline.kmeans.engines import engine as choose_engine
-from pipeline.kmeans.screening import sampled_products
+from pipeline.kmeans.screening import candidate_scores
 
 _FLOAT32_LIMIT = 2.0**40
 _BLOCK_VALUES = 1 << 22
@@ -62,7 +62,7 @@ class Centred:
     """Rows relative to the mean of the centroids.
 
     Attributes:
-        rows: float32 (n, D + 1), the last column ones.
+        rows: float32 (n, D).
         squares: float64 (n,), their squared norms; finite if the rows are.
         errors: float64 (n,), the bound of the errors of their float32 scores.
     """
@@ -116,13 +116,10 @@ class CentroidTable:
         import torch
 
         mean, _, reach = self._float32
-        rows = np.empty((len(block), len(mean) + 1), np.float32)
         # NumPy takes 3 ms for what torch converts in 0.5 (2048 x 768); a copy, since torch warns of read-only arrays.
-        torch.from_numpy(rows)[:, :-1].copy_(torch.from_numpy(block.copy()))
-        rows[:, :-1] -= mean
-        rows[:, -1] = 1
-        squares: np.ndarray = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1]).astype(np.float64)
-        return Centred(rows=rows, squares=squares, errors=error_bound(squares, reach, len(mean)))
+        rows = torch.from_numpy(block.copy()).float().sub_(torch.from_numpy(mean))
+        squares: np.ndarray = torch.linalg.vector_norm(rows, dim=1).double().square_().numpy()
+        return Centred(rows=rows.numpy(), squares=squares, errors=error_bound(squares, reach, len(mean)))
 
     def find(self, centred: Centred, *, engine: str = "auto", width: np.ndarray | float = 0.0) -> Found:
         """Find the best two centroids of rows by float32 scores; see ``candidates.Search``."""
@@ -146,15 +143,21 @@ class CentroidTable:
             columns: int64 (p,), the candidates.
             outer: float32 (n,), a bound of the scores of all other centroids.
         """
-        return choose(rows, columns, sampled_products(centred.rows, self._columns, rows, columns), outer)
+        return choose(rows, columns, candidate_scores(centred.rows, self._float32[1], rows, columns), outer)
 
-    def highest_score(self, centred: Centred, columns: np.ndarray) -> np.ndarray:
-        """Bound the scores of some centroids, float32 (n,): none is higher for the row, whatever float32 rounded."""
+    def highest_scores(self, columns: np.ndarray) -> Callable[[Centred], np.ndarray]:
+        """Give a function that bounds the scores of some centroids, float32 (n,): none is higher for the row."""
         import torch
 
-        products = torch.from_numpy(centred.rows) @ self._columns[:, torch.from_numpy(columns)]
-        highest: np.ndarray = products.amax(dim=1).numpy() + centred.errors
-        return highest.astype(np.float32)
+        some = torch.from_numpy(self._float32[1][columns])
+        products, halves = some[:, :-1].T.contiguous(), some[:, -1]
+
+        def highest(centred: Centred) -> np.ndarray:
+            scores = torch.addmm(halves, torch.from_numpy(centred.rows), products)
+            bound: np.ndarray = scores.amax(dim=1).numpy() + centred.errors
+            return bound.astype(np.float32)
+
+        return highest
 
     def decide(self, block: np.ndarray, found: Found, errors: np.ndarray) -> np.ndarray:
         """Make tokens exact, in their place, where float32 does not tell the best from the second.
@@ -226,13 +229,6 @@ class CentroidTable:
         with np.errstate(over="ignore"):
             table = np.concatenate([centred, (-squares / 2).astype(np.float32)[:, None]], axis=1)
         return mean, table, math.sqrt(float(squares.max()))
-
-    @cached_property
-    def _columns(self) -> Any:
-        """The table as a torch tensor, float32 (D + 1, K)."""
-        import torch
-
-        return torch.from_numpy(self._float32[1]).T
 
     @cached_property
     def _float64(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ class Search(Protocol):
         """Search the best two.
 
         Args:
-            rows: float32 (n, D + 1), centred rows and a last column of ones.
+            rows: float32 (n, D), centred.
             errors: float64 (n,), a bound of the errors of float32 scores.
             width: Centroids whose score is at most this far below the best are wanted as candidates too, for each row
                 or for all. An engine gives fewer where they would be many more than ``LIST_SIZE``, or none at all.

@@ -70,7 +70,7 @@ class Cluster:
         Raises:
             CorruptDatasetError: A shard is damaged or holds a value that is not finite.
         """
-        return sum(ray.get([actor.num_on_disk.remote() for actor in self._actors]))
+        return sum(ray.get([actor.load.remote() for actor in self._actors]))
 
     def seed(self, source: Source, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
         """Choose first centroids, float32 (K, D).

@@ -26,7 +26,7 @@ from pipeline.kmeans.tracking import BYTES_PER_ROW, Tracker, Work
 from pipeline.reading import read_pieces
 from pipeline.runtime import set_threads
 
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class _Fit:
 
 
 class Partition:
-    """Rows of some shards; see the module.
+    """Rows of some shards, read when they are first asked for; see the module.
 
     Args:
         uri: The features dataset.
@@ -124,58 +124,67 @@ class Partition:
         budget: Memory.
         seed: Of the hashes that choose samples.
         threads: Compute threads.
-
-    Raises:
-        CorruptDatasetError: A shard is damaged, holds another number of rows, or a value that is not finite.
     """
 
     def __init__(
         self, uri: str, shares: Sequence[Share], layers: Sequence[int], budget: Budget, seed: int, threads: int
     ) -> None:
         set_threads(threads)
-        dataset = Dataset.open(uri, kind="features")
-        dim, num_rows = int(dataset.plan.lineage["dim"]), sum(share.num_rows for share in shares)
-        self._max_resident = budget.max_resident(num_rows, len(layers), dim)
+        num_rows = sum(share.num_rows for share in shares)
+        self._dataset = Dataset.open(uri, kind="features")
+        self._shares, self._layers, self._seed = shares, layers, seed
+        self._max_resident = budget.max_resident(num_rows, len(layers), int(self._dataset.plan.lineage["dim"]))
         self._numbers = np.concatenate(
             [np.zeros(0, np.int64), *(np.arange(share.begin, share.begin + share.num_rows) for share in shares)]
         )
         self._hashes = np.zeros(num_rows, np.uint64)
-        self._rows = {str(layer): self._new_store(dim) for layer in layers}
+        self._rows: dict[str, RowStore] = {}
         self._squares: dict[str, int] = {}
         self._fits: dict[str, _Fit] = {}
         self._pulls: dict[str, list[PartitionPull]] = {}
-        begin = 0
-        for share in shares:
-            self._load(dataset, share, begin, layers, seed)
-            begin += share.num_rows
+
+    def load(self) -> int:
+        """Read the rows, unless they are there; give the number of those, of a layer, that did not fit into memory.
+
+        Not done at the beginning, because Ray tells of an error there as of the actor's death.
+
+        Raises:
+            CorruptDatasetError: A shard is damaged, holds another number of rows, or a value that is not finite.
+        """
+        if not self._rows:
+            stores = {layer: self._new_store(int(self._dataset.plan.lineage["dim"])) for layer in self._layers}
+            begin = 0
+            for share in self._shares:
+                self._read(share, begin, stores)
+                begin += share.num_rows
+            self._rows = {str(layer): store for layer, store in stores.items()}
+        return max(store.num_rows - store.num_resident for store in self._rows.values())
 
     def _new_store(self, dim: int) -> RowStore:
         return RowStore(dim, num_rows=len(self._numbers), max_resident=self._max_resident)
 
-    def _load(self, dataset: Dataset, share: Share, begin: int, layers: Sequence[int], seed: int) -> None:
-        source, place = f"{dataset.uri}/{share.unit}", begin
-        for table in read_pieces(dataset, share.unit):
-            for row in feature_rows(table, layers, dataset.plan.lineage["dim"], source):
+    def _read(self, share: Share, begin: int, stores: Mapping[int, RowStore]) -> None:
+        """Read a shard, whose first row is this partition's number ``begin``."""
+        source, place = f"{self._dataset.uri}/{share.unit}", begin
+        for table in read_pieces(self._dataset, share.unit):
+            for row in feature_rows(table, list(stores), self._dataset.plan.lineage["dim"], source):
                 if place + len(row.frames) > begin + share.num_rows:
                     break
-                self._hashes[place : place + len(row.frames)] = frame_hash(seed, row.utterance_id, row.frames)
+                self._hashes[place : place + len(row.frames)] = frame_hash(self._seed, row.utterance_id, row.frames)
                 place += len(row.frames)
-                for layer in layers:
+                for layer, store in stores.items():
                     _check_finite(row, layer, source)
-                    self._rows[str(layer)].append(row.cells[layer])
+                    store.append(row.cells[layer])
         if place != begin + share.num_rows:
             raise CorruptDatasetError(
                 f"{source} does not hold the {share.num_rows} frames that its commit names; run verify_dataset"
             )
 
-    def num_on_disk(self) -> int:
-        """Count the rows, of one layer, that did not fit into memory."""
-        return max(store.num_rows - store.num_resident for store in self._rows.values())
-
     def sample(self, source: Source, size: int) -> Sample:
         """Choose the rows of smallest hash of (seed, utterance id, frame)."""
+        store = self._store(source)
         order = np.lexsort((self._numbers, self._hashes))[:size]
-        return Sample(hashes=self._hashes[order], numbers=self._numbers[order], rows=self._store(source).take(order))
+        return Sample(hashes=self._hashes[order], numbers=self._numbers[order], rows=store.take(order))
 
     def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
         """Assign all rows to centroids and sum them up by cluster.
@@ -219,6 +228,7 @@ class Partition:
 
     def _store(self, source: Source) -> RowStore:
         """Give the rows of a source, made at the first call."""
+        self.load()
         if not source.prior:
             store = self._rows[str(source.layer)]
         else:

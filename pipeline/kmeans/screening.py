@@ -12,7 +12,7 @@ n being |C|^2 / 2 in units of s t, rounded, so |r| <= s t / 2. By Cauchy and Sch
 
 of s t (x' . c' - n). A centroid whose integer is lower than the row's highest by more than 2 B is not the nearest.
 Norms are computed in float32 and enlarged by 2^-10, which covers gamma_D up to D = 4096; what the scaling of inputs
-rounds is at most 2^-21 of |X~| |C~|.
+rounds is at most 2^-20 of |X~| |C~|.
 
 Only products with candidates are computed in float32 (``torch.sparse.sampled_addmm``, in some order of summation, so
 the bound of ``assignment`` holds for them). All other centroids are below a bound which counts as the second best.
@@ -75,7 +75,7 @@ class ScreenedSearch:
     def __init__(self, table: np.ndarray) -> None:
         import torch
 
-        self._table = torch.from_numpy(table).T
+        self._table = table
         centred, halves = table[:, :-1], -table[:, -1].astype(np.float64)
         spread = np.sqrt(np.einsum("kd,kd->d", centred, centred, dtype=np.float64))
         # The root, because what one side gains by a factor the other loses: it divides the spread evenly.
@@ -94,10 +94,10 @@ class ScreenedSearch:
         """Search; see ``candidates.Search``."""
         import torch
 
-        rounded, step, bound = self._round(rows[:, :-1])
+        rounded, step, bound = self._round(torch.from_numpy(rows))
         unit = step * self._step
         halves = torch.from_numpy(np.rint(self._halves / step).astype(np.int32))
-        scores = torch._int_mm(torch.from_numpy(rounded), self._rounded).sub_(halves)
+        scores = torch._int_mm(rounded, self._rounded).sub_(halves)
         highest = scores.amax(dim=1).numpy().astype(np.int64)
         # Four errors keep the bound of all others so far below the best that float32 can tell them apart.
         reach = np.maximum(2 * bound + 4 * errors, _affordable(width, unit, scores, highest))
@@ -105,44 +105,46 @@ class ScreenedSearch:
         near = np.flatnonzero(scores.numpy() >= (highest - depth).astype(np.int32)[:, None])
         found_rows, columns = np.divmod(near, len(self._halves))
         outer = (unit * (highest - depth) + bound + errors).astype(np.float32)
-        values = sampled_products(rows, self._table, found_rows, columns)
+        values = candidate_scores(rows, self._table, found_rows, columns)
         return choose(found_rows, columns, values, outer)
 
-    def _round(self, centred: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    def _round(self, centred: Any) -> tuple[Any, float, np.ndarray]:
         """Give x' int8 (n, D), the step s, and the bound B float64 (n,) of the module docstring."""
-        scaled = centred * self._factors
+        import torch
+
+        factors = torch.from_numpy(self._factors)
         # Every 16th row tells the spread well enough; a step changes the work, never the result.
-        some = scaled[::16]
-        spread = float(np.einsum("nd,nd->d", some, some, dtype=np.float64).max(initial=0) / len(some)) ** 0.5
+        some = (centred[::16] * factors).double()
+        spread = float(some.square_().mean(dim=0).amax()) ** 0.5
         least = float(self._halves.max(initial=0)) / _LARGEST_UNITS
         step = max(_DEVIATIONS * spread / _LARGEST, least) or 1.0
-        scaled *= np.float32(1 / step)
-        rounded = np.rint(scaled)
-        np.clip(rounded, -_LARGEST, _LARGEST, out=rounded)
-        scaled -= rounded
-        kept, lost = _norms(rounded), _norms(scaled)
+        scaled = centred * (factors / step)
+        rounded = scaled.round().clamp_(-_LARGEST, _LARGEST)
+        scaled.sub_(rounded)
+        kept, lost = (torch.linalg.vector_norm(part, dim=1).double().numpy() for part in (rounded, scaled))
         # What scaling rounded, and what is lost below the normal floats.
-        lost += 2.0**-21 * (kept + lost) + 2.0**-20
+        lost += 2.0**-20 * (kept + lost) + 2.0**-20
         bound: np.ndarray = _SLACK * step * (lost * self._reach + kept * self._lost) + step * self._step / 2
-        return rounded.astype(np.int8), step, bound
+        return rounded.to(torch.int8), step, bound
 
 
 def _affordable(width: np.ndarray | float, unit: float, scores: Any, highest: np.ndarray) -> np.ndarray | float:
-    """Narrow a wish for candidates to some ``LIST_SIZE`` a row; to none where a third of the wish is beyond that."""
+    """Narrow a wish for candidates to what most rows have room for; to none where a third of it is beyond that."""
     if not np.any(width) or scores.shape[1] <= LIST_SIZE:
         return width
-    some = scores.numpy()[:: max(1, len(highest) // 64)]
-    last = np.partition(some, -LIST_SIZE, axis=1)[:, -LIST_SIZE]
+    some = scores.numpy()[:: max(1, len(highest) // 16)]
+    usual = LIST_SIZE // 2
+    last = np.partition(some, -usual, axis=1)[:, -usual]
     limit = unit * float(np.median(some.max(axis=1) - last.astype(np.int64)))
     return np.where(np.multiply(width, 1 / 3) <= limit, np.minimum(width, limit), 0.0)
 
 
-def sampled_products(rows: np.ndarray, columns_of: Any, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Multiply chosen pairs of rows and columns in float32.
+def candidate_scores(rows: np.ndarray, table: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Compute the scores of chosen pairs of rows and centroids in float32.
 
     Args:
-        rows: float32 (n, D + 1).
-        columns_of: Torch tensor, float32 (D + 1, K).
+        rows: float32 (n, D), centred.
+        table: float32 (K, D + 1), centred centroids and minus half of their squared norms.
         row: int64 (p,), ascending.
         column: int64 (p,).
 
@@ -158,11 +160,13 @@ def sampled_products(rows: np.ndarray, columns_of: Any, row: np.ndarray, column:
             torch.from_numpy(np.searchsorted(row, np.arange(len(rows) + 1))),
             torch.from_numpy(column),
             torch.zeros(len(column)),
-            size=(len(rows), columns_of.shape[1]),
+            size=(len(rows), len(table)),
         )
-    found = torch.sparse.sampled_addmm(wanted, torch.from_numpy(rows), columns_of)
-    values: np.ndarray = found.values().numpy()
-    return values
+    centroids = torch.from_numpy(table)[:, :-1]
+    found = torch.sparse.sampled_addmm(wanted, torch.from_numpy(rows), centroids.T)
+    scores: np.ndarray = found.values().numpy()
+    scores += table[column, -1]
+    return scores
 
 
 def _norms(values: np.ndarray) -> np.ndarray:

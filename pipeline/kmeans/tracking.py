@@ -19,19 +19,22 @@ bound for each listed centroid; here one for all others, and the list is compute
 k-means even faster", SDM 2010. Movers are ours. Memory: 49 bytes a row. Shapes: n rows, D width, K clusters.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.kmeans.assignment import CentroidTable
+from pipeline.kmeans.assignment import Centred, CentroidTable
 from pipeline.kmeans.candidates import LIST_SIZE, Found
 
 BYTES_PER_ROW = 4 + 3 * 4 + 2 * LIST_SIZE + 1
 
 # A list that is to last holds what may come nearest while centroids move this many times as far as just now.
-_LASTING = 3.0
+_LASTING = 2.0
 # One in so many centroids may be a mover, at a 32nd of a search's products.
 _MOVERS = 32
+# Movers pay when the farthest of them moved so many times as far as all others.
+_FAR = 1.3
 
 
 @dataclass
@@ -72,8 +75,8 @@ class Tracker:
         self._sizes = np.zeros(num_rows, np.uint8)
         self._table: CentroidTable | None = None
         self._drift = np.zeros(0)
-        self._movers = np.zeros(0, np.int64)
-        self._others = 0.0
+        self._others = np.inf
+        self._mover_scores: Callable[[Centred], np.ndarray] | None = None
         self.work = Work()
 
     def move(self, table: CentroidTable) -> None:
@@ -82,14 +85,16 @@ class Tracker:
         Args:
             table: As many centroids as before, each the successor of the one before it.
         """
-        if self._table is None:
-            self._drift = np.zeros(len(table.centroids))
-        else:
+        self._drift, self._others, self._mover_scores = np.zeros(len(table.centroids)), np.inf, None
+        if self._table is not None:
             moved = table.centroids.astype(np.float64) - self._table.centroids
             self._drift = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-40)
-        order = np.argsort(self._drift, kind="stable")
-        self._movers = order[len(order) - len(order) // _MOVERS :]
-        self._others = float(self._drift[order[len(order) - len(self._movers) - 1]])
+            order = np.argsort(self._drift, kind="stable")
+            most = len(order) - len(order) // _MOVERS
+            self._others = float(self._drift[order[-1]])
+            if self._others > _FAR * self._drift[order[most - 1]]:
+                self._others = float(self._drift[order[most - 1]])
+                self._mover_scores = table.highest_scores(order[most:])
         self._table = table
         self.work = Work()
 
@@ -105,14 +110,14 @@ class Tracker:
         before = self.tokens[place].copy()
         upper = _up(self._upper[place].astype(np.float64) + self._drift[before])
         sure = upper < _lowered(self._lower[place], self._drift.max())
-        fallen = np.where(sure, self._drift.max(), self._others)
+        fallen = np.where(sure, self._drift.max(), min(self._others, self._drift.max()))
         self._upper[place] = upper
         self._lower[place] = _lowered(self._lower[place], fallen)
         self._outer[place] = _lowered(self._outer[place], fallen)
         unsure = np.flatnonzero(~sure)
         listed = unsure[self._sizes[begin + unsure] > 0]
         failed = self._use_lists(begin, block, listed)
-        searched = np.union1d(unsure[self._sizes[begin + unsure] == 0], failed)
+        searched = np.sort(np.concatenate([unsure[self._sizes[begin + unsure] == 0], failed]))
         self._search(begin, block, searched)
         changed = int((self.tokens[place] != before).sum())
         self.work += Work(
@@ -135,8 +140,8 @@ class Tracker:
         outer_distances = np.maximum(self._outer[begin + rows], 0).astype(np.float64)
         # A score is half of |x - m|^2 - |x - c|^2.
         outer = _up((centred.squares * (1 + _gamma(some)) - outer_distances**2) / 2)
-        if len(self._movers):
-            outer = np.maximum(outer, self._table.highest_score(centred, self._movers))
+        if self._mover_scores is not None:
+            outer = np.maximum(outer, self._mover_scores(centred))
         found = self._table.compare(centred, places // LIST_SIZE, columns, outer)
         certain = found.best.astype(np.float64) - outer > 2 * centred.errors
         kept = np.flatnonzero(certain)
@@ -151,28 +156,39 @@ class Tracker:
         assert self._table is not None
         some = block[rows]
         centred = self._table.centre(some)
-        upper = self._upper[begin + rows].astype(np.float64)
-        found = self._table.find(centred, width=_LASTING * self._others * np.where(np.isfinite(upper), upper, 0.0))
-        outer = self._list(begin + rows, found)
-        self._outer[begin + rows] = _distances_below(outer, centred.squares, centred.errors, _gamma(some))
-        self._settle(begin + rows, some, centred.squares, centred.errors, found)
+        places = begin + rows
+        width: np.ndarray | float = 0.0
+        if np.isfinite(self._others):
+            upper = self._upper[places].astype(np.float64)
+            width = _LASTING * self._others * np.where(np.isfinite(upper), upper, 0.0)
+        found = self._table.find(centred, width=width)
+        self._settle(places, some, centred.squares, centred.errors, found)
+        self._outer[places] = _distances_below(found.outer, centred.squares, centred.errors, _gamma(some))
+        # A list that centroids outrun in their next move is not worth its making.
+        lasting = np.flatnonzero(self._outer[places] - self._upper[places] > self._others)
+        self._sizes[places] = 0
+        if len(lasting):
+            kept = found.take(lasting)
+            outer = self._list(places[lasting], kept)
+            self._outer[places[lasting]] = _distances_below(
+                outer, centred.squares[lasting], centred.errors[lasting], _gamma(some)
+            )
 
     def _list(self, rows: np.ndarray, found: Found) -> np.ndarray:
-        """Keep the best candidates of each row; give the highest score of all others, float32 (n,)."""
-        starts, sizes = np.searchsorted(found.rows, np.arange(len(rows))), np.bincount(found.rows, minlength=len(rows))
-        outer = found.outer.copy()
-        keep = np.ones(len(found.rows), bool)
-        crowded = np.flatnonzero(sizes[found.rows] > LIST_SIZE)
-        if len(crowded):
-            order = crowded[np.lexsort((-found.scores[crowded], found.rows[crowded]))]
-            rank = np.arange(len(order)) - np.searchsorted(found.rows[order], found.rows[order])
-            keep[order] = rank < LIST_SIZE
-            next_best = order[rank == LIST_SIZE]
-            outer[found.rows[next_best]] = np.maximum(outer[found.rows[next_best]], found.scores[next_best])
-            sizes = np.minimum(sizes, LIST_SIZE)
-            starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        kept = found.rows[keep]
-        self._lists[rows[kept], np.arange(len(kept)) - starts[kept]] = found.columns[keep]
+        """Keep the candidates of each row; give the highest score of all others, float32 (n,).
+
+        Where they are too many, those of the upper half of scores are kept, and none where these are too many still:
+        to choose the best ones would cost more than the search.
+        """
+        crowded = np.bincount(found.rows, minlength=len(rows)) > LIST_SIZE
+        outer = np.where(crowded, np.maximum(found.outer, (found.best + found.outer) / 2), found.outer)
+        keep = ~crowded[found.rows] | (found.scores >= outer[found.rows])
+        sizes = np.bincount(found.rows[keep], minlength=len(rows))
+        sizes[sizes > LIST_SIZE] = 0
+        kept = np.flatnonzero(keep & (sizes[found.rows] > 0))
+        starts = np.cumsum(sizes) - sizes
+        owners = found.rows[kept]
+        self._lists[rows[owners], np.arange(len(kept)) - starts[owners]] = found.columns[kept]
         self._sizes[rows] = sizes
         return outer
 

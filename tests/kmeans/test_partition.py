@@ -63,10 +63,10 @@ def test_partitions_and_memory_change_no_bit(features):
         assert fit(partitions(features, count), centroids, 6) == expected
     little = Budget(num_bytes=395_000, num_fits=1)
     on_disk = partitions(features, 2, little)
-    assert 0 < on_disk[0].num_on_disk() < sum(map(len, features[1][0::2]))
+    assert 0 < on_disk[0].load() < sum(map(len, features[1][0::2]))
     assert fit(on_disk, centroids, 6) == expected
     none = partitions(features, 1, Budget(num_bytes=1, num_fits=1))
-    assert none[0].num_on_disk() == sum(map(len, features[1]))
+    assert none[0].load() == sum(map(len, features[1]))
     assert fit(none, centroids, 6) == expected
 
 
@@ -130,11 +130,11 @@ def test_a_value_that_is_not_finite_is_refused_by_layer_utterance_and_frame(tmp_
     rows = [("good", np.arange(3), np.ones((3, 6), np.float16)), ("bad", np.array([5, 7, 9, 11]), cell)]
     dataset = write_features(tmp_path, [rows], sampled=True)
     with pytest.raises(CorruptDatasetError, match="layer 3 of bad has a value that is not finite in frame 9"):
-        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=7)], [3], PLENTY, 0, 1)
+        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=7)], [3], PLENTY, 0, 1).load()
 
 
 @pytest.mark.parametrize("num_rows", [6, 8])
 def test_a_shard_with_other_rows_than_its_commit_says_is_refused(tmp_path, num_rows):
     dataset = write_features(tmp_path, [[("a", np.arange(7), np.ones((7, 6), np.float16))]])
     with pytest.raises(CorruptDatasetError, match="does not hold the"):
-        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=num_rows)], [3], PLENTY, 0, 1)
+        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=num_rows)], [3], PLENTY, 0, 1).load()
