@@ -152,6 +152,9 @@ class Partition:
             CorruptDatasetError: A shard is damaged, holds another number of rows, or a value that is not finite.
         """
         if not self._rows:
+            # It takes seconds, which would else be the first step's.
+            import torch  # noqa: F401
+
             stores = {layer: self._new_store(int(self._dataset.plan.lineage["dim"])) for layer in self._layers}
             begin = 0
             for share in self._shares:
