@@ -35,6 +35,7 @@ class Cluster:
         num_cpus: CPUs of each, or a share of one.
         num_gpus: GPUs of each, or a share of one.
         seed: Of the hashes that choose samples.
+        fraction: Share of the rows to hold.
         threads: Compute threads of each.
     """
 
@@ -48,6 +49,7 @@ class Cluster:
         num_cpus: float = 1,
         num_gpus: float = 0,
         seed: int = 0,
+        fraction: float = 1.0,
         threads: int = 1,
     ) -> None:
         shares, begin = [], 0
@@ -59,7 +61,7 @@ class Cluster:
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
         )(Partition)
         self._actors: list[Any] = [
-            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads)
+            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
             for number in range(num_workers)
         ]
         self._threads = threads

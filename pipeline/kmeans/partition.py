@@ -5,9 +5,10 @@ a fit keeps from one iteration to the next saves work only: an actor that begins
 the same answers. Shapes: N rows of all partitions, n rows of this one, D width, K clusters.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from pipeline import faults
 from pipeline.dataset import Dataset
 from pipeline.errors import CorruptDatasetError
 from pipeline.features.feature_rows import FeatureRow, feature_rows
-from pipeline.features.sampling import frame_hash
+from pipeline.features.sampling import draws, frame_hash
 from pipeline.kmeans.assignment import CentroidTable
 from pipeline.kmeans.lloyd import PartialSums, RunningSums, sum_squares
 from pipeline.kmeans.parallel_seeding import PartitionPull
@@ -27,6 +28,9 @@ from pipeline.reading import read_pieces
 from pipeline.runtime import set_threads
 
 BLOCK_ROWS = 4096
+
+# Which of a frame's random numbers decides whether it is in the fraction; k-means|| takes the first few.
+_FRACTION_DRAW = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,11 @@ class Budget:
         return max(0, self.num_bytes - state) // (2 * dim * (num_layers + self.num_sources))
 
 
+class _Kept(NamedTuple):
+    numbers: np.ndarray
+    hashes: np.ndarray
+
+
 @dataclass
 class _Fit:
     tracker: Tracker
@@ -123,21 +132,27 @@ class Partition:
         layers: Layers to hold.
         budget: Memory.
         seed: Of the hashes that choose samples.
+        fraction: Share of the rows to hold, those of smallest draw; a smaller one holds a subset.
         threads: Compute threads.
     """
 
     def __init__(
-        self, uri: str, shares: Sequence[Share], layers: Sequence[int], budget: Budget, seed: int, threads: int
+        self,
+        uri: str,
+        shares: Sequence[Share],
+        layers: Sequence[int],
+        budget: Budget,
+        seed: int,
+        threads: int,
+        fraction: float = 1.0,
     ) -> None:
         set_threads(threads)
-        num_rows = sum(share.num_rows for share in shares)
+        num_rows = math.ceil(fraction * sum(share.num_rows for share in shares))
         self._dataset = Dataset.open(uri, kind="features")
-        self._shares, self._layers, self._seed = shares, layers, seed
+        self._shares, self._layers, self._seed, self._fraction = shares, layers, seed, fraction
         self._max_resident = budget.max_resident(num_rows, len(layers), int(self._dataset.plan.lineage["dim"]))
-        self._numbers = np.concatenate(
-            [np.zeros(0, np.int64), *(np.arange(share.begin, share.begin + share.num_rows) for share in shares)]
-        )
-        self._hashes = np.zeros(num_rows, np.uint64)
+        self._numbers = np.zeros(0, np.int64)
+        self._hashes = np.zeros(0, np.uint64)
         self._rows: dict[str, RowStore] = {}
         self._squares: dict[str, int] = {}
         self._fits: dict[str, _Fit] = {}
@@ -155,30 +170,34 @@ class Partition:
             # It takes seconds, which would else be the first step's.
             import torch  # noqa: F401
 
-            stores = {layer: self._new_store(int(self._dataset.plan.lineage["dim"])) for layer in self._layers}
-            begin = 0
-            for share in self._shares:
-                self._read(share, begin, stores)
-                begin += share.num_rows
+            dim, capacity = int(self._dataset.plan.lineage["dim"]), sum(share.num_rows for share in self._shares)
+            stores = {
+                layer: RowStore(dim, num_rows=capacity, max_resident=self._max_resident) for layer in self._layers
+            }
+            kept = [_Kept(np.zeros(0, np.int64), np.zeros(0, np.uint64))]
+            kept += [row for share in self._shares for row in self._read(share, stores)]
+            self._numbers = np.concatenate([row.numbers for row in kept])
+            self._hashes = np.concatenate([row.hashes for row in kept])
             self._rows = {str(layer): store for layer, store in stores.items()}
         return max(store.num_rows - store.num_resident for store in self._rows.values())
 
-    def _new_store(self, dim: int) -> RowStore:
-        return RowStore(dim, num_rows=len(self._numbers), max_resident=self._max_resident)
-
-    def _read(self, share: Share, begin: int, stores: Mapping[int, RowStore]) -> None:
-        """Read a shard, whose first row is this partition's number ``begin``."""
-        source, place = f"{self._dataset.uri}/{share.unit}", begin
+    def _read(self, share: Share, stores: Mapping[int, RowStore]) -> Iterator[_Kept]:
+        """Read a shard into the stores; give the numbers and hashes of the rows that are kept."""
+        source, seen = f"{self._dataset.uri}/{share.unit}", 0
         for table in read_pieces(self._dataset, share.unit):
             for row in feature_rows(table, list(stores), self._dataset.plan.lineage["dim"], source):
-                if place + len(row.frames) > begin + share.num_rows:
+                count = len(row.frames)
+                if seen + count > share.num_rows:
                     break
-                self._hashes[place : place + len(row.frames)] = frame_hash(self._seed, row.utterance_id, row.frames)
-                place += len(row.frames)
+                hashes = frame_hash(self._seed, row.utterance_id, row.frames)
+                # Features may be a sample of smallest hashes already, so it is another number that is small here.
+                kept = np.flatnonzero(draws(hashes, _FRACTION_DRAW) < self._fraction)
+                yield _Kept(share.begin + seen + kept, hashes[kept])
+                seen += count
                 for layer, store in stores.items():
                     _check_finite(row, layer, source)
-                    store.append(row.cells[layer])
-        if place != begin + share.num_rows:
+                    store.append(row.cells[layer][kept] if len(kept) < count else row.cells[layer])
+        if seen != share.num_rows:
             raise CorruptDatasetError(
                 f"{source} does not hold the {share.num_rows} frames that its commit names; run verify_dataset"
             )
@@ -242,7 +261,7 @@ class Partition:
 
     def _reduce(self, source: Source) -> RowStore:
         whole = self._rows[str(source.layer)]
-        made = self._new_store(whole.dim)
+        made = RowStore(whole.dim, num_rows=whole.num_rows, max_resident=self._max_resident)
         tables = [CentroidTable(centroids) for centroids in source.prior]
         for _, block in whole.blocks(BLOCK_ROWS):
             left = block

@@ -4,6 +4,7 @@ Reading a file of bare float16 again in every iteration costs a fraction of read
 more memory than a block. The file has no name, so the kernel frees it when its process ends, however that comes.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -16,20 +17,24 @@ class RowStore:
 
     Attributes:
         num_rows: Rows taken so far.
-        num_resident: Rows of them in memory.
 
     Args:
         dim: D.
         max_resident: Rows kept in memory at most.
-        num_rows: Rows that will come, so that memory is taken once; more are refused.
+        num_rows: Rows that may come, so that memory is taken once; more are refused.
     """
 
     def __init__(self, dim: int, *, num_rows: int, max_resident: int) -> None:
         self.num_rows = 0
-        self.num_resident = min(num_rows, max(0, max_resident))
         self._capacity = num_rows
-        self._resident = np.empty((self.num_resident, dim), np.float16)
+        # Pages that no row comes to are never taken.
+        self._resident = np.empty((min(num_rows, max(0, max_resident)), dim), np.float16)
         self._file: Any = None
+
+    @property
+    def num_resident(self) -> int:
+        """Rows of them in memory."""
+        return min(self.num_rows, len(self._resident))
 
     @property
     def dim(self) -> int:
@@ -47,11 +52,12 @@ class RowStore:
                 f"rows must be float16 (n, {self.dim}), {self._capacity - self.num_rows} more at most, "
                 f"got {rows.dtype} {rows.shape}"
             )
-        fitting = max(0, min(len(rows), self.num_resident - self.num_rows))
+        fitting = min(len(rows), len(self._resident) - self.num_resident)
         self._resident[self.num_rows : self.num_rows + fitting] = rows[:fitting]
         if fitting < len(rows):
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the store
+            self._file.seek(0, os.SEEK_END)
             self._file.write(np.ascontiguousarray(rows[fitting:]).data)
         self.num_rows += len(rows)
 
@@ -68,7 +74,7 @@ class RowStore:
     def arrays(self) -> list[np.ndarray]:
         """Give all rows as arrays that follow one another; the one on disk is mapped, not read."""
         if self._file is None:
-            return [self._resident]
+            return [self._resident[: self.num_rows]]
         self._file.flush()
         shape = (self.num_rows - self.num_resident, self.dim)
         return [self._resident, np.memmap(self._file, np.float16, "r", shape=shape)]

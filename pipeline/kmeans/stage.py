@@ -49,6 +49,8 @@ class FitKmeansConfig:
     """Clusters of each layer's codebook (K), 2 to 65,536; several make a codebook each from one load of the data."""
     layers: tuple[int, ...] = ()
     """Layers to fit; default: every layer of the features."""
+    fraction: float = 1.0
+    """Share of the frames to fit on, chosen by hash; a smaller share is a subset of a larger one."""
     num_quantizers: int = 1
     """Stages of a residual quantiser (RVQ): each fits what the stages before it leave."""
     max_iterations: int = 50
@@ -79,6 +81,8 @@ class FitKmeansConfig:
                 raise SettingsError(f"num_clusters must be in 2 to {MAX_CLUSTERS}, got {count}")
         if not 0 <= self.tolerance < 1:
             raise SettingsError(f"tolerance must be in [0, 1), got {self.tolerance}")
+        if not 0 < self.fraction <= 1:
+            raise SettingsError(f"fraction must be more than 0 and at most 1, got {self.fraction}")
         for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingsError(f"{name} must be at least 1, got {value}")
@@ -109,15 +113,17 @@ def prepare(config: FitKmeansConfig) -> Plan:
     layers = sorted(config.layers) or list(lineage["layers"])
     if absent := sorted(set(layers) - set(lineage["layers"])):
         raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
-    frames = int(sum(read_shard_table(features)["num_frames"].to_pylist()))
+    frames = int(config.fraction * sum(read_shard_table(features)["num_frames"].to_pylist()))
     if frames < max(config.num_clusters):
+        share = "" if config.fraction == 1 else f" in a fraction of {config.fraction}"
         raise SettingsError(
-            f"{config.features} has {frames} frames, fewer than num_clusters {max(config.num_clusters)}; "
+            f"{config.features} has {frames} frames{share}, fewer than num_clusters {max(config.num_clusters)}; "
             "lower num_clusters or keep more frames"
         )
     input_sha256 = success(features)["dataset_sha256"]
     given = _given_codebooks(config, layers, lineage["encoder_sha256"])
     settings = {
+        "fraction": config.fraction,
         "num_quantizers": config.num_quantizers,
         "max_iterations": config.max_iterations,
         "tolerance": config.tolerance,
@@ -197,6 +203,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
             num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,
             seed=config.seed,
+            fraction=config.fraction,
         )
         try:
             on_disk = cluster.load()

@@ -109,6 +109,8 @@ def test_features_that_are_not_finite_are_refused_by_utterance(tmp_path, local_r
 def test_more_clusters_than_frames_are_refused(features, tmp_path):
     with pytest.raises(SettingsError, match="6000 frames, fewer than num_clusters 7000"):
         prepare(config(features, tmp_path, num_clusters=(7000, 8)))
+    with pytest.raises(SettingsError, match="600 frames in a fraction of 0.1, fewer than num_clusters 700"):
+        prepare(config(features, tmp_path, num_clusters=(700,), fraction=0.1))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ def test_more_clusters_than_frames_are_refused(features, tmp_path):
         ({"num_clusters": ()}, "num_clusters must name different numbers"),
         ({"num_clusters": (8, 8)}, "num_clusters must name different numbers"),
         ({"num_clusters": (8, 1)}, "num_clusters must be in 2 to 65536, got 1"),
+        ({"fraction": 0.0}, "fraction must be more than 0"),
         ({"num_quantizers": 0}, "num_quantizers must be at least 1"),
         ({"max_minutes": 0.0}, "max_minutes must be more than 0"),
         ({"memory_per_worker": -1.0}, "memory_per_worker must be more than 0"),

@@ -124,6 +124,24 @@ def test_a_sample_is_the_same_for_any_partitions(features):
     assert (np.diff(whole.hashes.astype(object)) >= 0).all()
 
 
+def test_a_fraction_is_a_share_of_the_rows_and_the_smaller_lies_in_the_larger(features):
+    rows = np.concatenate(features[1])
+
+    def held(fraction, count=1):
+        parts = [
+            Partition(features[0].uri, shares(features)[n::count], [3], PLENTY, 0, 1, fraction) for n in range(count)
+        ]
+        return merge([part.sample(LAYER, len(rows)) for part in parts], len(rows))
+
+    whole, third, tenth = held(1.0), held(0.3), held(0.1)
+    assert len(whole.rows) == len(rows)
+    assert 0.27 * len(rows) < len(third.rows) < 0.33 * len(rows)
+    assert 0.08 * len(rows) < len(tenth.rows) < 0.12 * len(rows)
+    assert set(tenth.numbers) < set(third.numbers)
+    np.testing.assert_array_equal(third.rows, rows[third.numbers])
+    np.testing.assert_array_equal(held(0.3, 3).numbers, third.numbers)
+
+
 def test_a_value_that_is_not_finite_is_refused_by_layer_utterance_and_frame(tmp_path):
     cell = np.ones((4, 6), np.float16)
     cell[2, 1] = np.nan
