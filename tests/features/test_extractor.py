@@ -166,15 +166,23 @@ def test_another_failure_of_the_encoder_is_not_taken_for_a_lack_of_memory(small_
 
 def test_the_next_batch_is_encoded_while_a_piece_is_in_use(small_encoder):
     machine = extractor(small_encoder(), batch_seconds=0.01)
-    log = EncodeLog()
-    stream = machine.stream([noise(4_000), noise(5_000), noise(6_000)], log)
+    encoded = []
+
+    class CountingLog(EncodeLog):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "busy" and value:
+                encoded.append(value)
+
+    stream = machine.stream([noise(4_000), noise(5_000), noise(6_000)], CountingLog())
     assert isinstance(next(stream), Piece)
-    before = log.busy
     deadline = time.monotonic() + 20
-    while log.busy == before and time.monotonic() < deadline:
+    while len(encoded) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert log.busy > before
+    # The second batch, before the second piece was asked for.
+    assert len(encoded) >= 2
     assert [piece.row for piece in stream] == [1, 2]
+    assert len(encoded) == 3
 
 
 def test_an_abandoned_stream_lets_the_next_one_begin(small_encoder):
