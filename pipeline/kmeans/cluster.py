@@ -4,7 +4,9 @@ A step sends the centroids out once, to each node, and the answers, exact intege
 the number of actors nor who holds which shard can change a bit. Memory of an answer: 16 * K * D bytes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +20,93 @@ from pipeline.kmeans.sample import Sample, merge
 from pipeline.kmeans.seeding import kmeans_plus_plus, random_rows
 from pipeline.runtime import set_threads
 
+logger = logging.getLogger(__name__)
+
 Seeding = Literal["k-means++", "k-means||", "random"]
 
 # Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
 _FAN_IN = 4
+# Of the memory that Ray gives a node to tasks; the rest is for Python, Ray and torch themselves.
+_MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The actors of a fit.
+
+    Attributes:
+        num_workers: Actors.
+        num_cpus: CPUs of each, or a share of one.
+        num_gpus: GPUs of each, or a share of one.
+        budget: Memory of each.
+    """
+
+    num_workers: int
+    num_cpus: float
+    num_gpus: float
+    budget: Budget
+
+    def tell(self, num_frames: int, dim: int) -> None:
+        """Warn where the memory is less than the work takes.
+
+        Args:
+            num_frames: Rows of all actors.
+            dim: D.
+        """
+        needed = self.budget.kept_bytes(-(-num_frames // self.num_workers), dim)
+        if needed > self.budget.num_bytes:
+            logger.warning(
+                "memory_per_worker is %.2f GB, but sums, state and the work on a block take %.2f GB, and will take it; "
+                "all features lie on disk",
+                self.budget.num_bytes / 1e9,
+                needed / 1e9,
+            )
+
+
+def lay_out(
+    features: Dataset,
+    *,
+    num_workers: int | None,
+    memory_per_worker: float | None,
+    num_fits: int,
+    num_clusters: int,
+    num_sources: int,
+    warm_start: float,
+) -> Layout:
+    """Lay actors over the cluster that Ray is connected to.
+
+    Args:
+        features: What is fitted on.
+        num_workers: Actors wanted; default: one a GPU, or one a CPU.
+        memory_per_worker: GB of each; default: an equal share of most of the smallest node.
+        num_fits: See ``Budget``.
+        num_clusters: See ``Budget``.
+        num_sources: See ``Budget``.
+        warm_start: See ``Budget``.
+    """
+    total = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    gpus = total.get("GPU", 0)
+    wanted = num_workers or max(1, int(gpus or total.get("CPU", 1)))
+    num_workers = min(wanted, len(features.plan.units))
+    if memory_per_worker is not None:
+        num_bytes = int(memory_per_worker * 1e9)
+    else:
+        a_node = -(-num_workers // len(nodes))
+        num_bytes = int(_MEMORY_SHARE * min(node.get("memory", 0) for node in nodes) / a_node)
+    return Layout(
+        num_workers=num_workers,
+        # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
+        num_cpus=min(1.0, int(1000 * total.get("CPU", 1) / num_workers) / 1000),
+        num_gpus=min(1.0, gpus / num_workers),
+        budget=Budget(
+            num_bytes=num_bytes,
+            num_fits=num_fits,
+            num_clusters=num_clusters,
+            num_sources=num_sources,
+            warm_start=warm_start,
+        ),
+    )
 
 
 class Cluster:
@@ -105,10 +190,16 @@ class Cluster:
             found = [join.remote(*found[begin : begin + _FAN_IN]) for begin in range(0, len(found), _FAN_IN)]
         return merge_steps(*ray.get(found))
 
-    def forget(self, fit: str, source: Source) -> None:
-        """Give the memory of a finished fit back."""
-        name = source.name if source.prior else None
-        ray.get([actor.forget.remote(fit, name) for actor in self._actors])
+    def forget(self, fit: str, source: Source, *, others: Collection[Source]) -> None:
+        """Give the memory of a finished fit back.
+
+        Args:
+            fit: Its name.
+            source: What it was over.
+            others: What the other fits are over.
+        """
+        unused = source.is_made and source.key not in {other.key for other in others}
+        ray.get([actor.forget.remote(fit, source.key if unused else None) for actor in self._actors])
 
     def close(self) -> None:
         """End the actors."""

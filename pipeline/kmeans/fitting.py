@@ -60,6 +60,7 @@ class Fit:
         empty: Clusters without rows, each split off a large one, of each iteration.
         work: How the tokens of all rows were found, over all iterations.
         stopped_by: ``tolerance``, ``iterations`` or ``time`` once it has ended.
+        warm_iterations: Iterations of each share of the rows that it began on; the lists above begin anew after each.
     """
 
     centroids: np.ndarray
@@ -68,6 +69,7 @@ class Fit:
     empty: list[int] = field(default_factory=list)
     work: Work = field(default_factory=Work)
     stopped_by: str = ""
+    warm_iterations: list[int] = field(default_factory=list)
 
     def advance(self, step: Step, stopping: Stopping) -> None:
         """Take one iteration in."""
@@ -81,6 +83,11 @@ class Fit:
         elif len(self.inertia) >= stopping.max_iterations:
             self.stopped_by = "iterations"
 
+    def widen(self) -> None:
+        """Go on over more rows, with the centroids that were found on fewer."""
+        self.warm_iterations.append(len(self.inertia))
+        self.inertia, self.empty, self.stopped_by = [], [], ""
+
     def codebook(self, target: Target, lineage: dict[str, Any]) -> Codebook:
         """Give the codebook as it is now.
 
@@ -93,7 +100,12 @@ class Fit:
             centroids=self.centroids,
             counts=self.counts,
             inertia=np.array(self.inertia),
-            lineage={**lineage, "layer": target.layer, "empty_clusters": self.empty},
+            lineage={
+                **lineage,
+                "layer": target.layer,
+                "empty_clusters": self.empty,
+                "warm_iterations": self.warm_iterations,
+            },
             quantizer=target.quantizer,
         )
 
@@ -118,10 +130,17 @@ class Fit:
             empty=list(saved.lineage["empty_clusters"]),
             work=Work(**state["work"]),
             stopped_by=state["stopped_by"],
+            warm_iterations=list(saved.lineage["warm_iterations"]),
         )
 
     def line(self) -> str:
         """Say how far it is, in a few words."""
+        if not self.inertia:
+            return (
+                f"begins on more frames after {sum(self.warm_iterations)} iterations"
+                if self.warm_iterations
+                else "begins"
+            )
         fell = f", {relative_improvement(*self.inertia[-2:]):.3%} less" if len(self.inertia) > 1 else ""
         split = f", {self.empty[-1]} empty clusters split" if self.empty[-1] else ""
         return f"iteration {len(self.inertia)}, inertia {self.inertia[-1]:.6g}{fell}{split}"

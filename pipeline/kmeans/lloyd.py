@@ -5,7 +5,7 @@
 
 The sums are integers, so centroids and inertia are the same bits for any partition of the rows over workers and any
 order. Rows are summed once; later only those that change their cluster are, out of one sum and into another.
-Cost of a row's move: O(D). Memory: 24 * K * D bytes. Shapes: n rows, D width, K clusters.
+Cost of a row's move: O(D). Memory: ``sums_bytes``. Shapes: n rows, D width, K clusters.
 """
 
 import math
@@ -20,6 +20,8 @@ _SPLIT = 1 / 1024
 _SMALLEST_PUSH = 2.0**-20
 # Rows that change are summed so many at a time: a product with fewer would touch all K * D sums for little.
 _MOVED_ROWS = 4096
+# Sums are carried so many clusters at a time, for the memory of what lies between.
+_POURED_ROWS = 64
 # Below it float64 holds every multiple of 2^-24, so sums of float16 make no rounding.
 _EXACT = 2.0**29
 # 256 rows of 768 float64 stay in a second-level cache.
@@ -50,6 +52,20 @@ class PartialSums:
             raise ValueError(f"cannot merge sums of shapes {self.high.shape} and {other.high.shape}")
         high, low = fixed_point.carry(self.high + other.high, self.low + other.low)
         return PartialSums(high=high, low=low, counts=self.counts + other.counts)
+
+
+def sums_bytes(num_clusters: int, dim: int) -> int:
+    """Give what a ``RunningSums`` keeps, in bytes."""
+    return 24 * num_clusters * dim
+
+
+def summing_bytes(num_clusters: int, dim: int) -> int:
+    """Give what one ``RunningSums`` at a time takes beside it while rows are summed, in bytes.
+
+    That is rows in float16, twice, and in float64; the sums of these; the limbs that it answers with, and once more
+    where these are sent.
+    """
+    return 2 * _MOVED_ROWS * 12 * dim + (8 + 16 + 16) * num_clusters * dim
 
 
 class RunningSums:
@@ -113,7 +129,7 @@ class RunningSums:
         signs = np.concatenate([np.ones(len(rows)), -np.ones(len(left))])
         clusters = np.concatenate([after, before[left]])
         numbers = np.concatenate([np.arange(len(rows)), left])
-        bound = len(rows) * float(np.abs(rows).max(initial=0))
+        bound = len(rows) * max(float(rows.max(initial=0)), -float(rows.min(initial=0)))
         if self._recent_bound + bound >= _EXACT:
             self._pour()
         # At most 8191 rows of at most 65504: below 2^29 in any order of summation.
@@ -124,8 +140,10 @@ class RunningSums:
         self._counts += np.bincount(after, minlength=size) - np.bincount(before[left], minlength=size)
 
     def _pour(self) -> None:
-        high, low = fixed_point.split_limbs((self._recent * 2.0**fixed_point.FRACTION_BITS).astype(np.int64))
-        self._high, self._low = fixed_point.carry(self._high + high, self._low + low)
+        for begin in range(0, len(self._recent), _POURED_ROWS):
+            some = slice(begin, begin + _POURED_ROWS)
+            high, low = fixed_point.split_limbs((self._recent[some] * 2.0**fixed_point.FRACTION_BITS).astype(np.int64))
+            self._high[some], self._low[some] = fixed_point.carry(self._high[some] + high, self._low[some] + low)
         self._recent[:] = 0
         self._recent_bound = 0.0
 

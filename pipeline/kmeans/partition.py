@@ -6,19 +6,20 @@ the same answers. Shapes: N rows of all partitions, n rows of this one, D width,
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import faults
 from pipeline.dataset import Dataset
 from pipeline.errors import CorruptDatasetError
 from pipeline.features.feature_rows import FeatureRow, feature_rows
 from pipeline.features.sampling import draws, frame_hash
-from pipeline.kmeans.assignment import CentroidTable
-from pipeline.kmeans.lloyd import PartialSums, RunningSums, sum_squares
+from pipeline.kmeans.assignment import BLOCK_BYTES, CentroidTable
+from pipeline.kmeans.lloyd import PartialSums, RunningSums, sum_squares, summing_bytes, sums_bytes
 from pipeline.kmeans.parallel_seeding import PartitionPull
 from pipeline.kmeans.residual import residual
 from pipeline.kmeans.row_store import RowStore
@@ -27,7 +28,10 @@ from pipeline.kmeans.tracking import BYTES_PER_ROW, Tracker, Work
 from pipeline.reading import read_pieces
 from pipeline.runtime import set_threads
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 8192
+_LEAST_BLOCK_BYTES = 4 << 20
+# Number and hash of a row.
+_NAMING_BYTES = 16
 
 # Which of a frame's random numbers decides whether it is in the fraction; k-means|| takes the first few.
 _FRACTION_DRAW = 1 << 20
@@ -55,12 +59,24 @@ class Source:
     Attributes:
         layer: Encoder layer.
         prior: Centroids float32 (K, D) of the stages before, in order; each row gives up its nearest.
-        name: Names the rows: the same name means the same layer and prior.
+        name: Names layer and prior: the same name means the same.
+        fraction: Share of the rows, those of smallest draw; a smaller one holds a subset.
     """
 
     layer: int
     prior: tuple[np.ndarray, ...]
     name: str
+    fraction: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name of the rows."""
+        return self.name if self.fraction == 1 else f"{self.name}@{self.fraction:g}"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether rows are made for it, beside those that were loaded."""
+        return bool(self.prior) or self.fraction < 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,27 +110,40 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a partition may hold in memory.
+    """How much a partition may take beside what a process takes that has imported torch.
 
     Attributes:
-        num_bytes: For rows and what fits keep about them; rows past it go to disk.
+        num_bytes: For rows, what fits keep about them, sums, and the work on a block; rows past it go to disk.
         num_fits: Fits that keep something about each row at the same time.
+        num_clusters: The largest K of these.
         num_sources: Sets of rows held at the same time beside those of the layers, of residual stages.
+        warm_start: Share of the rows that is held once more for each set, for fits that begin on it.
     """
 
     num_bytes: int
     num_fits: int
+    num_clusters: int
     num_sources: int = 0
+    warm_start: float = 0.0
 
-    def max_resident(self, num_rows: int, num_layers: int, dim: int) -> int:
-        """Give the rows of each set that fit, when the numbers of all rows' hashes and tokens are kept."""
-        state = num_rows * (8 + BYTES_PER_ROW * self.num_fits)
-        return max(0, self.num_bytes - state) // (2 * dim * (num_layers + self.num_sources))
+    @property
+    def block_bytes(self) -> int:
+        """What a search may take for the rows that it works on; less only makes it slower."""
+        return min(BLOCK_BYTES, max(_LEAST_BLOCK_BYTES, self.num_bytes // 8))
 
+    def kept_bytes(self, num_rows: int, dim: int) -> int:
+        """Give what is taken whether or not rows are in memory: work, sums, and state of every row."""
+        sums = self.num_fits * sums_bytes(self.num_clusters, dim) + summing_bytes(self.num_clusters, dim)
+        # Candidates and bounds of a block are about as much as its products.
+        work = 2 * self.block_bytes + 2 * BLOCK_ROWS * dim
+        return work + sums + num_rows * (_NAMING_BYTES + BYTES_PER_ROW * self.num_fits)
 
-class _Kept(NamedTuple):
-    numbers: np.ndarray
-    hashes: np.ndarray
+    def max_resident(self, num_rows: int, num_layers: int, dim: int) -> tuple[int, int]:
+        """Give the rows of each set that fit, and those of its share to begin on, which comes first."""
+        left = max(0, self.num_bytes - self.kept_bytes(num_rows, dim))
+        fitting = left // (2 * dim * (num_layers + self.num_sources))
+        begun_on = min(fitting, math.ceil(self.warm_start * num_rows))
+        return fitting - begun_on, begun_on
 
 
 @dataclass
@@ -150,7 +179,9 @@ class Partition:
         num_rows = math.ceil(fraction * sum(share.num_rows for share in shares))
         self._dataset = Dataset.open(uri, kind="features")
         self._shares, self._layers, self._seed, self._fraction = shares, layers, seed, fraction
-        self._max_resident = budget.max_resident(num_rows, len(layers), int(self._dataset.plan.lineage["dim"]))
+        self._block_bytes = budget.block_bytes
+        dim = int(self._dataset.plan.lineage["dim"])
+        self._max_resident, self._max_begun_on = budget.max_resident(num_rows, len(layers), dim)
         self._numbers = np.zeros(0, np.int64)
         self._hashes = np.zeros(0, np.uint64)
         self._rows: dict[str, RowStore] = {}
@@ -174,15 +205,18 @@ class Partition:
             stores = {
                 layer: RowStore(dim, num_rows=capacity, max_resident=self._max_resident) for layer in self._layers
             }
-            kept = [_Kept(np.zeros(0, np.int64), np.zeros(0, np.uint64))]
-            kept += [row for share in self._shares for row in self._read(share, stores)]
-            self._numbers = np.concatenate([row.numbers for row in kept])
-            self._hashes = np.concatenate([row.hashes for row in kept])
+            self._numbers, self._hashes = np.empty(capacity, np.int64), np.empty(capacity, np.uint64)
+            filled = 0
+            for share in self._shares:
+                filled = self._read(share, stores, filled)
+            self._numbers, self._hashes = self._numbers[:filled], self._hashes[:filled]
             self._rows = {str(layer): store for layer, store in stores.items()}
+            # What Arrow read into it keeps for the next reading, which does not come.
+            pa.default_memory_pool().release_unused()
         return max(store.num_rows - store.num_resident for store in self._rows.values())
 
-    def _read(self, share: Share, stores: Mapping[int, RowStore]) -> Iterator[_Kept]:
-        """Read a shard into the stores; give the numbers and hashes of the rows that are kept."""
+    def _read(self, share: Share, stores: Mapping[int, RowStore], filled: int) -> int:
+        """Read a shard into the stores; give how many rows are kept, after as many as were before."""
         source, seen = f"{self._dataset.uri}/{share.unit}", 0
         for table in read_pieces(self._dataset, share.unit):
             for row in feature_rows(table, list(stores), self._dataset.plan.lineage["dim"], source):
@@ -192,8 +226,9 @@ class Partition:
                 hashes = frame_hash(self._seed, row.utterance_id, row.frames)
                 # Features may be a sample of smallest hashes already, so it is another number that is small here.
                 kept = np.flatnonzero(draws(hashes, _FRACTION_DRAW) < self._fraction)
-                yield _Kept(share.begin + seen + kept, hashes[kept])
-                seen += count
+                place = slice(filled, filled + len(kept))
+                self._numbers[place], self._hashes[place] = share.begin + seen + kept, hashes[kept]
+                filled, seen = filled + len(kept), seen + count
                 for layer, store in stores.items():
                     _check_finite(row, layer, source)
                     store.append(row.cells[layer][kept] if len(kept) < count else row.cells[layer])
@@ -201,6 +236,7 @@ class Partition:
             raise CorruptDatasetError(
                 f"{source} does not hold the {share.num_rows} frames that its commit names; run verify_dataset"
             )
+        return filled
 
     def sample(self, source: Source, size: int) -> Sample:
         """Choose the rows of smallest hash of (seed, utterance id, frame)."""
@@ -221,29 +257,34 @@ class Partition:
             if name not in self._fits:
                 self._fits[name] = _Fit(Tracker(store.num_rows), RunningSums(*request.centroids.shape))
             fit = self._fits[name]
-            fit.tracker.move(CentroidTable(request.centroids))
+            fit.tracker.move(CentroidTable(request.centroids, block_bytes=self._block_bytes))
             for begin, block in store.blocks(BLOCK_ROWS):
                 before = fit.tracker.assign(begin, block)
                 fit.sums.move(block, before, fit.tracker.tokens[begin : begin + len(block)])
-            squares = self._squares[request.source.name]
+            squares = self._squares[request.source.key]
             result[name] = Step(sums=fit.sums.total(), squares=squares, work=fit.tracker.work)
         return result
 
     def pull(self, source: Source, name: str, *arguments: Any) -> Any:
         """Call a method of ``parallel_seeding.PartitionPull`` on the rows in memory and on those on disk."""
-        if source.name not in self._pulls:
+        if source.key not in self._pulls:
             parts = self._store(source).arrays()
             ends = np.cumsum([len(part) for part in parts])
             hashes = [self._hashes[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
-            self._pulls[source.name] = [PartitionPull(part, found) for part, found in zip(parts, hashes, strict=True)]
-        return [getattr(part, name)(*arguments) for part in self._pulls[source.name]]
+            self._pulls[source.key] = [PartitionPull(part, found) for part, found in zip(parts, hashes, strict=True)]
+        return [getattr(part, name)(*arguments) for part in self._pulls[source.key]]
 
     def end_pull(self, source: Source) -> None:
         """Give the memory of a seeding back."""
-        self._pulls.pop(source.name, None)
+        self._pulls.pop(source.key, None)
 
     def forget(self, fit: str, source: str | None) -> None:
-        """Give the memory of a finished fit back, and that of rows which no other fit is over."""
+        """Give the memory of a finished fit back, and that of rows which no other fit is over.
+
+        Args:
+            fit: Its name.
+            source: The ``key`` of these rows.
+        """
         self._fits.pop(fit, None)
         if source is not None:
             self._rows.pop(source, None)
@@ -251,24 +292,31 @@ class Partition:
     def _store(self, source: Source) -> RowStore:
         """Give the rows of a source, made at the first call."""
         self.load()
-        if not source.prior:
-            store = self._rows[str(source.layer)]
-        else:
-            store = self._rows.get(source.name) or self._reduce(source)
-        if source.name not in self._squares:
-            self._squares[source.name] = sum(sum_squares(block) for _, block in store.blocks(BLOCK_ROWS))
+        if source.key not in self._rows:
+            make = self._keep_fraction if source.fraction < 1 else self._reduce
+            self._rows[source.key] = make(source)
+        store = self._rows[source.key]
+        if source.key not in self._squares:
+            self._squares[source.key] = sum(sum_squares(block) for _, block in store.blocks(BLOCK_ROWS))
         return store
+
+    def _keep_fraction(self, source: Source) -> RowStore:
+        whole = self._store(replace(source, fraction=1.0))
+        kept = draws(self._hashes, _FRACTION_DRAW) < self._fraction * source.fraction
+        made = RowStore(whole.dim, num_rows=int(kept.sum()), max_resident=self._max_begun_on)
+        for begin, block in whole.blocks(BLOCK_ROWS):
+            made.append(block[kept[begin : begin + len(block)]])
+        return made
 
     def _reduce(self, source: Source) -> RowStore:
         whole = self._rows[str(source.layer)]
         made = RowStore(whole.dim, num_rows=whole.num_rows, max_resident=self._max_resident)
-        tables = [CentroidTable(centroids) for centroids in source.prior]
+        tables = [CentroidTable(centroids, block_bytes=self._block_bytes) for centroids in source.prior]
         for _, block in whole.blocks(BLOCK_ROWS):
             left = block
             for table in tables:
                 left = residual(left, table.centroids, table.nearest(left).tokens)
             made.append(left)
-        self._rows[source.name] = made
         return made
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import ray
 
 from pipeline import faults, schema
 from pipeline.completion import finish, read_shard_table, status, success
@@ -19,10 +18,10 @@ from pipeline.dataset import Dataset, Output, Plan, check_folder
 from pipeline.errors import SettingsError
 from pipeline.executor import connect
 from pipeline.features.numerics import numerics_key
-from pipeline.kmeans.cluster import Cluster, Seeding
+from pipeline.kmeans.cluster import Cluster, Seeding, lay_out
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
 from pipeline.kmeans.fitting import Fit, Stopping, Target
-from pipeline.kmeans.partition import Budget, Request, Source, Step
+from pipeline.kmeans.partition import Request, Source, Step
 from pipeline.kmeans.seeding import given_centroids
 from pipeline.provenance import record_settings
 from pipeline.reading import read_committed
@@ -32,9 +31,6 @@ from pipeline.storage import open_store
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 2
-
-# Of the memory that Ray gives a node to tasks, so that torch, Ray and the answers of a step have room beside the rows.
-_MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +47,9 @@ class FitKmeansConfig:
     """Layers to fit; default: every layer of the features."""
     fraction: float = 1.0
     """Share of the frames to fit on, chosen by hash; a smaller share is a subset of a larger one."""
+    warm_start: tuple[float, ...] = ()
+    """Shares of these frames to fit on first, one after the other, each to the tolerance, as 0.01 0.1: fewer iterations
+    over all frames where these are very many."""
     num_quantizers: int = 1
     """Stages of a residual quantiser (RVQ): each fits what the stages before it leave."""
     max_iterations: int = 50
@@ -70,8 +69,8 @@ class FitKmeansConfig:
     num_workers: int | None = None
     """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
     memory_per_worker: float | None = None
-    """Gigabytes of features, and of what fits keep about them, in each actor; the rest lies on its local disk.
-    Default: what Ray has on the smallest node, shared."""
+    """Gigabytes that each actor may take for features and for its work, beside Python, Ray and torch themselves;
+    features past it lie on its local disk. Default: what Ray has on the smallest node, shared."""
 
     def __post_init__(self) -> None:
         if not self.num_clusters or len(set(self.num_clusters)) < len(self.num_clusters):
@@ -83,6 +82,8 @@ class FitKmeansConfig:
             raise SettingsError(f"tolerance must be in [0, 1), got {self.tolerance}")
         if not 0 < self.fraction <= 1:
             raise SettingsError(f"fraction must be more than 0 and at most 1, got {self.fraction}")
+        if any(not 0 < share < 1 for share in self.warm_start) or list(self.warm_start) != sorted(set(self.warm_start)):
+            raise SettingsError(f"warm_start must rise and lie between 0 and 1, got {list(self.warm_start)}")
         for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingsError(f"{name} must be at least 1, got {value}")
@@ -114,16 +115,18 @@ def prepare(config: FitKmeansConfig) -> Plan:
     if absent := sorted(set(layers) - set(lineage["layers"])):
         raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
     frames = int(config.fraction * sum(read_shard_table(features)["num_frames"].to_pylist()))
-    if frames < max(config.num_clusters):
-        share = "" if config.fraction == 1 else f" in a fraction of {config.fraction}"
-        raise SettingsError(
-            f"{config.features} has {frames} frames{share}, fewer than num_clusters {max(config.num_clusters)}; "
-            "lower num_clusters or keep more frames"
-        )
+    for share in (1.0, *config.warm_start):
+        if share * frames < max(config.num_clusters):
+            part = "" if share * config.fraction == 1 else f" in a fraction of {share * config.fraction:g}"
+            raise SettingsError(
+                f"{config.features} has {int(share * frames)} frames{part}, fewer than num_clusters "
+                f"{max(config.num_clusters)}; lower num_clusters or keep more frames"
+            )
     input_sha256 = success(features)["dataset_sha256"]
     given = _given_codebooks(config, layers, lineage["encoder_sha256"])
     settings = {
         "fraction": config.fraction,
+        "warm_start": list(config.warm_start),
         "num_quantizers": config.num_quantizers,
         "max_iterations": config.max_iterations,
         "tolerance": config.tolerance,
@@ -193,11 +196,22 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
-        shape = _shape(config, features)
-        workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB for features each"
+        layers = plan.content["layers"]
+        num_fits = len(layers) * len(config.num_clusters)
+        shape = lay_out(
+            features,
+            num_workers=config.num_workers,
+            memory_per_worker=config.memory_per_worker,
+            num_fits=num_fits,
+            num_clusters=max(config.num_clusters),
+            num_sources=num_fits if config.num_quantizers > 1 else 0,
+            warm_start=max(config.warm_start, default=0.0),
+        )
+        shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+        workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
             features,
-            plan.content["layers"],
+            layers,
             num_workers=shape.num_workers,
             budget=shape.budget,
             num_cpus=shape.num_cpus,
@@ -221,36 +235,6 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     return replace(report, notes={**report.notes, **seconds})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shape:
-    num_workers: int
-    num_cpus: float
-    num_gpus: float
-    budget: Budget
-
-
-def _shape(config: FitKmeansConfig, features: Dataset) -> _Shape:
-    """Lay the actors over the cluster."""
-    total = ray.cluster_resources()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    gpus = total.get("GPU", 0)
-    wanted = config.num_workers or max(1, int(gpus or total.get("CPU", 1)))
-    num_workers = min(wanted, len(features.plan.units))
-    if config.memory_per_worker is not None:
-        num_bytes = int(config.memory_per_worker * 1e9)
-    else:
-        a_node = -(-num_workers // len(nodes))
-        num_bytes = int(_MEMORY_SHARE * min(node.get("memory", 0) for node in nodes) / a_node)
-    num_fits = len(config.targets(config.layers or features.plan.lineage["layers"])) // config.num_quantizers
-    return _Shape(
-        num_workers=num_workers,
-        # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
-        num_cpus=min(1.0, int(1000 * total.get("CPU", 1) / num_workers) / 1000),
-        num_gpus=min(1.0, gpus / num_workers),
-        budget=Budget(num_bytes=num_bytes, num_fits=num_fits, num_sources=num_fits if config.num_quantizers > 1 else 0),
-    )
-
-
 class _Fitting:
     """All fits of a run: stages of one layer and K one after the other, everything else side by side."""
 
@@ -258,6 +242,7 @@ class _Fitting:
         self._dataset = dataset
         self._cluster = cluster
         self._config = config
+        self._shares = (*config.warm_start, 1.0)
         self._stopping = Stopping(max_iterations=config.max_iterations, tolerance=config.tolerance)
         self._given = _given_codebooks(
             config, dataset.plan.content["layers"], str(dataset.plan.lineage["encoder_sha256"])
@@ -282,7 +267,7 @@ class _Fitting:
             steps = self._cluster.step(requests)
             for target, fit in list(self._active.items()):
                 self._advance(target, fit, steps[target.unit])
-            self._tell(list(requests), time.monotonic() - began)
+            self._tell([request.source for request in requests.values()], time.monotonic() - began)
 
     def _begin(self, target: Target) -> None:
         """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
@@ -296,7 +281,8 @@ class _Fitting:
         name = target.unit if prior else str(target.layer)
         source = Source(layer=target.layer, prior=prior, name=name)
         fit = self._resume(target) or self._seed(target, source)
-        self._sources[target], self._active[target] = source, fit
+        share = self._shares[len(fit.warm_iterations)]
+        self._sources[target], self._active[target] = replace(source, fraction=share), fit
         if fit.stopped_by:
             self._end(target, fit)
 
@@ -338,17 +324,25 @@ class _Fitting:
         minutes = (time.monotonic() - self._began) / 60
         if not fit.stopped_by and self._config.max_minutes is not None and minutes >= self._config.max_minutes:
             fit.stopped_by = "time"
+        if fit.stopped_by in ("tolerance", "iterations") and self._sources[target].fraction < 1:
+            fit.widen()
         name = f"_checkpoints/{target.unit}.safetensors"
         self._dataset.store.write(name, fit.checkpoint(target, self._lineage(target)))
         faults.point("after_checkpoint", target.unit)
+        share = self._shares[len(fit.warm_iterations)]
         if fit.stopped_by:
             self._end(target, fit)
+        elif share > self._sources[target].fraction:
+            source = self._sources.pop(target)
+            self._cluster.forget(target.unit, source, others=self._sources.values())
+            self._sources[target] = replace(source, fraction=share)
 
     def _end(self, target: Target, fit: Fit) -> None:
         """Commit a codebook and begin the next stage."""
         codebook = fit.codebook(target, self._lineage(target))
         notes = {
             "iterations": len(fit.inertia),
+            "warm_iterations": sum(fit.warm_iterations),
             "empty_clusters_split": sum(fit.empty),
             "stopped_by_time": int(fit.stopped_by == "time"),
             "tokens_kept_by_bounds": fit.work.by_bounds,
@@ -358,17 +352,23 @@ class _Fitting:
         }
         output = Output(data=codebook.to_bytes(), rows=target.num_clusters, notes=notes)
         self._dataset.commit(target.unit, self._dataset.announce(target.unit), output, numerics_key("cpu"))
-        self._cluster.forget(target.unit, self._sources.pop(target))
+        source = self._sources.pop(target)
+        self._cluster.forget(target.unit, source, others=self._sources.values())
         del self._active[target]
         self._begin(target)
 
-    def _tell(self, units: Sequence[str], seconds: float) -> None:
-        frames = self._dataset.plan.totals["frames"] * len(units) / max(1e-9, seconds)
+    def _tell(self, sources: Sequence[Source], seconds: float) -> None:
+        shares = sum(source.fraction for source in sources)
+        frames = self._dataset.plan.totals["frames"] * shares / max(1e-9, seconds)
         logger.info(
             "K-means: %d of %d codebooks done, %.2f s, %.0f frames a second; %s",
             len(self._done),
             len(self._targets),
             seconds,
             frames,
-            "; ".join(f"{target.unit} {fit.line()}" for target, fit in self._active.items() if fit.inertia),
+            "; ".join(
+                f"{target.unit} {fit.line()}"
+                for target, fit in self._active.items()
+                if fit.inertia or fit.warm_iterations
+            ),
         )

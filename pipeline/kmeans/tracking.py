@@ -1,40 +1,43 @@
 """Tokens of rows from one Lloyd iteration to the next, exact, and searched for only where they may have changed.
 
 For each row it keeps its token, an upper bound of the distance to its centroid, a lower bound of the distance to every
-other, a short list of the nearest centroids, and a lower bound of the distance to those not listed. A distance changes
-by no more than its centroid moved; so a row is settled
+other, a short list of near centroids, and a lower bound of the distance to those not listed. A distance changes by no
+more than its centroid moved; so a row is settled
 
 1. by its bounds, if the upper one is still below the lower one: nothing is computed;
 2. by its list, if float32 scores of the listed centroids leave the best certainly nearer than all others;
 3. by a search of all centroids, which makes a new list.
 
-A few centroids of small clusters move much farther than the rest. Step 2 computes the scores of these movers for every
-row that it looks at, so that bounds fall only by what the others moved; a row near a mover is searched.
+Some centroids move much farther than the rest, those of small clusters above all. Step 2 bounds the scores of these
+movers anew for every row that it looks at, as a search would, so that the bound of those not listed falls only by what
+the others moved, or to where a mover now is. How many movers there are, and whether step 2 is taken at all, is
+decided at each move by what is likely to cost least.
 
 Whatever float32 cannot tell apart is decided exactly, as in ``assignment``, so tokens are those of a plain search.
-Bounds are rounded outwards. Lists are widened while centroids move little, so that they last.
+Bounds are rounded outwards.
 
 Source: J. Drake and G. Hamerly, "Accelerated k-means with adaptive distance bounds", NIPS OPT workshop 2012, keep one
 bound for each listed centroid; here one for all others, and the list is computed again. Step 1: G. Hamerly, "Making
-k-means even faster", SDM 2010. Movers are ours. Memory: 49 bytes a row. Shapes: n rows, D width, K clusters.
+k-means even faster", SDM 2010. Movers are ours. Memory: 33 bytes a row.
+Shapes: n rows, D width, K clusters.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.kmeans.assignment import Centred, CentroidTable
+from pipeline.kmeans.assignment import CentroidTable
 from pipeline.kmeans.candidates import LIST_SIZE, Found
+from pipeline.kmeans.centred import Centred, Scratch
 
 BYTES_PER_ROW = 4 + 3 * 4 + 2 * LIST_SIZE + 1
 
-# A list that is to last holds what may come nearest while centroids move this many times as far as just now.
-_LASTING = 2.0
-# One in so many centroids may be a mover, at a 32nd of a search's products.
-_MOVERS = 32
-# Movers pay when the farthest of them moved so many times as far as all others.
-_FAR = 1.3
+# Shares of the centroids that may be movers.
+_MOVERS = (0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+# What step 2 costs without movers, as a share of a search.
+_LIST_COST = 0.35
+# Rows that tell how many lists will fail.
+_SAMPLE = 2048
 
 
 @dataclass
@@ -64,19 +67,24 @@ class Tracker:
 
     Args:
         num_rows: n.
+        engine: See ``assignment.nearest``; it changes the speed, never a token.
     """
 
-    def __init__(self, num_rows: int) -> None:
+    def __init__(self, num_rows: int, *, engine: str = "auto") -> None:
         self.tokens = np.full(num_rows, -1, np.int32)
+        self._engine = engine
         self._upper = np.full(num_rows, np.inf, np.float32)
         self._lower = np.zeros(num_rows, np.float32)
         self._outer = np.zeros(num_rows, np.float32)
         self._lists = np.zeros((num_rows, LIST_SIZE), np.uint16)
         self._sizes = np.zeros(num_rows, np.uint8)
+        self._scratch = Scratch()
         self._table: CentroidTable | None = None
         self._drift = np.zeros(0)
-        self._others = np.inf
-        self._mover_scores: Callable[[Centred], np.ndarray] | None = None
+        self._farthest = self._others = 0.0
+        self._movers = np.zeros(0, np.int64)
+        self._number = np.zeros(0, np.int16)
+        self._moves, self._use_lists = 0, False
         self.work = Work()
 
     def move(self, table: CentroidTable) -> None:
@@ -85,18 +93,33 @@ class Tracker:
         Args:
             table: As many centroids as before, each the successor of the one before it.
         """
-        self._drift, self._others, self._mover_scores = np.zeros(len(table.centroids)), np.inf, None
+        num_clusters = len(table.centroids)
+        self._drift = np.zeros(num_clusters)
         if self._table is not None:
-            moved = table.centroids.astype(np.float64) - self._table.centroids
-            self._drift = np.sqrt(np.einsum("kd,kd->k", moved, moved)) * (1 + 2.0**-40)
-            order = np.argsort(self._drift, kind="stable")
-            most = len(order) - len(order) // _MOVERS
-            self._others = float(self._drift[order[-1]])
-            if self._others > _FAR * self._drift[order[most - 1]]:
-                self._others = float(self._drift[order[most - 1]])
-                self._mover_scores = table.highest_scores(order[most:])
+            self._drift = _distances_above(table.centroids - self._table.centroids)
+        order = np.argsort(self._drift, kind="stable")
+        self._farthest = float(self._drift[order[-1]])
         self._table = table
+        self._moves += 1
+        self._plan(order)
         self.work = Work()
+
+    def _plan(self, order: np.ndarray) -> None:
+        """Choose the movers, from centroids in the order of how far they moved, and whether to use lists."""
+        rows = slice(None, None, max(1, len(self.tokens) // _SAMPLE))
+        # What a list has to bear; a row that was never searched bears nothing.
+        room = np.sort(self._outer[rows] - self._upper[rows])
+        plans = []
+        for share in _MOVERS:
+            num_movers = int(share * len(order))
+            others = float(self._drift[order[len(order) - num_movers - 1]])
+            failing = np.searchsorted(room, others, side="right") / max(1, len(room))
+            plans.append((_LIST_COST + num_movers / len(order) + failing, num_movers, others))
+        cost, num_movers, self._others = min(plans)
+        self._use_lists = bool(cost < 1)
+        self._movers = np.sort(order[len(order) - num_movers :])
+        self._number = np.full(len(order), -1)
+        self._number[self._movers] = np.arange(num_movers)
 
     def assign(self, begin: int, block: np.ndarray) -> np.ndarray:
         """Give the tokens of a block of rows before the move, int32 (n,); ``tokens`` has the new ones.
@@ -106,121 +129,105 @@ class Tracker:
             block: float16 (n, D), finite, the same rows at every call.
         """
         assert self._table is not None
-        place = slice(begin, begin + len(block))
-        before = self.tokens[place].copy()
-        upper = _up(self._upper[place].astype(np.float64) + self._drift[before])
-        sure = upper < _lowered(self._lower[place], self._drift.max())
-        fallen = np.where(sure, self._drift.max(), min(self._others, self._drift.max()))
-        self._upper[place] = upper
-        self._lower[place] = _lowered(self._lower[place], fallen)
-        self._outer[place] = _lowered(self._outer[place], fallen)
-        unsure = np.flatnonzero(~sure)
-        listed = unsure[self._sizes[begin + unsure] > 0]
-        failed = self._use_lists(begin, block, listed)
-        searched = np.sort(np.concatenate([unsure[self._sizes[begin + unsure] == 0], failed]))
-        self._search(begin, block, searched)
-        changed = int((self.tokens[place] != before).sum())
-        self.work += Work(
-            by_bounds=len(block) - len(unsure),
-            by_list=len(listed) - len(failed),
-            by_search=len(searched),
-            changed=changed,
-        )
+        before = self.tokens[begin : begin + len(block)].copy()
+        size = self._table.block_rows
+        for start in range(0, len(block), size):
+            self._assign(begin + start, block[start : start + size])
+        self.work.changed += int((self.tokens[begin : begin + len(block)] != before).sum())
         return before
 
-    def _use_lists(self, begin: int, block: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Settle rows by their lists; give those that need a search."""
-        if not len(rows):
-            return rows
+    def _assign(self, begin: int, block: np.ndarray) -> None:
         assert self._table is not None
-        some = block[rows]
-        centred = self._table.centre(some)
-        places = np.flatnonzero(np.arange(LIST_SIZE) < self._sizes[begin + rows, None])
-        columns = self._lists[begin + rows].ravel()[places].astype(np.int64)
-        outer_distances = np.maximum(self._outer[begin + rows], 0).astype(np.float64)
-        # A score is half of |x - m|^2 - |x - c|^2.
-        outer = _up((centred.squares * (1 + _gamma(some)) - outer_distances**2) / 2)
-        if self._mover_scores is not None:
-            outer = np.maximum(outer, self._mover_scores(centred))
-        found = self._table.compare(centred, places // LIST_SIZE, columns, outer)
-        certain = found.best.astype(np.float64) - outer > 2 * centred.errors
-        kept = np.flatnonzero(certain)
-        self._settle(begin + rows[kept], some[kept], centred.squares[kept], centred.errors[kept], found.take(kept))
-        failed: np.ndarray = rows[~certain]
-        return failed
-
-    def _search(self, begin: int, block: np.ndarray, rows: np.ndarray) -> None:
-        """Search rows among all centroids and make their lists."""
-        if not len(rows):
+        place = slice(begin, begin + len(block))
+        upper = _up(self._upper[place] + self._drift[self.tokens[place]])
+        sure = upper < _down(self._lower[place] - self._farthest)
+        # Rows that are sure do not look where the movers went.
+        fallen = np.where(sure, self._farthest, self._others)
+        self._upper[place] = upper
+        self._lower[place] = _down(self._lower[place] - fallen)
+        self._outer[place] = _down(self._outer[place] - fallen)
+        unsure = np.flatnonzero(~sure)
+        self.work.by_bounds += len(block) - len(unsure)
+        if not len(unsure):
             return
+        centred = self._table.centre(block if len(unsure) == len(block) else block[unsure], self._scratch)
+        failed = self._settle_by_lists(begin + unsure, centred) if self._use_lists else np.arange(len(unsure))
+        self.work.by_list += len(unsure) - len(failed)
+        self.work.by_search += len(failed)
+        if len(failed):
+            self._search(begin + unsure[failed], centred.take(failed))
+
+    def _settle_by_lists(self, rows: np.ndarray, centred: Centred) -> np.ndarray:
+        """Settle rows by their lists; give the numbers among them of those that need a search."""
         assert self._table is not None
-        some = block[rows]
-        centred = self._table.centre(some)
-        places = begin + rows
-        width: np.ndarray | float = 0.0
-        if np.isfinite(self._others):
-            upper = self._upper[places].astype(np.float64)
-            width = _LASTING * self._others * np.where(np.isfinite(upper), upper, 0.0)
-        found = self._table.find(centred, width=width)
-        self._settle(places, some, centred.squares, centred.errors, found)
-        self._outer[places] = _distances_below(found.outer, centred.squares, centred.errors, _gamma(some))
-        # A list that centroids outrun in their next move is not worth its making.
-        lasting = np.flatnonzero(self._outer[places] - self._upper[places] > self._others)
-        self._sizes[places] = 0
-        if len(lasting):
-            kept = found.take(lasting)
-            outer = self._list(places[lasting], kept)
-            self._outer[places[lasting]] = _distances_below(
-                outer, centred.squares[lasting], centred.errors[lasting], _gamma(some)
-            )
+        lists = self._lists[rows]
+        pairs = np.flatnonzero(np.arange(LIST_SIZE) < self._sizes[rows, None])
+        owners, columns = pairs // LIST_SIZE, lists.reshape(-1)[pairs].astype(np.int64)
+        outer_distances = np.maximum(self._outer[rows], 0).astype(np.float64)
+        # A score is half of |x - m|^2 - |x - c|^2.
+        outer = _up((centred.squares * (1 + _gamma(centred)) - outer_distances**2) / 2)
+        if len(self._movers):
+            numbers = self._number[columns]
+            known = np.flatnonzero(numbers >= 0)
+            highest = self._table.highest(centred, self._movers, (owners[known], numbers[known]), engine=self._engine)
+            outer = np.maximum(outer, highest)
+            self._outer[rows] = np.minimum(self._outer[rows], _distances_below(highest, centred))
+        found = self._table.compare(centred, owners, columns, outer)
+        certain = found.best.astype(np.float64) - outer > 2 * centred.errors
+        self._settle(rows, centred, found, certain)
+        return np.flatnonzero(~certain)
 
-    def _list(self, rows: np.ndarray, found: Found) -> np.ndarray:
-        """Keep the candidates of each row; give the highest score of all others, float32 (n,).
+    def _search(self, rows: np.ndarray, centred: Centred) -> None:
+        """Search rows among all centroids and make their lists."""
+        assert self._table is not None
+        found = self._table.find(centred, engine=self._engine, with_lists=self._moves > 1)
+        self._settle(rows, centred, found, np.ones(len(rows), bool))
+        if found.lists is not None:
+            self._lists[rows], self._sizes[rows] = found.lists.columns, found.lists.sizes
+            self._outer[rows] = _distances_below(found.lists.outer, centred)
+        else:
+            self._lists[rows, 0], self._sizes[rows] = found.tokens, 1
+            self._outer[rows] = self._lower[rows]
 
-        Where they are too many, those of the upper half of scores are kept, and none where these are too many still:
-        to choose the best ones would cost more than the search.
+    def _settle(self, rows: np.ndarray, centred: Centred, found: Found, certain: np.ndarray) -> None:
+        """Store the exact tokens and the bounds of those rows that are certain.
+
+        Where the token may not be the best by score, the scores of both are within their errors, and so the upper
+        bound is at least the lower one: such a row is looked at again at the next move.
         """
-        crowded = np.bincount(found.rows, minlength=len(rows)) > LIST_SIZE
-        outer = np.where(crowded, np.maximum(found.outer, (found.best + found.outer) / 2), found.outer)
-        keep = ~crowded[found.rows] | (found.scores >= outer[found.rows])
-        sizes = np.bincount(found.rows[keep], minlength=len(rows))
-        sizes[sizes > LIST_SIZE] = 0
-        kept = np.flatnonzero(keep & (sizes[found.rows] > 0))
-        starts = np.cumsum(sizes) - sizes
-        owners = found.rows[kept]
-        self._lists[rows[owners], np.arange(len(kept)) - starts[owners]] = found.columns[kept]
-        self._sizes[rows] = sizes
-        return outer
-
-    def _settle(
-        self, rows: np.ndarray, features: np.ndarray, squares: np.ndarray, errors: np.ndarray, found: Found
-    ) -> None:
-        """Store the exact tokens and the bounds of rows."""
         assert self._table is not None
-        gamma = _gamma(features)
-        close = self._table.decide(features, found, errors)
-        self.tokens[rows] = found.tokens
-        highest = squares * (1 + gamma) - 2 * found.best.astype(np.float64) + 2 * errors
-        self._upper[rows] = _up(np.sqrt(np.maximum(highest, 0)))
-        # The best by score may not be the token.
-        self._upper[rows[close]] = np.inf
-        self._lower[rows] = _distances_below(found.second, squares, errors, gamma)
-        self.work += Work(by_float64=len(close))
+        close = self._table.decide(centred, found, certain)
+        highest = centred.squares * (1 + _gamma(centred)) - 2 * found.best.astype(np.float64) + 2 * centred.errors
+        upper = _up(np.sqrt(np.maximum(highest, 0)))
+        lower = _distances_below(found.second, centred)
+        kept = rows[certain]
+        self.tokens[kept] = found.tokens[certain]
+        self._upper[kept] = upper[certain]
+        self._lower[kept] = lower[certain]
+        self.work.by_float64 += len(close)
 
 
-def _lowered(bounds: np.ndarray, by: np.ndarray | float) -> np.ndarray:
-    return _down(bounds.astype(np.float64) - by)
+def _distances_above(differences: np.ndarray) -> np.ndarray:
+    """Give upper bounds of the norms of rounded differences, float32 (K, D), as float64 (K,).
+
+    D 2^-22 covers what sums of D squares round, 2^-50 what is lost below the normal floats.
+    """
+    import torch
+
+    norms: np.ndarray = torch.linalg.vector_norm(torch.from_numpy(differences), dim=1).double().numpy()
+    above: np.ndarray = norms * (1 + differences.shape[1] * 2.0**-22) + 2.0**-50
+    return above
 
 
-def _distances_below(scores: np.ndarray, squares: np.ndarray, errors: np.ndarray, gamma: float) -> np.ndarray:
+def _distances_below(scores: np.ndarray, centred: Centred) -> np.ndarray:
     """Give lower bounds of the distances of centroids whose float32 scores are at most these, float32 (n,)."""
-    lowest = squares * (1 - gamma) - 2 * scores.astype(np.float64) - 2 * errors
+    lowest = centred.squares * (1 - _gamma(centred)) - 2 * scores.astype(np.float64) - 2 * centred.errors
     return _down(np.sqrt(np.maximum(lowest, 0)))
 
 
-def _gamma(features: np.ndarray) -> float:
+def _gamma(centred: Centred) -> float:
     """Bound the relative error of the squared norms that ``CentroidTable.centre`` gives."""
-    return float(features.shape[1] + 8) * 2.0**-23
+    return float(centred.rows.shape[1] + 8) * 2.0**-23
 
 
 def _up(values: np.ndarray) -> np.ndarray:

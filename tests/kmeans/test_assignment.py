@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
 from pipeline.kmeans.assignment import CentroidTable, nearest
+from pipeline.kmeans.centred import Scratch
 from pipeline.kmeans.screening import is_exact
 
 ENGINES = ["faiss", "torch", *(["int8"] if is_exact() else [])]
@@ -86,10 +87,10 @@ def test_no_rows_are_no_tokens():
 def worst_error(features, centroids, engine):
     """The largest error of an engine's scores as a share of the bound, over all rows and centroids kept."""
     table = CentroidTable(centroids)
-    centred, mean = table.centre(features), table._float32[0]
-    found = table.find(centred, engine=engine, width=1.0)
+    centred, mean = table.centre(features, Scratch()), table._float32[0]
+    found = table.find(centred, engine=engine)
     worst = 0.0
-    for row, index, value in zip(found.rows.tolist(), found.columns.tolist(), found.scores.tolist(), strict=True):
+    for row, (index, value) in enumerate(zip(found.tokens.tolist(), found.best.tolist(), strict=True)):
         x = [Fraction(a) - Fraction(m) for a, m in zip(features[row].tolist(), mean.tolist(), strict=True)]
         c = [Fraction(a) - Fraction(m) for a, m in zip(centroids[index].tolist(), mean.tolist(), strict=True)]
         truth = sum((a * b - b * b / 2 for a, b in zip(x, c, strict=True)), Fraction(0))

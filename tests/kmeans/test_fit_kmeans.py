@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans
 
 from pipeline.dataset import Dataset
 from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsError
+from pipeline.kmeans import stage
 from pipeline.kmeans.assignment import nearest
 from pipeline.kmeans.reading import read_codebooks, read_units
 from pipeline.kmeans.residual import reduce_by
@@ -50,6 +51,48 @@ def test_workers_and_memory_change_no_byte(features, tmp_path, local_ray, init):
     report = fit_kmeans(config(features, tmp_path / "disk", num_workers=2, memory_per_worker=1e-6, **settings))
     assert codebook_bytes(tmp_path / "disk") == expected
     assert report.notes["iterations"] == sum(len(book.inertia) for book in read_units_of(tmp_path / "1"))
+
+
+@pytest.mark.ray
+def test_a_fit_that_begins_on_fewer_rows_is_the_same_however_it_runs(features, tmp_path, local_ray):
+    settings = {"num_clusters": (8, 20), "num_quantizers": 2, "warm_start": (0.05, 0.3), "max_iterations": 4}
+    report = fit_kmeans(config(features, tmp_path / "1", num_workers=1, **settings))
+    expected = codebook_bytes(tmp_path / "1")
+    for book in read_units_of(tmp_path / "1"):
+        assert len(book.lineage["warm_iterations"]) == 2
+        assert book.counts.sum() == len(features[1])
+    assert report.notes["warm_iterations"] == sum(
+        sum(book.lineage["warm_iterations"]) for book in read_units_of(tmp_path / "1")
+    )
+    fit_kmeans(config(features, tmp_path / "2", num_workers=2, memory_per_worker=1e-6, **settings))
+    assert codebook_bytes(tmp_path / "2") == expected
+    # The last iterations begin from better centroids than the first ones of a fit that saw all rows at once.
+    fit_kmeans(config(features, tmp_path / "cold", **{**settings, "warm_start": ()}))
+    pairs = zip(read_units_of(tmp_path / "1"), read_units_of(tmp_path / "cold"), strict=True)
+    assert all(warm.inertia[0] < cold.inertia[0] for warm, cold in pairs if warm.quantizer == 0)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("end", [1, 6])
+def test_a_fit_that_begins_on_fewer_rows_resumes(features, tmp_path, local_ray, monkeypatch, end):
+    """Stopped in the first share, and after the rows became more."""
+    settings = {"warm_start": (0.05, 0.3), "max_iterations": 3, "tolerance": 0, "layers": (3,)}
+    fit_kmeans(config(features, tmp_path / "whole", **settings))
+    advanced = []
+
+    def stop(self, target, fit, step):
+        if len(advanced) == end:
+            raise KeyboardInterrupt
+        advanced.append(target)
+        advance(self, target, fit, step)
+
+    advance = stage._Fitting._advance
+    with monkeypatch.context() as patch:
+        patch.setattr(stage._Fitting, "_advance", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_kmeans(config(features, tmp_path / "stopped", **settings))
+    fit_kmeans(config(features, tmp_path / "stopped", **settings))
+    assert codebook_bytes(tmp_path / "stopped") == codebook_bytes(tmp_path / "whole")
 
 
 def read_units_of(folder):
@@ -111,6 +154,8 @@ def test_more_clusters_than_frames_are_refused(features, tmp_path):
         prepare(config(features, tmp_path, num_clusters=(7000, 8)))
     with pytest.raises(SettingsError, match="600 frames in a fraction of 0.1, fewer than num_clusters 700"):
         prepare(config(features, tmp_path, num_clusters=(700,), fraction=0.1))
+    with pytest.raises(SettingsError, match="300 frames in a fraction of 0.05, fewer than num_clusters 700"):
+        prepare(config(features, tmp_path, num_clusters=(700,), warm_start=(0.05, 0.5)))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +165,8 @@ def test_more_clusters_than_frames_are_refused(features, tmp_path):
         ({"num_clusters": (8, 8)}, "num_clusters must name different numbers"),
         ({"num_clusters": (8, 1)}, "num_clusters must be in 2 to 65536, got 1"),
         ({"fraction": 0.0}, "fraction must be more than 0"),
+        ({"warm_start": (0.1, 1.0)}, "warm_start must rise and lie between 0 and 1"),
+        ({"warm_start": (0.1, 0.05)}, "warm_start must rise"),
         ({"num_quantizers": 0}, "num_quantizers must be at least 1"),
         ({"max_minutes": 0.0}, "max_minutes must be more than 0"),
         ({"memory_per_worker": -1.0}, "memory_per_worker must be more than 0"),

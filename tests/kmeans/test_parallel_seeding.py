@@ -74,7 +74,7 @@ def test_the_seeding_is_the_same_bits_for_any_partition_block_size_order_and_res
     order = rng.permutation(250)
     parts = zip(np.split(features[order], sorted(cuts)), np.split(hashes[order], sorted(cuts)), strict=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignment, "_BLOCK_VALUES", block)
+        patch.setattr(assignment, "BLOCK_BYTES", 20 * block)
         patch.setattr(parallel_seeding, "PIECE_ROWS", block)
         found = gather(SplitPull(list(parts), memory), first, num_clusters)
     assert found.rows.tobytes() == expected.rows.tobytes()

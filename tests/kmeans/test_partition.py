@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_features import write_features
@@ -10,7 +12,7 @@ from pipeline.kmeans.residual import residual
 from pipeline.kmeans.sample import merge
 
 LAYER = Source(layer=3, prior=(), name="3")
-PLENTY = Budget(num_bytes=1 << 30, num_fits=1)
+PLENTY = Budget(num_bytes=1 << 30, num_fits=1, num_clusters=20)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,15 @@ def shares(features):
     ]
 
 
-def partitions(features, count, budget=PLENTY):
-    return [Partition(features[0].uri, shares(features)[n::count], [3], budget, 0, 1) for n in range(count)]
+def partitions(features, count, budget=PLENTY, fraction=1.0):
+    found = shares(features)
+    return [Partition(features[0].uri, found[n::count], [3], budget, 0, 1, fraction) for n in range(count)]
+
+
+def enough_for(num_rows, num_resident):
+    """The budget under which so many of the rows lie in memory."""
+    smallest = Budget(num_bytes=1, num_fits=1, num_clusters=20)
+    return replace(smallest, num_bytes=smallest.kept_bytes(num_rows, 6) + 2 * 6 * num_resident)
 
 
 def fit(parts, centroids, iterations, source=LAYER):
@@ -61,11 +70,12 @@ def test_partitions_and_memory_change_no_bit(features):
     expected = fit(partitions(features, 1), centroids, 6)
     for count in (2, 3, 5):
         assert fit(partitions(features, count), centroids, 6) == expected
-    little = Budget(num_bytes=395_000, num_fits=1)
+    num_rows = sum(map(len, features[1][0::2]))
+    little = enough_for(num_rows, num_rows // 2)
     on_disk = partitions(features, 2, little)
-    assert 0 < on_disk[0].load() < sum(map(len, features[1][0::2]))
+    assert 0 < on_disk[0].load() < num_rows
     assert fit(on_disk, centroids, 6) == expected
-    none = partitions(features, 1, Budget(num_bytes=1, num_fits=1))
+    none = partitions(features, 1, Budget(num_bytes=1, num_fits=1, num_clusters=20))
     assert none[0].load() == sum(map(len, features[1]))
     assert fit(none, centroids, 6) == expected
 
@@ -108,11 +118,29 @@ def test_a_residual_stage_is_over_what_the_stages_before_leave(features):
     table = left[:5].astype(np.float32)
     source = Source(layer=3, prior=(first, second), name="layer_03_k8_q2")
     expected = np.bincount(nearest(left, table).tokens, minlength=5).tolist()
-    for budget in (PLENTY, Budget(num_bytes=60_000, num_fits=1, num_sources=1)):
+    for budget in (PLENTY, Budget(num_bytes=1, num_fits=1, num_clusters=20, num_sources=1)):
         (part,) = partitions(features, 1, budget)
         step = part.step({"fit": Request(source=source, centroids=table)})["fit"]
         assert step.sums.counts.tolist() == expected
-        part.forget("fit", source.name)
+        part.forget("fit", source.key)
+
+
+@pytest.mark.parametrize("prior", [0, 4])
+def test_a_source_of_a_fraction_is_over_the_rows_that_a_partition_of_it_holds(features, prior):
+    rows = np.concatenate(features[1])
+    books = (rows[:prior].astype(np.float32),) if prior else ()
+    source, table = Source(layer=3, prior=books, name="rows"), rows[4:9].astype(np.float32)
+
+    def ask(part, source):
+        step = part.step({"fit": Request(source=source, centroids=table)})["fit"]
+        return step.sums.counts.tolist(), step.squares
+
+    (held,) = partitions(features, 1, fraction=0.2)
+    for budget in (replace(PLENTY, warm_start=0.4), Budget(num_bytes=1, num_fits=1, num_clusters=20, warm_start=0.4)):
+        for fraction, share in ((1.0, 0.2), (0.5, 0.4)):
+            (part,) = partitions(features, 1, budget, fraction=fraction)
+            assert ask(part, replace(source, fraction=share)) == ask(held, source)
+            part.forget("fit", replace(source, fraction=share).key)
 
 
 def test_a_sample_is_the_same_for_any_partitions(features):

@@ -106,6 +106,22 @@ def test_a_centroid_that_comes_from_afar_takes_rows_whose_lists_lack_it():
     assert works[-1].changed > 0
 
 
+def test_a_centroid_that_comes_in_steps_takes_rows_that_were_sure():
+    """Each step is shorter than what then parts the rows' bounds; together they are longer."""
+    rng = np.random.default_rng(5)
+    features = clustered(rng, 2000, 64)
+    features[1900:] = 40 + 0.1 * rng.standard_normal((100, 64))
+    table = features[:300].astype(np.float32)
+    table[6], table[7] = 40, features[1950]
+    offset = np.float32(4.0) * np.eye(64, dtype=np.float32)[0]
+    tables = []
+    for steps in range(12, -1, -1):
+        tables.append(table.copy())
+        tables[-1][7] += steps * offset
+    works = follow(features, tables, 512)
+    assert works[2].by_bounds > 0
+
+
 def test_a_tracker_of_constant_rows_works():
     features = np.full((300, 64), 0.5, np.float16)
     rng = np.random.default_rng(4)
