@@ -1,7 +1,8 @@
 """All stages by one set of settings, and the state of a run from its commits.
 
-Writes ``OUTPUT/{manifest,features,codebooks,tokens}``, each a dataset that can be made again alone, and
-``OUTPUT/tokenizer``, the folder that ``Tokenizer.from_pretrained`` loads. Run again, it does what is missing.
+Writes ``OUTPUT/{manifest,features,codebooks,tokens}``, each a dataset that can be made again alone, a card beside each
+codebook, and ``OUTPUT/tokenizer``, the folder that ``Tokenizer.from_pretrained`` loads. Run again, it does what is
+missing.
 """
 
 import logging
@@ -18,6 +19,7 @@ from pipeline.features.demo_encoder import build_small_encoder
 from pipeline.features.encoder_info import encoder_files
 from pipeline.features.encoding import EncodingConfig
 from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
+from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, describe_codebooks
 from pipeline.kmeans.reading import read_codebooks
 from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
 from pipeline.reporting import StageReport
@@ -63,6 +65,8 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Frames kept for each cluster to fit the codebooks on, unless --all-features: K times as many in all."""
     stratify_by: str | None = None
     """Column of the manifest, as speaker or language, whose values get equal shares of these frames."""
+    num_quantizers: int = 1
+    """Stages of a residual quantiser (RVQ), each a column of tokens."""
     max_iterations: int = 50
     """Iterations of K-means at most."""
     tolerance: float = 1e-4
@@ -93,6 +97,7 @@ class PipelineReport:
     output: str
     encoder: str
     stages: list[StageReport]
+    cards: CardsReport
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as plain JSON values."""
@@ -103,6 +108,7 @@ class PipelineReport:
         lines = [("encoder", self.encoder)]
         for report in self.stages:
             lines += [("", ""), (report.stage, ""), *report.lines()]
+        lines += [("", ""), (self.cards.stage, ""), *self.cards.lines()]
         return lines
 
 
@@ -142,6 +148,7 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     reports.append(extract_features(features))
     fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_fit_settings(config))
     reports.append(fit_kmeans(fit))
+    cards = describe_codebooks(DescribeCodebooksConfig(codebooks=fit.output, features=fit.features))
     tokens = TokenizeCorpusConfig(
         manifest=folder["manifest"],
         codebooks=folder["codebooks"],
@@ -151,7 +158,7 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     )
     reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)
-    return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports)
+    return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports, cards=cards)
 
 
 def _encoder(config: RunPipelineConfig) -> str:

@@ -1,6 +1,7 @@
 """The main job end to end on local Ray: a folder of speech-like audio to tokens, and what must stay equal."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -71,6 +72,17 @@ def test_every_utterance_becomes_one_row_and_all_datasets_verify(run):
     assert len(tokens_of(output / "tokens")) == NUM_FILES
     for name in ("manifest", "features", "codebooks", "tokens"):
         assert verify_dataset(VerifyDatasetConfig(dataset=str(output / name))).faults == []
+    assert report.cards.cards == 2
+    for unit in ("layer_01_k8", "layer_03_k8"):
+        assert json.loads((output / "codebooks" / "_cards" / f"{unit}.json").read_bytes())["unit"] == unit
+
+
+def test_residual_stages_are_columns_of_a_run_too(corpus, tmp_path, encoder, local_ray):
+    report = run_pipeline(settings(corpus, tmp_path, encoder, layers=(3,), num_quantizers=2, all_features=False))
+    assert report.cards.cards == 2
+    tokens = pq.read_table(tmp_path / "tokens").to_pylist()
+    assert all(len(row["layer_03"]) == len(row["layer_03_q1"]) == row["num_frames"] for row in tokens)
+    assert len({token for row in tokens for token in row["layer_03_q1"]}) > 1
 
 
 def test_frames_follow_the_formula_and_tokens_stay_below_k(run):

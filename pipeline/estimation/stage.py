@@ -128,7 +128,12 @@ def estimate(config: EncodingConfig) -> Estimate:
         config = replace(config, layers=tuple(sorted({book.layer for book in books})))
         num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
-        num_clusters = {schema.token_column(layer): config.num_clusters for layer in sorted(config.layers)}
+        columns = [
+            schema.token_column(layer, stage)
+            for layer in sorted(config.layers)
+            for stage in range(config.num_quantizers)
+        ]
+        num_clusters = dict.fromkeys(columns, config.num_clusters)
     source = find(config.encoder, config.revision)
     info = info_of(source, config.normalize_waveform)
     manifest = Manifest(manifest_uri)

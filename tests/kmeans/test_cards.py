@@ -167,13 +167,20 @@ def card(features, alignment):
     return card_of(describe([subject(other)], speech, features.plan.units)["layer_03_k4"], other)
 
 
+def test_a_card_says_in_which_iterations_clusters_were_empty(card):
+    assert "| empty clusters split while fitting | none |" in render(card, plots=False)
+    fitting = dataclasses.replace(card.fitting, empty_clusters=[0, 3, 1])
+    shown = render(dataclasses.replace(card, fitting=fitting), plots=False)
+    assert "| empty clusters split while fitting | 3 in iteration 2, 1 in iteration 3 |" in shown
+
+
 def test_a_card_is_read_back_as_it_was_written(card):
     data = card.to_json()
     back = CodebookCard.from_json(data, "x")
     assert back.to_json() == data
     assert (back.use.frames, back.alignment.frames, back.stability.matched_agreement) == (13, 7, 1.0)
     assert b"NaN" not in data
-    for wrong in (data[:-5], b"{}", data.replace(b'"version": 1', b'"version": 99')):
+    for wrong in (data[:-5], b"{}", data.replace(b'"version": 2', b'"version": 99')):
         with pytest.raises(CorruptDatasetError, match=r"codebooks/_cards/x\.json is no codebook card"):
             CodebookCard.from_json(wrong, "codebooks/_cards/x.json")
 

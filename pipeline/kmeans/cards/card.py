@@ -16,7 +16,7 @@ from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Subject, drawn_table, label_table
 from pipeline.kmeans.cards.quality import Bitrate, CodeUse, Distances, Runs
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 """Goes up when a number of the card changes its meaning; such cards are made again."""
 
 _DIGITS = 9
@@ -29,10 +29,12 @@ class Fitting:
 
     Attributes:
         inertia: Sum of squared distances after each iteration.
+        empty_clusters: Clusters that had no frame in each iteration; each was given half of a large one.
         use: Use of the codes by the frames it was fitted on.
     """
 
     inertia: Sequence[float]
+    empty_clusters: Sequence[int]
     use: CodeUse
 
 
@@ -233,7 +235,11 @@ def make_card(
         dim=book.dim,
         lineage={name: book.lineage[name] for name in _LINEAGE if name in book.lineage},
         made_from=made_from,
-        fitting=Fitting(inertia=book.inertia.tolist(), use=quality.code_use(book.counts)),
+        fitting=Fitting(
+            inertia=book.inertia.tolist(),
+            empty_clusters=list(book.lineage.get("empty_clusters", [])),
+            use=quality.code_use(book.counts),
+        ),
         described=Described(
             utterances=counts.utterances,
             seconds=counts.frames / frame_rate,

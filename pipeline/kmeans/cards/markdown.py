@@ -17,7 +17,7 @@ def render(card: CodebookCard, *, plots: bool) -> str:
     sections = [
         f"# Codebook {card.unit}",
         _what(card),
-        "## Numbers\n\n" + _table(("measure", "value"), _numbers(card)),
+        "## Numbers\n\n" + table(("measure", "value"), _numbers(card)),
         _labels(card),
         _alignment(card),
         _stability(card),
@@ -62,7 +62,7 @@ def render_index(cards: Sequence[CodebookCard]) -> str:
     columns = [*head, *(f"NMI {name} (drawn)" for name in labels)]
     return (
         "# Codebook cards\n\nEach card says what its numbers mean. Cards may be of different frames.\n\n"
-        + _table(columns, rows)
+        + table(columns, rows)
         + "\n"
     )
 
@@ -105,6 +105,7 @@ def _numbers(card: CodebookCard) -> list[tuple[str, str]]:
         ),
         ("perplexity of the codes", f"{_number(use.perplexity)} of {card.num_clusters:,}"),
         ("entropy, share of log2 K", f"{_number(use.entropy_bits)} bits, {_share(use.share_of_log_k)}"),
+        ("empty clusters split while fitting", _split(fit.empty_clusters)),
         ("dead codes (no frame)", f"{use.dead:,}; {fit.use.dead:,} of the frames fitted on"),
         (f"rare codes (below {RARE:g} N / K)", f"{use.rare:,}; {fit.use.rare:,} of the frames fitted on"),
         ("most frequent code", f"{_share(use.largest_share)} of the frames"),
@@ -126,6 +127,12 @@ def _numbers(card: CodebookCard) -> list[tuple[str, str]]:
     return rows
 
 
+def _split(empty: Sequence[int]) -> str:
+    """Say in which iterations clusters were empty."""
+    found = [f"{count:,} in iteration {number}" for number, count in enumerate(empty, start=1) if count]
+    return ", ".join(found) if found else "none"
+
+
 def _labels(card: CodebookCard) -> str:
     if not card.labels:
         return ""
@@ -144,7 +151,7 @@ def _labels(card: CodebookCard) -> str:
         "How much a frame's code tells about a label of its utterance. NMI is I(code; label) over the arithmetic mean "
         "of both entropies; the share is I(code; label) over the label's entropy. In brackets: the same for labels "
         "drawn at random for each utterance, which is what chance gives.\n\n"
-        + _table(("label", "values", "frames", "NMI (drawn)", "share of the label (drawn)"), rows)
+        + table(("label", "values", "frames", "NMI (drawn)", "share of the label (drawn)"), rows)
     )
 
 
@@ -163,7 +170,7 @@ def _alignment(card: CodebookCard) -> str:
         ("NMI: over the mean of both entropies", f"{found.nmi:.4f}"),
     ]
     source = "The measures of HuBERT (arXiv 2106.07447); a frame has the label at the middle of its hop."
-    return f"## Labels of frames\n\n{source}\n\n" + _table(("measure", "value"), rows)
+    return f"## Labels of frames\n\n{source}\n\n" + table(("measure", "value"), rows)
 
 
 def _stability(card: CodebookCard) -> str:
@@ -210,7 +217,8 @@ def _limits(card: CodebookCard) -> list[str]:
     return lines
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

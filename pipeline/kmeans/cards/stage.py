@@ -261,7 +261,7 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
     for unit, card in cards.items():
         assert card is not None
         _write(store, unit, card, plots=plots)
-    _write_index(store)
+    store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
     done = {unit: card for unit, card in cards.items() if card is not None}
     return CardsReport(
         stage="cards",
@@ -328,14 +328,14 @@ def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
     store.write(f"{prefix}.json", card.to_json())
 
 
-def _write_index(store: Store) -> None:
-    """Write the table of all cards that are there, those of other runs too."""
+def read_cards(store: Store) -> list[CodebookCard]:
+    """Read the cards beside the codebooks of a folder, those of other runs too; what is no card is left out."""
     names = [f"{CARDS}/{name}" for name in store.names(CARDS) if name.endswith(".json")]
     cards = []
     for name, data in zip(names, store.read_many(names), strict=True):
         with contextlib.suppress(CorruptDatasetError):
             cards.append(CodebookCard.from_json(data, name))
-    store.write(f"{CARDS}/index.md", render_index(cards).encode())
+    return cards
 
 
 def _count(prepared: Prepared, subjects: Sequence[Subject], num_workers: int | None) -> dict[str, CodeCounts]:
