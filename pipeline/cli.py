@@ -35,6 +35,7 @@ JOBS = {
     "fit_kmeans": "pipeline.kmeans.stage",
     "import_codebooks": "pipeline.kmeans.import_stage",
     "describe_codebooks": "pipeline.kmeans.cards.stage",
+    "sweep_codebooks": "pipeline.kmeans.sweep.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",
