@@ -1,4 +1,4 @@
-"""The job import_codebooks: settings, refusals before anything is written, lineage, and tokens through it. No Ray."""
+"""The job import_codebooks: settings, refusals before anything is written, lineage, and tokens through it."""
 
 import json
 import os
@@ -8,9 +8,12 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
+from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.completion import finish, status
 from pipeline.dataset import Dataset, Plan, sha256
 from pipeline.errors import (
@@ -29,7 +32,7 @@ from pipeline.features.stage import ExtractFeaturesConfig
 from pipeline.kmeans.import_stage import ImportCodebooksConfig, import_codebooks
 from pipeline.kmeans.reading import read_codebooks
 from pipeline.storage import open_store
-from pipeline.tokens.stage import TokenizeCorpusConfig, prepare
+from pipeline.tokens.stage import TokenizeCorpusConfig, prepare, tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
@@ -82,6 +85,25 @@ def test_a_waveform_gets_the_tokens_that_predict_gives_for_its_features(config, 
         for layer in LAYERS:
             theirs = fitted[layer].predict(found[layer].astype(np.float32))
             np.testing.assert_array_equal(tokens[layer], theirs)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_a_corpus_gets_the_tokens_that_predict_gives_for_its_features(config, encoder, models, waveforms, tmp_path):
+    run(config)
+    (tmp_path / "audio").mkdir()
+    for number, waveform in enumerate(waveforms):
+        soundfile.write(tmp_path / "audio" / f"{number}.wav", waveform, 16_000, subtype="FLOAT")
+    manifest, output = str(tmp_path / "manifest"), str(tmp_path / "tokens")
+    build_manifest(BuildManifestConfig(corpus=str(tmp_path / "audio"), layout="folder", output=manifest))
+    settings = {"encoder": encoder, "codebooks": config["output"], "num_workers": 1}
+    tokenize_corpus(TokenizeCorpusConfig(manifest=manifest, output=output, **settings))
+    rows = sorted(pq.read_table(output).to_pylist(), key=lambda row: row["utterance_id"])
+    fitted, features = models
+    for row, found in zip(rows, features, strict=True):
+        for layer in LAYERS:
+            theirs = fitted[layer].predict(found[layer].astype(np.float32))
+            np.testing.assert_array_equal(row[f"layer_{layer:02d}"], theirs)
 
 
 def test_the_dataset_is_whole_and_says_where_its_codebooks_come_from(config, models):
