@@ -5,7 +5,8 @@ the number of actors nor who holds which shard can change a bit. Memory of an an
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -175,11 +176,11 @@ class Cluster:
         if how == "k-means||":
             found = gather(_AllRows(self._actors, source), self._sample(source, 1).rows, num_clusters)
             ray.get([actor.end_pull.remote(source) for actor in self._actors])
-            return self._on_worker(kmeans_plus_plus, found.rows, num_clusters, seed, found.weights)
+            return self._plus_plus(found.rows, num_clusters, seed, found.weights)
         sample = self._sample(source, sample_size).rows
         if how == "random":
             return random_rows(sample, num_clusters)
-        return self._on_worker(kmeans_plus_plus, sample, num_clusters, seed)
+        return self._plus_plus(sample, num_clusters, seed)
 
     def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
         """Run one Lloyd step of several fits over all rows."""
@@ -209,9 +210,10 @@ class Cluster:
     def _sample(self, source: Source, size: int) -> Sample:
         return merge(ray.get([actor.sample.remote(source, size) for actor in self._actors]), size)
 
-    def _on_worker(self, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
-        task = ray.remote(num_cpus=0)(_with_threads)
-        found: np.ndarray = ray.get(task.remote(self._threads, function, *arguments))
+    def _plus_plus(self, *arguments: Any) -> np.ndarray:
+        """Run k-means++ on a worker's node, on the cores of the actors, which are idle meanwhile."""
+        task = ray.remote(num_cpus=0)(_plus_plus)
+        found: np.ndarray = ray.get(task.remote(self._threads * len(self._actors), *arguments))
         return found
 
 
@@ -247,6 +249,6 @@ def merge_steps(*steps: Mapping[str, Step]) -> dict[str, Step]:
     return total
 
 
-def _with_threads(threads: int, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
-    set_threads(threads)
-    return function(*arguments)
+def _plus_plus(threads: int, *arguments: Any) -> np.ndarray:
+    set_threads(1)
+    return kmeans_plus_plus(*arguments, threads=min(threads, len(os.sched_getaffinity(0))))

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.cluster import kmeans_plusplus as sklearn_seeds
@@ -46,9 +48,9 @@ def test_far_groups_are_all_found():
 def test_the_choice_does_not_depend_on_how_the_product_is_cut(monkeypatch):
     sample = (50 + np.random.default_rng(2).standard_normal((900, 40))).astype(np.float16)
     expected = kmeans_plus_plus(sample, 30, 0)
-    for rows in (1, 17, 4096):
+    for rows, threads in ((1, 1), (17, 3), (4096, 2)):
         monkeypatch.setattr(seeding, "_BLOCK_ROWS", rows)
-        assert kmeans_plus_plus(sample, 30, 0).tobytes() == expected.tobytes()
+        assert kmeans_plus_plus(sample, 30, 0, threads=threads).tobytes() == expected.tobytes()
 
 
 def test_products_on_the_grid_are_exact():
@@ -57,7 +59,8 @@ def test_products_on_the_grid_are_exact():
     grid = seeding._on_grid(sample)
     whole = grid.astype(np.int64)
     assert np.abs(whole).max() > 100
-    found = seeding._squared_distances(grid, np.einsum("nd,nd->n", grid, grid), np.array([7, 0, 299]))
+    with ThreadPoolExecutor(2) as pool:
+        found = seeding._squared_distances(grid, np.einsum("nd,nd->n", grid, grid), np.array([7, 0, 299]), pool, 2)
     np.testing.assert_array_equal(found, ((whole[[7, 0, 299], None] - whole) ** 2).sum(-1))
 
 
