@@ -211,9 +211,10 @@ class Cluster:
         return merge(ray.get([actor.sample.remote(source, size) for actor in self._actors]), size)
 
     def _plus_plus(self, *arguments: Any) -> np.ndarray:
-        """Run k-means++ on a worker's node, on the cores of the actors, which are idle meanwhile."""
-        task = ray.remote(num_cpus=0)(_plus_plus)
-        found: np.ndarray = ray.get(task.remote(self._threads * len(self._actors), *arguments))
+        """Run k-means++ on one node, on as many cores as actors spread over all nodes have there; they are idle."""
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        threads = self._threads * -(-len(self._actors) // nodes)
+        found: np.ndarray = ray.get(ray.remote(num_cpus=0)(_plus_plus).remote(threads, *arguments))
         return found
 
 

@@ -175,7 +175,7 @@ class ScreenedSearch:
         values = candidate_scores(centred, self._table, self._offsets, starts, columns)
         return choose(rows, starts, columns, values, _score(unit, found.highest - found.needed, above), lists)
 
-    def _candidates(self, centred: Centred, rounded: Rounded, with_lists: bool) -> "_Candidates":
+    def _candidates(self, centred: Centred, rounded: Rounded, with_lists: bool) -> _Candidates:
         """Find the pairs that may matter, tile after tile of rows, so that scores never leave the cache."""
         unit, units = rounded.step * self._step, self._units(rounded)
         # Four errors keep the bound of all others so far below the best that float32 can tell them apart.
