@@ -6,7 +6,6 @@ there and end with the same bits. Memory: ``memory_per_worker``; what is more li
 """
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from pipeline.kmeans.partition import Request, Source, Step
 from pipeline.kmeans.seeding import given_centroids
 from pipeline.provenance import record_settings
 from pipeline.reading import read_committed
-from pipeline.reporting import LOG_EVERY_SECONDS, StageReport, Tally
+from pipeline.reporting import StageReport, Tally
 from pipeline.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -253,7 +252,6 @@ class _Fitting:
         self._active: dict[Target, Fit] = {}
         self._sources: dict[Target, Source] = {}
         self._began = time.monotonic()
-        self._told = -math.inf
 
     def run(self) -> None:
         """Fit until every codebook is committed."""
@@ -360,10 +358,6 @@ class _Fitting:
         self._begin(target)
 
     def _tell(self, sources: Sequence[Source], seconds: float) -> None:
-        """Show where the fits are, as often as other stages do, and at the end."""
-        if self._active and time.monotonic() - self._told < LOG_EVERY_SECONDS:
-            return
-        self._told = time.monotonic()
         shares = sum(source.fraction for source in sources)
         frames = self._dataset.plan.totals["frames"] * shares / max(1e-9, seconds)
         logger.info(
