@@ -37,6 +37,7 @@ JOBS = {
     "describe_codebooks": "pipeline.kmeans.cards.stage",
     "sweep_codebooks": "pipeline.kmeans.sweep.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
+    "pretrain_encoder": "pipeline.pretraining.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",

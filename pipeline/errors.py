@@ -15,6 +15,7 @@
     |-- CodebookMismatchError    a codebook that does not belong to these features
     |-- ForeignCodebookError     a codebook of another program that cannot be read, or not safely
     |-- CheckpointError          a K-means or training checkpoint that cannot be resumed
+    |-- TrainingError            a training run that cannot go on
     `-- TooManyRejectsError      more utterances were rejected than ``max_reject_fraction`` allows
 
 A message says what is wrong, where (path or utterance_id) and what to do about it.
@@ -93,6 +94,10 @@ class ForeignCodebookError(PipelineError):
 
 class CheckpointError(PipelineError):
     """A checkpoint that is damaged or belongs to another run."""
+
+
+class TrainingError(PipelineError):
+    """A training run that cannot go on: a loss that is not finite, or workers lost too often."""
 
 
 class TooManyRejectsError(PipelineError):

@@ -139,7 +139,7 @@ class ShardLoader:
         if self.max_row_seconds < seconds <= self.limits.max_seconds:
             return Utterance(**identity, samples=None, seconds=seconds, source=place)
         try:
-            samples = decoder.decode(**_arguments(place))
+            samples = decoder.decode(**decode_arguments(place))
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
         return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)
@@ -147,9 +147,9 @@ class ShardLoader:
     def stream(self, source: Mapping[str, Any]) -> Iterator[np.ndarray]:
         """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
         decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
-        return decoder.stream(**_arguments(source))
+        return decoder.stream(**decode_arguments(source))
 
 
-def _arguments(place: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the ``PLACE`` of a row into arguments of a decoder."""
+def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the ``PLACE`` of a row of a manifest into arguments of ``Decoder.decode``."""
     return {"part": Part.of(place), **{name: place[name] for name in PLACE if name not in PART}}

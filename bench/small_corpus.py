@@ -1,0 +1,95 @@
+"""The recordings that the encoder which ships was trained on, and those that were kept from it.
+
+    python -m bench.small_corpus --output corpus.jsonl
+
+writes a listing of the training recordings, for the ``listing`` layout. Kept out are 40 speakers of LibriSpeech, takes
+0 to 4 of every digit of FSDD, and all of one speaker of FSDD: what probes are measured on (``bench/probes.py``).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("STRATA_TEST_DATA", ROOT / "../shared/data")).resolve()
+
+KEPT_OUT_TAKES = 5
+"""Takes of FSDD below this number are its test set."""
+KEPT_OUT_DIGIT_SPEAKER = "theo"
+KEPT_OUT_READERS = 40
+"""Speakers of LibriSpeech: every sixth of their sorted numbers, the first 40 of those."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One file of the corpora, with what its name tells.
+
+    Attributes:
+        path: The file.
+        corpus: ``librispeech`` or ``fsdd``.
+        speaker: Number or name.
+        digit: What FSDD's speaker says, 0 to 9; None elsewhere.
+        take: Which repetition; None elsewhere.
+    """
+
+    path: Path
+    corpus: str
+    speaker: str
+    digit: int | None = None
+    take: int | None = None
+
+
+def readers(data: Path = DATA) -> list[Recording]:
+    """List the utterances of LibriSpeech, sorted by name."""
+    paths = sorted((data / "LibriSpeech").rglob("*.flac"), key=lambda path: path.name)
+    return [Recording(path=path, corpus="librispeech", speaker=path.name.split("-")[0]) for path in paths]
+
+
+def digits(data: Path = DATA) -> list[Recording]:
+    """List the spoken digits of FSDD, sorted by name."""
+    found = []
+    for path in sorted((data / "fsdd" / "recordings").glob("*.wav")):
+        digit, speaker, take = path.stem.split("_")
+        found.append(Recording(path=path, corpus="fsdd", speaker=speaker, digit=int(digit), take=int(take)))
+    return found
+
+
+def kept_out_readers(recordings: list[Recording]) -> set[str]:
+    """Name the speakers of LibriSpeech that training never hears."""
+    speakers = sorted({recording.speaker for recording in recordings})
+    return set(speakers[::6][:KEPT_OUT_READERS])
+
+
+def training(data: Path = DATA) -> Iterator[Recording]:
+    """Give what the encoder is trained on, in a stable order."""
+    read = readers(data)
+    kept_out = kept_out_readers(read)
+    yield from (recording for recording in read if recording.speaker not in kept_out)
+    for recording in digits(data):
+        assert recording.take is not None
+        if recording.take >= KEPT_OUT_TAKES and recording.speaker != KEPT_OUT_DIGIT_SPEAKER:
+            yield recording
+
+
+def main() -> None:
+    """Write the listing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--output", type=Path, required=True, help="listing to write, ending in .jsonl")
+    output: Path = parser.parse_args().output
+    rows = [
+        {"audio_filepath": str(found.path), "id": found.path.stem, "speaker": f"{found.corpus}-{found.speaker}"}
+        for found in training()
+    ]
+    if not rows:
+        sys.exit(f"error: no recordings under {DATA}; set STRATA_TEST_DATA to the folder of the corpora")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    print(json.dumps({"listing": str(output), "recordings": len(rows)}))
+
+
+if __name__ == "__main__":
+    main()

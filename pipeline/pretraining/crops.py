@@ -1,0 +1,143 @@
+"""Which stretches of which utterances are trained on together: arithmetic of frames, samples and lengths.
+
+Frame t of an utterance hears samples t * hop to t * hop + field. A crop of frames a to b therefore hears samples
+a * hop to (b - 1) * hop + field, and the encoder gives exactly its frames, aligned with tokens a to b. Sample s of an
+utterance that is played f times as fast is sample s * f of the utterance, so a frame of the crop has the token of the
+frame whose centre is nearest.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_NARROW = 1.2
+"""Utterances of one micro-batch are at most this many times as long as the shortest, to which they are cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How an encoder's frames lie on samples.
+
+    Attributes:
+        sample_rate: Hz.
+        hop: Samples from one frame to the next.
+        field: Samples that a frame hears.
+    """
+
+    sample_rate: int
+    hop: int
+    field: int
+
+    def samples(self, num_frames: int) -> int:
+        """Count the samples that give exactly these frames."""
+        return (num_frames - 1) * self.hop + self.field
+
+    def frames(self, num_samples: int) -> int:
+        """Count the frames of a waveform."""
+        return max(0, (num_samples - self.field) // self.hop + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """A stretch of an utterance as the model hears it.
+
+    Attributes:
+        first_frame: Frame of the utterance at which it begins.
+        num_frames: Frames that the model gives (T).
+        speed: How many times as fast as the utterance it is played.
+        first_sample: Sample of the utterance at which it begins.
+        num_samples: Samples of the utterance in it: those of the T frames times the speed, rounded up.
+    """
+
+    first_frame: int
+    num_frames: int
+    speed: float
+    first_sample: int
+    num_samples: int
+
+
+def crop(clock: Clock, total_frames: int, num_frames: int, speed: float, rng: np.random.Generator) -> Crop:
+    """Choose where a crop begins.
+
+    Args:
+        clock: The encoder's frames.
+        total_frames: Frames of the utterance.
+        num_frames: Frames that the crop is to give, at most ``longest_crop`` of the utterance at this speed.
+        speed: How many times as fast it is played.
+        rng: Where the choice comes from.
+    """
+    heard = math.ceil(clock.samples(num_frames) * speed)
+    spare = clock.samples(total_frames) - heard
+    assert spare >= 0, (total_frames, num_frames, speed)
+    first = int(rng.integers(spare // clock.hop + 1))
+    return Crop(
+        first_frame=first, num_frames=num_frames, speed=speed, first_sample=first * clock.hop, num_samples=heard
+    )
+
+
+def longest_crop(clock: Clock, total_frames: int, speed: float) -> int:
+    """Count the frames that an utterance has when it is played faster."""
+    return total_frames if speed == 1 else clock.frames(int(clock.samples(total_frames) / speed))
+
+
+def token_index(clock: Clock, cropped: Crop, total_frames: int) -> np.ndarray:
+    """Give the frame of the utterance whose token belongs to each frame of a crop.
+
+    Args:
+        clock: The encoder's frames.
+        cropped: The crop.
+        total_frames: Frames of the utterance.
+
+    Returns:
+        int64 (T,).
+    """
+    frames = np.arange(cropped.num_frames)
+    if cropped.speed == 1:
+        return cropped.first_frame + frames
+    centres = (frames * clock.hop + clock.field / 2) * cropped.speed
+    nearest = np.rint((centres - clock.field / 2) / clock.hop).astype(np.int64)
+    return np.clip(cropped.first_frame + nearest, 0, total_frames - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Utterances of one micro-batch.
+
+    Attributes:
+        rows: Positions in the lengths that were given.
+        num_frames: Frames of each in the micro-batch.
+    """
+
+    rows: tuple[int, ...]
+    num_frames: int
+
+
+def group_by_length(
+    lengths: Sequence[int], *, clock: Clock, longest: int, max_samples: int, rng: np.random.Generator
+) -> list[Group]:
+    """Divide utterances into micro-batches of about one length each, in random order.
+
+    Args:
+        lengths: Frames of each utterance.
+        clock: The encoder's frames.
+        longest: Frames of a crop at most; longer utterances are as long as this.
+        max_samples: Samples of one micro-batch at most; one crop alone may pass it.
+        rng: Order among utterances of equal length, and of the micro-batches.
+
+    Returns:
+        Every utterance in one group; none hears padding, because all are cut to the group's shortest.
+    """
+    cut = np.minimum(np.asarray(lengths, dtype=np.int64), longest)
+    order = np.lexsort((rng.permutation(len(cut)), cut))
+    groups: list[Group] = []
+    start = 0
+    while start < len(order):
+        shortest = int(cut[order[start]])
+        most = max(1, max_samples // clock.samples(shortest))
+        rows = order[start : start + most]
+        rows = rows[cut[rows] <= shortest * _NARROW]
+        groups.append(Group(rows=tuple(int(row) for row in rows), num_frames=shortest))
+        start += len(rows)
+    return [groups[place] for place in rng.permutation(len(groups))]

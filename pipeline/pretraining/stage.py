@@ -1,0 +1,379 @@
+"""Pretrain an encoder: a HuBERT learns to predict the tokens of masked frames.
+
+Reads: a manifest, its recordings, and tokens made from it. Writes: an encoder folder in Hugging Face form,
+``model.safetensors``, ``config.json``, ``preprocessor_config.json``; beside it ``metrics.jsonl`` and ``tensorboard/``.
+Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a run that never stopped. Memory: see
+``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import schema
+from pipeline.completion import finish, success
+from pipeline.dataset import SUCCESS, Dataset, Output, Plan, check_folder
+from pipeline.errors import DatasetError, SettingsError
+from pipeline.features.encoder_info import describe
+from pipeline.features.loading import local_folder, read_json
+from pipeline.features.numerics import numerics_key
+from pipeline.pretraining.augment import AugmentSettings
+from pipeline.pretraining.crops import Clock
+from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
+from pipeline.pretraining.recipe import PretrainRecipe
+from pipeline.pretraining.shapes import SHAPES, network_config
+from pipeline.pretraining.source import DataSettings
+from pipeline.provenance import record_settings
+from pipeline.storage import absolute, open_store
+from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
+from pipeline.training.checkpoint import Progress, read_checkpoint
+from pipeline.training.launch import shape_of, train
+from pipeline.training.settings import TrainingSettings, learning_content
+from pipeline.training.telling import PROGRESS
+
+logger = logging.getLogger(__name__)
+
+DATA_VERSION = 1
+MODEL = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingSettings(AugmentSettings):
+    """What is learned from, and what is masked in it."""
+
+    shape: Literal["small", "base", "large"] = "base"
+    """Shape of the HuBERT to train; small is the one that ships."""
+    init_encoder: str | None = None
+    """HuBERT whose shape and weights training begins with: a Hugging Face name, a local folder, or s3:// folder."""
+    init_revision: str | None = None
+    """Git revision of a Hugging Face name, to pin it."""
+    head: Literal["cosine", "linear"] = "cosine"
+    """What predicts tokens from the last layer: cosines with token embeddings as HuBERT, or a linear layer."""
+    mask_probability: float = 0.65
+    """Share of a crop's frames that its masked spans would cover if none overlapped."""
+    mask_length: int = 10
+    """Frames of a masked span."""
+    unmasked_weight: float = 0.0
+    """Weight of the loss on frames that are not masked; that on masked ones has 1."""
+    crop_seconds: float = 15.6
+    """Longest crop of an utterance, seconds."""
+    min_frames: int = 10
+    """Utterances of fewer frames are left out and counted."""
+    shuffle_hours: float = 8.0
+    """Hours of audio among which utterances are shuffled and sorted by length."""
+    valid_fraction: float = 0.01
+    """Share of the utterances, chosen by hash, that is kept for validation."""
+    valid_minutes: float = 10.0
+    """Audio that validation is computed on at most, minutes."""
+    dropout: float = 0.1
+    """Dropout of activations, of attention, and after the stem."""
+    layerdrop: float = 0.0
+    """Share of the blocks that are skipped at random."""
+    normalize_waveform: bool = True
+    """Normalise each utterance to zero mean and unit variance; stays in preprocessor_config.json."""
+    weights_dtype: WeightsDtype = "float32"
+    """Number format of the weights in the encoder's folder."""
+    cache_gb: float = 1.0
+    """Decoded audio that a worker keeps in memory, GB."""
+
+    def check_masking(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            SettingsError: One is.
+        """
+        self.check_augmentation()
+        if self.shape not in SHAPES:
+            raise SettingsError(f"shape must be one of {', '.join(SHAPES)}, got {self.shape!r}")
+        for name in ("dropout", "layerdrop", "valid_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.mask_probability <= 1:
+            raise SettingsError(f"mask_probability must be above 0 and at most 1, got {self.mask_probability}")
+        for name, least in (("mask_length", 1), ("min_frames", 2), ("unmasked_weight", 0), ("cache_gb", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("crop_seconds", "shuffle_hours", "valid_minutes"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.init_revision is not None and self.init_encoder is None:
+            raise SettingsError("init_revision pins init_encoder, which is not given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainEncoderConfig(TrainingSettings, MaskingSettings):
+    """Settings of pretrain_encoder."""
+
+    manifest: str
+    """Manifest of the audio, local or s3://."""
+    tokens: str
+    """Tokens dataset made from that manifest: the targets."""
+    output: str
+    """Folder of the encoder, local or s3://."""
+    targets: tuple[str, ...] = ()
+    """Columns of the tokens to predict, as layer_07; default: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_masking()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """What a training run did, for ``_report.json`` and for the person who ran it.
+
+    Attributes:
+        stage: What was made.
+        output: Where.
+        dataset_sha256: Hash of the finished folder.
+        num_steps: Steps in all.
+        audio_hours: Audio learned from, over all epochs.
+        wall_seconds: Time this run took.
+        num_parameters: Weights of the encoder.
+        num_bytes: Bytes of its weights on disk.
+        workers: How the run lay on the cluster.
+        curve: What was logged at a tenth of the steps, two tenths and so on, and last validation.
+    """
+
+    stage: str
+    output: str
+    dataset_sha256: str
+    num_steps: int
+    audio_hours: float
+    wall_seconds: float
+    num_parameters: int
+    num_bytes: int
+    workers: str
+    curve: list[dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the report as label and value pairs."""
+        size = f"{self.num_parameters:,} parameters, {self.num_bytes / 1e6:.2f} MB"
+        lines = [("output", self.output), ("encoder", size), ("steps", f"{self.num_steps:,}")]
+        lines += [("audio", f"{self.audio_hours:.2f} h"), ("wall time", f"{self.wall_seconds:.1f} s")]
+        lines.append(("workers", self.workers))
+        for point in self.curve:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in point.items() if name != "step")
+            lines.append((f"step {int(point['step']):,}", shown))
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTraining:
+    """What the driver knows before Ray starts."""
+
+    plan: Plan
+    recipe: PretrainRecipe
+    network: Mapping[str, Any]
+
+
+def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
+    """Plan the run and refuse tokens or a folder that do not fit. Needs no Ray.
+
+    Raises:
+        DatasetError: An input is not finished, or the tokens were not made from the manifest.
+        SettingsError: The tokens have not these columns, or the encoder another clock.
+        EncoderError: ``init_encoder`` cannot be read.
+        PlanMismatchError: The output folder was made with other settings.
+    """
+    tokens, manifest = Dataset.open(config.tokens, kind="tokens"), Dataset.open(config.manifest, kind="manifest")
+    manifest_sha256 = success(manifest)["dataset_sha256"]
+    if tokens.plan.content.get("input_sha256") != manifest_sha256:
+        raise DatasetError(
+            f"{config.tokens} was made from another manifest than {config.manifest}; give the one that it was made from"
+        )
+    sizes = tokens.plan.lineage["num_clusters"]
+    columns = config.targets or tuple(sizes)
+    if absent := sorted(set(columns) - set(sizes)):
+        raise SettingsError(f"{config.tokens} has the columns {', '.join(sizes)}, not {', '.join(absent)}")
+    network, clock, init_sha256 = _network(config)
+    lineage = tokens.plan.lineage
+    if (lineage["sample_rate"], lineage["hop_length"]) != (clock.sample_rate, clock.hop):
+        raise SettingsError(
+            f"the tokens have {lineage['frame_rate']:g} frames a second at {lineage['sample_rate']} Hz, the encoder "
+            f"{clock.sample_rate / clock.hop:g} at {clock.sample_rate} Hz; they must be the same"
+        )
+    own = {name: getattr(config, name) for name in MaskingSettings.__dataclass_fields__ if name != "cache_gb"}
+    made_of = {"tokens_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
+    made_of |= {f"{name}_sha256": _manifest_sha256(getattr(config, name)) for name in ("noise", "rooms")}
+    for name in ("noise", "rooms", "init_encoder", "init_revision"):
+        own.pop(name)
+    content = {
+        "data_version": DATA_VERSION,
+        **made_of,
+        "init_sha256": init_sha256,
+        "targets": list(columns),
+        **own,
+        **learning_content(config),
+    }
+    plan = Plan(
+        kind="encoder",
+        content=content,
+        lineage={
+            "kind": "encoder",
+            "schema_version": schema.SCHEMA_VERSION,
+            **content,
+            "target_encoder": lineage["encoder"],
+            "target_encoder_sha256": lineage["encoder_sha256"],
+            "codebooks": {column: lineage["codebooks"][column] for column in columns},
+        },
+        units=[MODEL],
+        extension=".safetensors",
+    )
+    check_folder(open_store(config.output), plan)
+    recipe = _recipe(config, columns, [sizes[column] for column in columns], clock)
+    return PreparedTraining(plan=plan, recipe=recipe, network=network)
+
+
+def _manifest_sha256(uri: str | None) -> str | None:
+    return None if uri is None else str(success(Dataset.open(uri, kind="manifest"))["dataset_sha256"])
+
+
+def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str | None]:
+    """Give the fields of the network's config, its clock, and the hash of the encoder it begins with."""
+    from transformers import HubertConfig
+
+    shape = config.shape if config.init_encoder is None else None
+    fields = network_config(shape, dropout=config.dropout, layerdrop=config.layerdrop)
+    init_sha256 = None
+    if config.init_encoder is not None:
+        info = describe(
+            config.init_encoder, revision=config.init_revision, normalize_waveform=config.normalize_waveform
+        )
+        if info.model_type != "hubert":
+            raise SettingsError(f"init_encoder must be a HuBERT, {config.init_encoder} is a {info.model_type}")
+        init_sha256 = info.weights_sha256
+        published = read_json(local_folder(config.init_encoder, config.init_revision) / "config.json")
+        fields = {**published, **fields}
+    network = HubertConfig(**fields)
+    hop, field = 1, 1
+    for kernel, stride in zip(network.conv_kernel, network.conv_stride, strict=True):
+        field, hop = field + (kernel - 1) * hop, hop * stride
+    return fields, Clock(sample_rate=16_000, hop=hop, field=field), init_sha256
+
+
+def _located(init: str | None) -> str | None:
+    """Make a local folder independent of the working directory; a Hugging Face name stays."""
+    return absolute(init) if init is not None and Path(init).is_dir() else init
+
+
+def _recipe(config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list[int], clock: Clock) -> PretrainRecipe:
+    augment = {name: getattr(config, name) for name in AugmentSettings.__dataclass_fields__}
+    for name in ("noise", "rooms"):
+        augment[name] = None if augment[name] is None else absolute(augment[name])
+    data = DataSettings(
+        manifest=absolute(config.manifest),
+        tokens=absolute(config.tokens),
+        columns=columns,
+        clock=clock,
+        normalize=config.normalize_waveform,
+        seed=config.seed,
+        max_samples=int(config.batch_seconds * clock.sample_rate),
+        crop_seconds=config.crop_seconds,
+        min_frames=config.min_frames,
+        mask_probability=config.mask_probability,
+        mask_length=config.mask_length,
+        shuffle_hours=config.shuffle_hours,
+        valid_fraction=config.valid_fraction,
+        valid_minutes=config.valid_minutes,
+        cache_bytes=int(config.cache_gb * 1e9),
+        augment=AugmentSettings(**augment),
+    )
+    return PretrainRecipe(
+        data=data,
+        num_clusters=tuple(sizes),
+        shape=config.shape,
+        init=_located(config.init_encoder),
+        revision=config.init_revision,
+        head=config.head,
+        dropout=config.dropout,
+        layerdrop=config.layerdrop,
+        unmasked_weight=config.unmasked_weight,
+    )
+
+
+def pretrain_encoder(config: PretrainEncoderConfig) -> TrainingReport:
+    """Train a HuBERT by masked prediction of tokens, and write it as an encoder folder.
+
+    Source: Hsu et al. 2021, HuBERT, arXiv 2106.07447.
+
+    Raises:
+        DatasetError: The tokens were not made from the manifest.
+        TrainingError: A loss is not finite, or workers were lost too often.
+        PlanMismatchError: The output folder was made with other settings.
+    """
+    began = time.monotonic()
+    prepared = prepare(config)
+    dataset = Dataset.create(config.output, prepared.plan)
+    record_settings(dataset.store, config)
+    if dataset.store.exists(SUCCESS):
+        digest, workers = str(success(dataset)["dataset_sha256"]), "no worker, all was there"
+        return _report(dataset, digest, workers, time.monotonic() - began)
+    shape = shape_of(config)
+    logger.info("training on %s", shape)
+    progress = train(prepared.recipe, config, dataset.uri, shape=shape)
+    _publish(dataset, prepared, config, progress, "cuda" if shape.use_gpu else "cpu")
+    digest = finish(dataset)
+    dataset.store.delete_tree(CHECKPOINTS)
+    dataset.store.delete([PROGRESS])
+    return _report(dataset, digest, str(shape), time.monotonic() - began)
+
+
+def _publish(
+    dataset: Dataset, prepared: PreparedTraining, config: PretrainEncoderConfig, progress: Progress, device: str
+) -> None:
+    """Write the encoder out of the last checkpoint."""
+    checkpoint = read_checkpoint(dataset.store, config.num_steps)
+    tensors = encoder_tensors(checkpoint.model, config.weights_dtype)
+    write_settings(
+        dataset.store,
+        prepared.network,
+        normalize=config.normalize_waveform,
+        sample_rate=prepared.recipe.data.clock.sample_rate,
+        lineage=prepared.plan.lineage,
+    )
+    output = Output(
+        data=weights_bytes(tensors),
+        rows=sum(tensor.numel() for tensor in tensors.values()),
+        seconds=progress.audio_seconds,
+        notes={"curve": _curve(progress)},
+    )
+    dataset.commit(MODEL, dataset.announce(MODEL), output, numerics_key(device))
+
+
+def _curve(progress: Progress) -> list[dict[str, float]]:
+    """Pick what was logged at each tenth of the steps, and the last validation."""
+    training = [line for line in progress.history if "loss" in line]
+    marks = [progress.step * tenth // 10 for tenth in range(1, 11)]
+    picked = {}
+    for mark in marks:
+        before = [line for line in training if line["step"] <= mark]
+        if before:
+            picked[before[-1]["step"]] = before[-1]
+    validation = [line for line in progress.history if "validation_loss" in line]
+    return [*picked.values(), *validation[-1:]]
+
+
+def _report(dataset: Dataset, digest: str, workers: str, seconds: float) -> TrainingReport:
+    commit = dataset.read_commit(MODEL)
+    if commit is None:
+        raise DatasetError(f"{dataset.uri} has {SUCCESS} and no commit; restore the folder or train again elsewhere")
+    return TrainingReport(
+        stage="encoder",
+        output=dataset.uri,
+        dataset_sha256=digest,
+        num_steps=int(dataset.plan.content["num_steps"]),
+        audio_hours=commit.seconds / 3600,
+        wall_seconds=seconds,
+        num_parameters=commit.data.rows,
+        num_bytes=commit.data.bytes,
+        workers=workers,
+        curve=list(commit.notes["curve"]),
+    )

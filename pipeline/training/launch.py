@@ -1,0 +1,192 @@
+"""A training run on Ray Train: workers, their loss and replacement, progress on the driver.
+
+Every start of the workers, the first or after a loss, goes on from the latest whole checkpoint of the run's folder.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from pipeline.errors import ClusterShapeError, PipelineError, SettingsError, TrainingError
+from pipeline.executor import connect
+from pipeline.runtime import ALLOCATOR, set_threads
+from pipeline.storage import join, open_store
+from pipeline.training.checkpoint import Progress, latest, read_checkpoint
+from pipeline.training.loop import Loop, World
+from pipeline.training.recipe import Recipe
+from pipeline.training.settings import TrainingSettings
+from pipeline.training.telling import read_standing
+
+logger = logging.getLogger(__name__)
+
+RAY_FOLDER = "_ray_train"
+_POLL_SECONDS = 1.0
+_LOG_EVERY_SECONDS = 10.0
+_COLLECTIVE_TIMEOUT_SECONDS = 300
+_RESIZE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How a run lies on the cluster.
+
+    Attributes:
+        num_workers: Workers, or their least and most.
+        use_gpu: Whether each has a GPU.
+        threads: Compute threads of each on CPU.
+    """
+
+    num_workers: int | tuple[int, int]
+    use_gpu: bool
+    threads: int
+
+    def __str__(self) -> str:
+        count = self.num_workers if isinstance(self.num_workers, int) else "{} to {}".format(*self.num_workers)
+        return f"{count} worker(s) " + ("with a GPU each" if self.use_gpu else f"of {self.threads} thread(s)")
+
+
+def shape_of(settings: TrainingSettings) -> Shape:
+    """Fit a run into the Ray cluster, started if need be.
+
+    Raises:
+        ClusterShapeError: It does not fit.
+    """
+    connect()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus, cpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("GPU", "CPU"))
+    use_gpu = gpus > 0 if settings.use_gpu is None else settings.use_gpu
+    least = settings.num_workers or (min(gpus, settings.batches_per_step) if use_gpu else 1)
+    widest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    threads = settings.threads_per_worker or max(1, min(widest, cpus // max(1, least)))
+    room = gpus if use_gpu else sum(int(node.get("CPU", 0)) // threads for node in nodes)
+    if least > room or least < 1:
+        need = "a GPU" if use_gpu else f"{threads} CPU(s)"
+        raise ClusterShapeError(
+            f"{max(1, least)} worker(s) with {need} each do not fit into {cpus} CPU and {gpus} GPU; "
+            "lower --num-workers or --threads-per-worker, or add nodes"
+        )
+    count: int | tuple[int, int] = least if settings.max_workers is None else (least, settings.max_workers)
+    return Shape(num_workers=count, use_gpu=use_gpu, threads=threads)
+
+
+def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Shape) -> Progress:
+    """Train until the last step's checkpoint is written.
+
+    Args:
+        recipe: Model, data and losses.
+        settings: How to train.
+        output: The run's folder, local or s3://, seen by all nodes.
+        shape: What ``shape_of`` gave.
+
+    Returns:
+        What the last checkpoint says of the run.
+
+    Raises:
+        PipelineError: What the workers raised, after ``max_failures`` restarts.
+    """
+    store = open_store(output)
+    if latest(store) != settings.num_steps:
+        watch = _Watch(output)
+        try:
+            _trainer(recipe, settings, store.uri, shape).fit()
+        except ray.train.TrainingFailedError as error:
+            raise _plain(error) from error
+        finally:
+            watch.stop()
+        store.delete_tree(RAY_FOLDER)
+    return read_checkpoint(store, settings.num_steps).progress
+
+
+def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape) -> TorchTrainer:
+    resources = {"CPU": 1.0, "GPU": 1.0} if shape.use_gpu else {"CPU": float(shape.threads)}
+    storage, filesystem = _ray_storage(settings.storage_path or join(output, RAY_FOLDER))
+    # Spelt as dictionaries, because Ray's stubs know the classes of Train V1 alone.
+    scaling: dict[str, Any] = {
+        "num_workers": shape.num_workers,
+        "use_gpu": shape.use_gpu,
+        "resources_per_worker": resources,
+        "elastic_resize_monitor_interval_s": _RESIZE_SECONDS,
+    }
+    run: dict[str, Any] = {
+        "name": f"run-{time.time_ns()}",
+        "storage_path": storage,
+        "storage_filesystem": filesystem,
+        "failure_config": FailureConfig(max_failures=settings.max_failures),
+        "worker_runtime_env": {"env_vars": {} if shape.use_gpu else ALLOCATOR},
+        "logging_config": LoggingConfig(log_level="WARNING"),
+    }
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"recipe": recipe, "settings": settings, "output": output, "threads": shape.threads},
+        torch_config=TorchConfig(backend="nccl" if shape.use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
+        scaling_config=ScalingConfig(**scaling),
+        run_config=RunConfig(**run),
+    )
+
+
+def _ray_storage(uri: str) -> tuple[str, Any]:
+    """Give Ray Train's folder, and for S3 the file system that our stores use: same credentials, same endpoint."""
+    if not uri.startswith("s3://"):
+        return uri, None
+    import s3fs
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return uri.removeprefix("s3://"), PyFileSystem(FSSpecHandler(s3fs.S3FileSystem()))
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train in one worker; what Ray Train calls."""
+    set_threads(config["threads"])
+    context = ray.train.get_context()
+    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device())
+    if world.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+    Loop(config["recipe"], config["settings"], open_store(config["output"]), world).run()
+
+
+def _plain(error: Exception) -> PipelineError:
+    """Turn Ray Train's error into ours: the first worker's own, where it was meant to be read."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
+        if isinstance(cause, SettingsError | PipelineError):
+            return cause
+        logger.debug("worker %d: %s", rank, failure)
+    first = next(iter(failures.values()), error)
+    return TrainingError(f"training stopped: {str(first).strip().splitlines()[-1]}; run the same command to go on")
+
+
+class _Watch:
+    """Shows the run's progress on the driver while its main thread waits for Ray Train."""
+
+    def __init__(self, output: str) -> None:
+        self._store = open_store(output)
+        self._began = time.time()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Show where the run is for the last time, and end."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        told, shown = 0.0, -1
+        while True:
+            ended = self._stopped.wait(_POLL_SECONDS)
+            if ended or time.monotonic() - told >= _LOG_EVERY_SECONDS:
+                standing = read_standing(self._store)
+                if standing is not None and standing.time >= self._began and standing.step != shown:
+                    told, shown = time.monotonic(), standing.step
+                    logger.info("%s", standing.line())
+            if ended:
+                return
