@@ -38,6 +38,7 @@ JOBS = {
     "sweep_codebooks": "pipeline.kmeans.sweep.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
+    "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.verification",
     "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
@@ -219,7 +220,7 @@ def _show_status(output: str) -> None:
 def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     text = json.dumps(report.to_json(), sort_keys=True)
-    name = "report.json" if report.stage == "run" else "_report.json"
+    name = "report.json" if report.stage in ("run", "pretraining") else "_report.json"
     if report.stage not in ("verify", "gpu-check", "estimate", "cards"):
         with contextlib.suppress(FileNotFoundError):
             open_store(report.output).write(name, text.encode())
