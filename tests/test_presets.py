@@ -10,10 +10,13 @@ import pytest
 
 from pipeline import cli
 from pipeline.errors import DatasetError
+from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
-PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PRETRAINING = [name for name in ALL if name.startswith("pretrain_")]
+PRESETS = [name for name in ALL if name not in PRETRAINING]
 PAPER = [name for name in PRESETS if name.startswith("paper_")]
 # Published numbers of transformer blocks.
 BLOCKS = {"facebook/hubert-base-ls960": 12, "facebook/hubert-large-ll60k": 24, "microsoft/wavlm-large": 24}
@@ -29,13 +32,14 @@ def parse():
     """Give the settings that a command line means, or its exit code."""
     before = signal.getsignal(signal.SIGTERM)
 
-    def parse(*args):
+    def parse(*args, kind=RunPipelineConfig):
         seen = []
 
-        def stage(config: RunPipelineConfig) -> None:
+        def stage(config):
             seen.append(config)
             raise DatasetError("settings were accepted; there is nothing to run")
 
+        stage.__annotations__ = {"config": kind, "return": None}
         with pytest.raises(SystemExit) as stopped:
             cli.run(stage, description="Show the settings.", args=args)
         return seen[0] if seen else stopped.value.code
@@ -59,7 +63,17 @@ def test_a_preset_says_nothing_that_is_the_default(name):
     assert [key for key, value in settings(name).items() if defaults[key] == value] == []
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_a_preset_of_pretraining_arrives_whole_and_says_nothing_that_is_the_default(parse, name):
+    config = parse("--preset", name, "--manifest", "speech", "--output", "out", kind=RunPretrainingConfig)
+    defaults = {field.name: field.default for field in dataclasses.fields(RunPretrainingConfig)}
+    for key, value in settings(name).items():
+        found = getattr(config, key)
+        assert (list(found) if isinstance(value, list) else found) == value
+        assert defaults[key] != found
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_preset_begins_with_what_it_is(name):
     assert (FOLDER / f"{name}.toml").read_text().startswith("# ")
 
