@@ -1,8 +1,9 @@
 """The recordings that the encoder which ships was trained on, and those that were kept from it.
 
-    python -m bench.small_corpus --output corpus.jsonl
+    python -m bench.small_corpus --output training.jsonl
+    python -m bench.small_corpus --kept-out --output kept_out.jsonl
 
-writes a listing of the training recordings, for the ``listing`` layout. Kept out are 40 speakers of LibriSpeech, takes
+write listings of both, for the ``listing`` layout. Kept out are 40 speakers of LibriSpeech, takes
 0 to 4 of every digit of FSDD, and all of one speaker of FSDD: what probes are measured on (``bench/probes.py``).
 """
 
@@ -10,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ KEPT_OUT_TAKES = 5
 KEPT_OUT_DIGIT_SPEAKER = "theo"
 KEPT_OUT_READERS = 40
 """Speakers of LibriSpeech: every sixth of their sorted numbers, the first 40 of those."""
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,26 +65,35 @@ def kept_out_readers(recordings: list[Recording]) -> set[str]:
     return set(speakers[::6][:KEPT_OUT_READERS])
 
 
-def training(data: Path = DATA) -> Iterator[Recording]:
-    """Give what the encoder is trained on, in a stable order."""
+def is_kept_out(recording: Recording, readers_kept_out: set[str]) -> bool:
+    """Say whether training never hears a recording."""
+    if recording.take is None:
+        return recording.speaker in readers_kept_out
+    return recording.take < KEPT_OUT_TAKES or recording.speaker == KEPT_OUT_DIGIT_SPEAKER
+
+
+def chosen(*, kept_out: bool, data: Path = DATA) -> list[Recording]:
+    """Give what the encoder is trained on, or what is kept from it, in a stable order."""
     read = readers(data)
-    kept_out = kept_out_readers(read)
-    yield from (recording for recording in read if recording.speaker not in kept_out)
-    for recording in digits(data):
-        assert recording.take is not None
-        if recording.take >= KEPT_OUT_TAKES and recording.speaker != KEPT_OUT_DIGIT_SPEAKER:
-            yield recording
+    apart = kept_out_readers(read)
+    return [found for found in read + digits(data) if is_kept_out(found, apart) == kept_out]
+
+
+def row(recording: Recording) -> dict[str, str]:
+    """Give the row of a listing."""
+    found = {"audio_filepath": str(recording.path), "id": recording.path.stem}
+    found["speaker"] = f"{recording.corpus}-{recording.speaker}"
+    return found if recording.digit is None else found | {"text": NAMES[recording.digit]}
 
 
 def main() -> None:
     """Write the listing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, required=True, help="listing to write, ending in .jsonl")
-    output: Path = parser.parse_args().output
-    rows = [
-        {"audio_filepath": str(found.path), "id": found.path.stem, "speaker": f"{found.corpus}-{found.speaker}"}
-        for found in training()
-    ]
+    parser.add_argument("--kept-out", action="store_true", help="list what is kept from training instead")
+    given = parser.parse_args()
+    output: Path = given.output
+    rows = [row(found) for found in chosen(kept_out=given.kept_out)]
     if not rows:
         sys.exit(f"error: no recordings under {DATA}; set STRATA_TEST_DATA to the folder of the corpora")
     output.parent.mkdir(parents=True, exist_ok=True)
