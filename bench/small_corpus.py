@@ -1,6 +1,7 @@
 """The recordings that the encoder which ships was trained on, and those that were kept from it.
 
-    python -m bench.small_corpus --output training.jsonl
+    python jobs/synthesize_corpus.py --num-utterances 900 --num-voices 225 --output synthetic
+    python -m bench.small_corpus --synthetic synthetic --output training.jsonl
     python -m bench.small_corpus --kept-out --output kept_out.jsonl
 
 write listings of both, for the ``listing`` layout. Kept out are 40 speakers of LibriSpeech, takes
@@ -86,14 +87,27 @@ def row(recording: Recording) -> dict[str, str]:
     return found if recording.digit is None else found | {"text": NAMES[recording.digit]}
 
 
+def synthetic_rows(folder: Path) -> list[dict[str, str]]:
+    """Give the rows of a synthetic corpus."""
+    listed = [json.loads(line) for line in (folder / "listing.jsonl").read_text().splitlines()]
+    return [
+        {"audio_filepath": str((folder / found["uri"]).resolve()), "id": found["utterance_id"]}
+        | {"speaker": found["speaker"], "text": found["text"]}
+        for found in listed
+    ]
+
+
 def main() -> None:
     """Write the listing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, required=True, help="listing to write, ending in .jsonl")
     parser.add_argument("--kept-out", action="store_true", help="list what is kept from training instead")
+    parser.add_argument("--synthetic", type=Path, help="folder of synthesize_corpus, whose voices are added")
     given = parser.parse_args()
     output: Path = given.output
     rows = [row(found) for found in chosen(kept_out=given.kept_out)]
+    if rows and given.synthetic is not None:
+        rows += synthetic_rows(given.synthetic)
     if not rows:
         sys.exit(f"error: no recordings under {DATA}; set STRATA_TEST_DATA to the folder of the corpora")
     output.parent.mkdir(parents=True, exist_ok=True)
