@@ -45,8 +45,8 @@ class AugmentSettings:
         for name in ("speed_probability", "noise_probability", "room_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.min_snr_db > self.max_snr_db:
-            raise SettingsError(f"min_snr_db {self.min_snr_db} is above max_snr_db {self.max_snr_db}")
+        if not self.min_snr_db <= self.max_snr_db:
+            raise SettingsError(f"min_snr_db {self.min_snr_db} must not be above max_snr_db {self.max_snr_db}")
 
 
 def draw_speed(settings: AugmentSettings, rng: np.random.Generator) -> float:
@@ -80,7 +80,7 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float, rng: np.ra
 
     Args:
         waveform: float32 (S,).
-        noise: float32 (N,), not silent.
+        noise: float32 (N,); a silent stretch changes nothing.
         snr_db: Ratio of the waveform's power to the noise's, dB.
         rng: Which stretch.
 
@@ -100,13 +100,15 @@ def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
 
     Args:
         waveform: float32 (S,).
-        response: float32 (R,).
+        response: float32 (R,); one without sound changes nothing.
 
     Returns:
         float32 (S,), with the waveform's power.
     """
     from scipy.signal import fftconvolve
 
+    if not response.any():
+        return waveform
     direct = response[int(np.argmax(np.abs(response))) :]
     heard = fftconvolve(waveform, direct)[: len(waveform)].astype(np.float32)
     return _with_power(heard, float(np.mean(waveform**2)))
