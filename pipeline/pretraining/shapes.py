@@ -57,6 +57,10 @@ def network_config(shape: str | None, *, dropout: float, layerdrop: float) -> di
         **dict.fromkeys(dropouts, dropout),
         "activation_dropout": 0.0,
         "layerdrop": layerdrop,
-        # The mask itself comes with each micro-batch; transformers makes its embedding only where this is above 0.
+        # The mask itself comes with each micro-batch; transformers makes its embedding only where this is above 0, and
+        # applies neither where the encoder that training begins with was told not to.
         "mask_time_prob": 0.65,
+        "apply_spec_augment": True,
+        # It would be drawn from numpy's global generator.
+        "mask_feature_prob": 0.0,
     }
