@@ -58,7 +58,7 @@ test: $(DEV_READY)
 demo: $(DEMO_READY)
 	@echo "==> 1 of 2: speak a small corpus with espeak-ng into demo/corpus"
 	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus
-	@echo "==> 2 of 2: manifest, features, codebooks and tokens into demo/run, with a small random encoder"
+	@echo "==> 2 of 2: manifest, features, codebooks and tokens into demo/run, with the encoder that ships"
 	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml
 	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained."
 	@echo "    Run make demo again: nothing is computed twice. Start afresh: rm -r demo"

@@ -25,6 +25,7 @@ from pipeline.estimation.stage import estimate
 from pipeline.reporting import print_report
 from pipeline.run import run_status
 from pipeline.storage import open_store
+from pipeline.training.telling import read_standing
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +202,9 @@ def _show_status(output: str) -> None:
             ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
             ("finished", "yes" if state.finished else "no"),
         ]
+        standing = read_standing(open_store(state.uri))
+        if standing is not None:
+            lines.insert(-1, ("training", standing.line()))
         print_report(state.kind, lines)
         print(
             json.dumps(

@@ -7,6 +7,7 @@ missing.
 
 import logging
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from typing import Any, Literal
 
 from pipeline.audio.segment_settings import SegmentSettings
@@ -15,7 +16,7 @@ from pipeline.audio.stage import prepare as prepare_manifest
 from pipeline.completion import Status, status
 from pipeline.dataset import PLAN, Dataset
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.features.demo_encoder import build_small_encoder
+from pipeline.features import shipped
 from pipeline.features.encoder_info import encoder_files
 from pipeline.features.encoding import EncodingConfig
 from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
@@ -30,6 +31,8 @@ from pipeline.tokens.tokenizer import save_bundle
 logger = logging.getLogger(__name__)
 
 STAGES = ("manifest", "features", "codebooks", "tokens")
+ITERATION = ("sample", "codebooks", "tokens", "encoder")
+"""Datasets of an iteration of run_pretraining."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,8 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Folder of the run, local or s3://."""
     num_clusters: int
     """Clusters of each layer's codebook (K), 2 to 65,536."""
-    encoder: str = ""
-    """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: a small random one, for trying out."""
+    encoder: str = shipped.NAME
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: encoder-small, the one that ships."""
     audio_column: str | None = None
     """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
@@ -134,7 +137,7 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
         output=folder["manifest"], max_reject_fraction=limit, **_shared(config, BuildManifestConfig)
     )
     prepare_manifest(manifest)
-    encoding = _shared(config, EncodingConfig) | {"encoder": _encoder(config), "max_reject_fraction": limit}
+    encoding = _shared(config, EncodingConfig) | {"max_reject_fraction": limit}
     EncodingConfig(**encoding).describe()
     reports = [build_manifest(manifest)]
     features = ExtractFeaturesConfig(
@@ -159,15 +162,6 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)
     return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports, cards=cards)
-
-
-def _encoder(config: RunPipelineConfig) -> str:
-    if config.encoder:
-        return config.encoder
-    target = join(config.output, "encoder")
-    logger.warning("no --encoder: building a small HuBERT with random weights (seed 0) at %s, for trying out", target)
-    build_small_encoder(target)
-    return target
 
 
 def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> None:
@@ -195,6 +189,11 @@ def run_status(output: str) -> list[Status]:
     if open_store(output).exists(PLAN):
         return [status(Dataset.open(output, finished=False))]
     folders = [join(output, stage) for stage in STAGES]
+    for number in count(1):
+        iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]
+        if not any(open_store(folder).exists(PLAN) for folder in iteration):
+            break
+        folders += iteration
     found = [status(Dataset.open(folder, finished=False)) for folder in folders if open_store(folder).exists(PLAN)]
     if not found:
         raise DatasetError(f"{output} is neither a dataset nor a run; nothing was begun there")

@@ -160,8 +160,6 @@ def estimate(config: EncodingConfig) -> Estimate:
 def _place(config: EncodingConfig) -> tuple[str, str, int]:
     """Give the manifest, the output folder, and how often the corpus is encoded."""
     if isinstance(config, RunPipelineConfig):
-        if not config.encoder:
-            raise SettingsError("--estimate needs --encoder: the default is a toy for trying out")
         manifest, output, passes = join(config.output, "manifest"), join(config.output, "tokens"), 2
     elif isinstance(config, TokenizeCorpusConfig):
         if config.manifest is None:

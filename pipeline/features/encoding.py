@@ -14,6 +14,7 @@ from pipeline.audio.loading import ShardLoader
 from pipeline.errors import SettingsError
 from pipeline.features import mfcc
 from pipeline.features.encoder_info import EncoderInfo, describe
+from pipeline.features.shipped import is_shipped
 from pipeline.storage import absolute
 from pipeline.worker_shape import DECODE_CPUS, Placement
 
@@ -33,7 +34,8 @@ class EncodingConfig:
     layers: tuple[int, ...]
     """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l."""
     encoder: str
-    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or mfcc."""
+    """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; encoder-small, the one that
+    ships; or mfcc."""
     revision: str | None = None
     """Git revision of a Hugging Face name, to pin it."""
     normalize_waveform: bool | None = None
@@ -142,7 +144,7 @@ def located(config: Located) -> Located:
     }
     if _is_folder(config.encoder):
         paths["encoder"] = config.encoder
-    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path}
+    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path and not is_shipped(path)}
     return replace(config, **changes)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EncoderError
+from pipeline.features import shipped
 from pipeline.storage import open_store
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def local_folder(name_or_dir: str, revision: str | None = None) -> Path:
     """Find an encoder's folder on this machine, fetching it first where it is elsewhere.
 
     Args:
-        name_or_dir: Local folder, ``s3://`` folder, or Hugging Face name as ``microsoft/wavlm-large``.
+        name_or_dir: Local folder, ``s3://`` folder, Hugging Face name as ``microsoft/wavlm-large``, or
+            ``encoder-small``, the one that ships.
         revision: Git revision of a Hugging Face name.
 
     Raises:
@@ -70,6 +72,8 @@ def local_folder(name_or_dir: str, revision: str | None = None) -> Path:
     if not name_or_dir:
         raise EncoderError("there is no encoder folder ''; give a folder or a Hugging Face name")
     path = Path(name_or_dir.removeprefix("file://"))
+    if shipped.is_shipped(name_or_dir):
+        path = shipped.FOLDER
     in_s3 = name_or_dir.startswith("s3://")
     if revision is not None and (in_s3 or path.is_dir()):
         raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {name_or_dir} is a folder")

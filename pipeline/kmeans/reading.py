@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
+from pipeline.features.shipped import codebooks_folder
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.residual import chains
 from pipeline.reading import read_committed
@@ -30,7 +31,7 @@ def read_codebooks(uri: str, layers: Sequence[int] = (), num_clusters: int | Non
     """Read the codebooks that tokens of some layers need: all residual stages, of one K a layer.
 
     Args:
-        uri: The codebooks dataset.
+        uri: The codebooks dataset, or ``encoder-small`` for those that ship.
         layers: Layers wanted, default all that have codebooks, of ``num_clusters`` where it is given.
         num_clusters: K wanted; needed where a layer has codebooks of several.
 
@@ -42,7 +43,7 @@ def read_codebooks(uri: str, layers: Sequence[int] = (), num_clusters: int | Non
         CorruptDatasetError: A file is damaged.
         CodebookMismatchError: The stages of a layer do not follow from each other.
     """
-    found = read_units(Dataset.open(uri, kind="codebooks"))
+    found = read_units(Dataset.open(codebooks_folder(uri), kind="codebooks"))
     books = [
         book
         for book in found.values()

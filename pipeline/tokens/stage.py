@@ -60,7 +60,7 @@ class TokenizeCorpusConfig(EncodingConfig):
     """Settings of tokenize_corpus."""
 
     codebooks: str
-    """Codebooks dataset, local or s3://."""
+    """Codebooks dataset, local or s3://; or encoder-small, those that ship with that encoder."""
     output: str
     """Folder of the tokens dataset, local or s3://."""
     manifest: str | None = None
@@ -68,7 +68,8 @@ class TokenizeCorpusConfig(EncodingConfig):
     features: str | None = None
     """Features dataset with every frame, to tokenise from instead of audio; the tokens are the same."""
     encoder: str = ""
-    """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form."""
+    """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or
+    encoder-small, the one that ships."""
     layers: tuple[int, ...] = ()
     """Layers to tokenise; default: every layer that has a codebook."""
     num_clusters: int | None = None
