@@ -13,6 +13,7 @@ import pytest
 from pipeline import cli
 from pipeline.dataset import Dataset, Plan
 from pipeline.errors import SettingsError
+from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 
 ROOT = Path(__file__).parents[1]
@@ -130,11 +131,13 @@ def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "presets").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_preset_is_accepted_by_the_job(path):
     known = tomllib.loads(path.read_text())
-    rest = [flag for flag in ("corpus", "layout", "output") if flag not in known]
-    values = {"corpus": "c", "layout": "folder", "output": "o"}
-    flags = [word for name in rest for word in (f"--{name}", values[name])]
-    config = cli.parse(cli.stage_of("run_pipeline"), ["--preset", path.stem, *flags], "")
-    assert isinstance(config, RunPipelineConfig)
+    pretrains = path.stem.startswith("pretrain_")
+    job = "run_pretraining" if pretrains else "run_pipeline"
+    values = {"manifest": "m"} if pretrains else {"corpus": "c", "layout": "folder"}
+    needed = {name: value for name, value in (values | {"output": "o"}).items() if name not in known}
+    flags = [word for name, value in needed.items() for word in (f"--{name}", value)]
+    config = cli.parse(cli.stage_of(job), ["--preset", path.stem, *flags], "")
+    assert isinstance(config, RunPretrainingConfig if pretrains else RunPipelineConfig)
     for name, value in known.items():
         assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
 
