@@ -5,6 +5,7 @@ in random order. Memory: the tokens of two pools, and decoded audio up to a budg
 """
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,7 +62,7 @@ def share(seed: int, utterance_id: str) -> float:
 
 
 class Utterances:
-    """A manifest and the tokens made from it."""
+    """A manifest and the tokens made from it; several threads may ask for them."""
 
     def __init__(self, manifest: str, tokens: str, columns: Sequence[str], clock: Clock) -> None:
         """Open both.
@@ -77,6 +78,7 @@ class Utterances:
         self._columns = list(columns)
         self._clock = clock
         self._read: OrderedDict[str, list[Piece]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def units(self) -> list[str]:
@@ -101,12 +103,16 @@ class Utterances:
             DatasetError: Tokens name an utterance that the manifest does not have.
         """
         for unit in units:
+            yield from self._opened(unit, max(_OPEN_UNITS, len(units)))
+
+    def _opened(self, unit: str, most: int) -> list[Piece]:
+        with self._lock:
             if unit not in self._read:
                 self._read[unit] = list(self._read_unit(unit))
-                while len(self._read) > max(_OPEN_UNITS, len(units)):
+                while len(self._read) > most:
                     self._read.popitem(last=False)
             self._read.move_to_end(unit)
-            yield from self._read[unit]
+            return self._read[unit]
 
     def _read_unit(self, unit: str) -> Iterator[Piece]:
         places = {row["utterance_id"]: row for row in self._manifest.rows(unit).select(list(PLACE)).to_pylist()}
@@ -133,7 +139,7 @@ class Utterances:
 
 
 class Waveforms:
-    """Decodes pieces, and keeps what it decoded up to a budget."""
+    """Decodes pieces, and keeps what it decoded up to a budget; several threads may ask for them."""
 
     def __init__(self, clock: Clock, roots: tuple[str, ...], *, normalize: bool, cache_bytes: int) -> None:
         """Prepare to decode; the child process starts at the first waveform.
@@ -150,6 +156,7 @@ class Waveforms:
         self._decoder = Decoder(sample_rate=clock.sample_rate, limits=self._limits, roots=roots)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._left = cache_bytes
+        self._lock = threading.Lock()
 
     def __call__(self, piece: Piece) -> np.ndarray:
         """Give the waveform of a piece.
@@ -197,10 +204,12 @@ class Waveforms:
             )
 
     def _keep(self, key: str, samples: np.ndarray) -> None:
-        self._kept[key] = samples
-        self._left -= samples.nbytes
-        while self._left < 0:
-            self._left += self._kept.popitem(last=False)[1].nbytes
+        with self._lock:
+            if key not in self._kept:
+                self._left -= samples.nbytes
+            self._kept[key] = samples
+            while self._left < 0:
+                self._left += self._kept.popitem(last=False)[1].nbytes
 
 
 def read_all(manifest: str, sample_rate: int, *, most_seconds: float = 3600.0) -> list[np.ndarray]:
