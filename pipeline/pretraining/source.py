@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.errors import DatasetError
 from pipeline.pretraining.augment import Augmenter, AugmentSettings, change_speed, draw_speed
 from pipeline.pretraining.crops import Clock, Group, crop, group_by_length, longest_crop, token_index
 from pipeline.pretraining.masking import span_mask
@@ -85,15 +86,27 @@ class TokenSource:
         self._short: dict[str, int] = {}
 
     def tickets(self, cursor: Json) -> Iterator[tuple[CropTicket, Json]]:
-        """Give micro-batches without end, pool after pool, epoch after epoch; see ``Source.tickets``."""
+        """Give micro-batches without end, pool after pool, epoch after epoch; see ``Source.tickets``.
+
+        Raises:
+            DatasetError: A whole epoch has none.
+        """
         epoch, pool, first = (0, 0, 0) if cursor is None else (cursor["epoch"], cursor["pool"], cursor["batch"])
         while True:
             pools = self._pools(epoch)
+            empty = pool == 0
             for number in range(pool, len(pools)):
                 found = self._pool(epoch, number, pools[number])
+                empty = empty and not found
                 for place in range(first, len(found)):
                     yield found[place], {"epoch": epoch, "pool": number, "batch": place + 1}
                 first = 0
+            if empty:
+                settings = self._settings
+                raise DatasetError(
+                    f"{settings.tokens} leaves nothing to train on: no utterance has min_frames {settings.min_frames} "
+                    f"and is not kept for validation (valid_fraction {settings.valid_fraction:g})"
+                )
             epoch, pool = epoch + 1, 0
 
     def _pools(self, epoch: int) -> list[list[str]]:
