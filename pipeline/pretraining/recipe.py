@@ -44,6 +44,11 @@ class PretrainRecipe:
         """Weight of each loss."""
         return {MASKED: 1.0, UNMASKED: self.unmasked_weight}
 
+    @property
+    def skips_weights(self) -> bool:
+        """Whether blocks are skipped at random."""
+        return self.layerdrop > 0
+
     def build(self) -> torch.nn.Module:
         """Make the encoder and its heads."""
         shape = self.shape if self.init is None else None

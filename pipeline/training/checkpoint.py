@@ -2,7 +2,7 @@
 
     _checkpoints/step-00000500/model.safetensors       weights, float32
     _checkpoints/step-00000500/optimizer.safetensors   AdamW's moments
-    _checkpoints/step-00000500/state.json              written last: step, cursor, history, SHA-256 of both files
+    _checkpoints/step-00000500/state.json              written last: step, cursor, history, SHA-256 of all three
 
 A folder without its ``state.json``, or with files of another hash, is passed over. Ray Train's own checkpoints are not
 used: one S3 error while they upload ends a run (ray #47939), and they have no such mark (ray #41700).
@@ -72,9 +72,15 @@ def save_checkpoint(
         store.write(f"{folder}/{name}", data)
         hashes[name] = sha256(data)
         faults.point(f"after_checkpoint_{name.split('.')[0]}", folder)
-    state = {**asdict(progress), "sha256": hashes}
+    state = asdict(progress)
+    hashes[STATE] = _state_sha256(state)
+    state["sha256"] = hashes
     store.write(f"{folder}/{STATE}", json.dumps(state, sort_keys=True).encode())
     faults.point("after_checkpoint_state", folder)
+
+
+def _state_sha256(state: Json) -> str:
+    return sha256(json.dumps(state, sort_keys=True).encode())
 
 
 def steps_saved(store: Store) -> list[int]:
@@ -107,6 +113,8 @@ def read_checkpoint(store: Store, step: int) -> Checkpoint:
     try:
         state = json.loads(store.read(f"{folder}/{STATE}"))
         hashes = state.pop("sha256")
+        if _state_sha256(state) != hashes[STATE]:
+            raise CheckpointError(f"checkpoint {where}/{STATE} is not what was written (sha256 differs)")
         progress = Progress(**state)
         tensors = []
         for name in (MODEL, OPTIMIZER):
@@ -114,14 +122,21 @@ def read_checkpoint(store: Store, step: int) -> Checkpoint:
             if sha256(data) != hashes[name]:
                 raise CheckpointError(f"checkpoint {where}/{name} is not what was written (sha256 differs)")
             tensors.append(load(data))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {where} is damaged: {error}") from error
     return Checkpoint(progress=progress, model=tensors[0], optimizer=tensors[1])
 
 
-def keep_latest(store: Store, count: int) -> None:
-    """Remove all whole checkpoints but the latest ones."""
-    for step in steps_saved(store)[:-count]:
+def keep_latest(store: Store, count: int, *, upto: int) -> None:
+    """Remove all whole checkpoints but the latest ones.
+
+    Args:
+        store: The run's folder.
+        count: How many stay.
+        upto: The step just saved. Those of later steps were damaged, or training would have gone on from there: they
+            do not count.
+    """
+    for step in [step for step in steps_saved(store) if step <= upto][:-count]:
         # The mark goes first, so that what is half removed counts no more.
         store.delete([f"{folder_of(step)}/{STATE}"])
         store.delete_tree(folder_of(step))

@@ -80,7 +80,9 @@ class Loop:
         self._parallel: torch.nn.Module = self._model
         if world.size > 1:
             self._parallel = DistributedDataParallel(
-                self._model, device_ids=[world.device] if world.device.type == "cuda" else None
+                self._model,
+                device_ids=[world.device] if world.device.type == "cuda" else None,
+                find_unused_parameters=recipe.skips_weights,
             )
         self._names = sorted(recipe.loss_weights)
         self._watched = sorted({*self._names, *(sum_name for sum_name, _ in recipe.ratios.values())})
@@ -145,14 +147,16 @@ class Loop:
             step = given.step + 1
             self._progress = replace(self._progress, step=step, cursor=given.cursor)
             last = step == settings.num_steps
-            if step % settings.log_every == 0 or last:
+            saves = step % settings.checkpoint_every == 0 or last
+            # Before each checkpoint too: it holds no half-full window, and no weights of a loss that was not finite.
+            if step % settings.log_every == 0 or saves:
                 self._log(window, telling)
                 window.zero_()
             if settings.validate_every and (step % settings.validate_every == 0 or last):
                 if validation is None:
                     validation = self._validation(source)
                 self._validate(validation, telling)
-            if step % settings.checkpoint_every == 0 or last:
+            if saves:
                 self._save(telling)
             faults.point("after_step", f"rank {self._world.rank} step {step}")
 
@@ -183,6 +187,10 @@ class Loop:
                 # Gradients are averaged over workers, and are to be added.
                 torch.autograd.backward([torch.stack(parts).sum() * world.size])
             found += self._figures(sums, batch)
+        for parameter in self._model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                # Skipped in the whole step; AdamW would not count this step for it, and a checkpoint has one count.
+                parameter.grad = torch.zeros_like(parameter)
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -252,7 +260,7 @@ class Loop:
             return
         state = moments(self._model, self._optimizer)
         save_checkpoint(self._store, self._progress, self._model.state_dict(), state)
-        keep_latest(self._store, self._settings.keep_checkpoints)
+        keep_latest(self._store, self._settings.keep_checkpoints, upto=self._progress.step)
         telling.checkpointed(self._progress)
 
 

@@ -72,6 +72,10 @@ class Recipe(Protocol):
     def ratios(self) -> Mapping[str, tuple[str, str]]:
         """Further results to watch, by name: an output of the model, and the loss whose count divides it."""
 
+    @property
+    def skips_weights(self) -> bool:
+        """Whether a micro-batch may leave weights without a gradient, as where blocks are skipped at random."""
+
     def build(self) -> torch.nn.Module:
         """Make the model with its first weights; the same on every worker.
 

@@ -49,7 +49,7 @@ class TrainingSettings:
     keep_checkpoints: int = 2
     """Checkpoints to keep, the latest ones."""
     log_every: int = 20
-    """Steps over which a logged loss is averaged."""
+    """Steps over which a logged loss is averaged; a checkpoint ends such a stretch."""
     num_workers: int | None = None
     """Workers; default: one a GPU, or one where there is none."""
     max_workers: int | None = None
