@@ -33,8 +33,8 @@ class Made:
 
 def tones(num_samples, rng, rate=16_000):
     """Make a waveform of tones that last 60 to 300 ms each, and the token of each frame: the tone at its centre."""
-    tone_S = np.repeat(rng.integers(NUM_CLUSTERS, size=num_samples), rng.integers(rate // 16, rate // 3, num_samples))
-    tone_S = tone_S[:num_samples]
+    most = num_samples // (rate // 16) + 1
+    tone_S = np.repeat(rng.integers(NUM_CLUSTERS, size=most), rng.integers(rate // 16, rate // 3, most))[:num_samples]
     phase_S = np.cumsum(2 * np.pi * (250 + 400 * tone_S) / rate)
     waveform = 0.3 * np.sin(phase_S) + 0.01 * rng.standard_normal(num_samples)
     centres = np.arange(CLOCK.frames(num_samples * CLOCK.sample_rate // rate)) * CLOCK.hop + CLOCK.field // 2
