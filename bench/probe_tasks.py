@@ -1,198 +1,182 @@
-"""What probes are measured on: recordings with labels, their splits, pooling, and mutual information.
+"""The tasks of bench/probes.py: which recordings, which label of each, and who is trained and tested on.
 
-Letters: T frames, D width, K clusters, N utterances.
+Splits depend on what recordings are called and on nothing else, so every system meets the same ones. No recording of a
+fold is on both of its sides; where a task is about people never heard, neither is a speaker.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.small_corpus import DATA, KEPT_OUT_DIGIT_SPEAKER, KEPT_OUT_TAKES, digits, kept_out_readers, readers
+from bench.small_corpus import (
+    KEPT_OUT_DIGIT_SPEAKER,
+    KEPT_OUT_TAKES,
+    Recording,
+    digits,
+    is_kept_out,
+    kept_out_readers,
+    readers,
+)
+from pipeline.errors import SettingsError
 
-SEGMENTS = 4
-"""Segments of an utterance whose means are joined."""
+CORPUS_OF = {
+    "digit": "fsdd",
+    "digit_new_speaker": "fsdd",
+    "speaker": "fsdd",
+    "emotion": "emodb",
+    "sex": "librispeech",
+}
+"""The tasks, and the corpus of each."""
+
+Side = Callable[[Recording], bool | None]
+"""Whether a recording is tested on; False where it is trained on, None where it is neither."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """A recording with what is known of it; what is not known is None.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fold:
+    """One training and one test.
 
     Attributes:
-        path: The file.
-        corpus: ``fsdd``, ``emodb`` or ``librispeech``.
-        speaker: Its speaker.
-        digit: The digit that is said.
-        take: Which repetition.
-        emotion: One letter, as EmoDB names it.
-        sex: ``F`` or ``M``.
-        trained_on: Whether the encoder that ships was trained on it.
+        train: Places of the training recordings, ascending.
+        test: Places of the test recordings, ascending.
     """
-
-    path: Path
-    corpus: str
-    speaker: str
-    digit: int | None = None
-    take: int | None = None
-    emotion: str | None = None
-    sex: str | None = None
-    trained_on: bool = False
-
-
-def recordings(data: Path = DATA) -> list[Labelled]:
-    """List the recordings of all three corpora, in a stable order."""
-    found = []
-    for digit in digits(data):
-        assert digit.take is not None
-        heard = digit.take >= KEPT_OUT_TAKES and digit.speaker != KEPT_OUT_DIGIT_SPEAKER
-        labels = {"digit": digit.digit, "take": digit.take, "trained_on": heard}
-        found.append(Labelled(path=digit.path, corpus="fsdd", speaker=digit.speaker, **labels))
-    for path in sorted((data / "emodb").rglob("*.wav")):
-        found.append(Labelled(path=path, corpus="emodb", speaker=path.stem[:2], emotion=path.stem[5]))
-    read = readers(data)
-    apart, sexes = kept_out_readers(read), _sexes(data)
-    for reader in read:
-        labels = {"sex": sexes[reader.speaker], "trained_on": reader.speaker not in apart}
-        found.append(Labelled(path=reader.path, corpus="librispeech", speaker=reader.speaker, **labels))
-    return found
-
-
-def _sexes(data: Path) -> dict[str, str]:
-    (listed,) = (data / "LibriSpeech").rglob("SPEAKERS.TXT")
-    rows = (line.split("|") for line in listed.read_text().splitlines() if not line.startswith(";"))
-    return {row[0].strip(): row[1].strip() for row in rows}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fold:
-    """Utterances to train a classifier on, and those to test it on, as indices."""
 
     train: np.ndarray
     test: np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """One question asked of features.
+    """What is to be told from one utterance.
 
     Attributes:
-        label: What is asked of a recording.
-        folds: Splits; the accuracy is over the test utterances of all of them.
+        name: A key of ``CORPUS_OF``.
+        classes: What labels stand for, sorted.
+        labels: int64 (N,), the class of each recording; -1 where it has none.
+        folds: Their tests together are the test set.
     """
 
-    label: Callable[[Labelled], object]
+    name: str
+    classes: tuple[str, ...]
+    labels: np.ndarray
     folds: tuple[Fold, ...]
 
+    @property
+    def majority(self) -> float:
+        """Accuracy of always naming the most frequent class of the training recordings."""
+        right = [self.labels[fold.test] == np.bincount(self.labels[fold.train]).argmax() for fold in self.folds]
+        return float(np.concatenate(right).mean())
 
-def tasks(found: Sequence[Labelled]) -> dict[str, Task]:
-    """Give the five tasks over these recordings.
 
-    ``digit`` and ``speaker``: FSDD, tested on takes 0 to 4. ``digit_new_speaker``: FSDD, tested on all takes of the
-    speaker kept out. ``emotion``: EmoDB, each speaker in turn tested on the others. ``sex``: LibriSpeech, tested on the
-    readers kept out.
+def emotional(data: Path) -> list[Recording]:
+    """List the utterances of EmoDB, sorted by name."""
+    paths = sorted((data / "emodb" / "wav").glob("*.wav"))
+    return [Recording(path=path, corpus="emodb", speaker=path.stem[:2]) for path in paths]
+
+
+def recordings_of(corpora: set[str], data: Path) -> list[Recording]:
+    """List the recordings of some corpora.
+
+    Args:
+        corpora: Of ``fsdd``, ``emodb`` and ``librispeech``.
+        data: Folder of all of them.
+
+    Raises:
+        SettingsError: One of them has none.
     """
+    found: list[Recording] = []
+    for name, listing in (("fsdd", digits), ("emodb", emotional), ("librispeech", readers)):
+        if name in corpora:
+            own = listing(data)
+            if not own:
+                raise SettingsError(f"{data} holds no recordings of {name}; set STRATA_TEST_DATA or give --data")
+            found += own
+    return found
 
-    def fold(corpus: str, is_test: Callable[[Labelled], bool]) -> Fold:
-        chosen = [row for row, one in enumerate(found) if one.corpus == corpus]
-        test = np.array([is_test(found[row]) for row in chosen])
-        return Fold(train=np.array(chosen)[~test], test=np.array(chosen)[test])
 
-    takes = fold("fsdd", lambda one: one.take is not None and one.take < KEPT_OUT_TAKES)
-    actors = sorted({one.speaker for one in found if one.corpus == "emodb"})
-    return {
-        "digit": Task(label=lambda one: one.digit, folds=(takes,)),
-        "digit_new_speaker": Task(
-            label=lambda one: one.digit, folds=(fold("fsdd", lambda one: one.speaker == KEPT_OUT_DIGIT_SPEAKER),)
-        ),
-        "speaker": Task(label=lambda one: one.speaker, folds=(takes,)),
-        "emotion": Task(
-            label=lambda one: one.emotion,
-            folds=tuple(fold("emodb", lambda one, actor=actor: one.speaker == actor) for actor in actors),  # type: ignore[misc]
-        ),
-        "sex": Task(label=lambda one: one.sex, folds=(fold("librispeech", lambda one: not one.trained_on),)),
+def heard_by_training(recordings: Sequence[Recording]) -> np.ndarray:
+    """Say which recordings of FSDD and LibriSpeech an encoder that ships was trained on, bool (N,)."""
+    apart = kept_out_readers([each for each in recordings if each.corpus == "librispeech"])
+    return np.array([each.corpus != "emodb" and not is_kept_out(each, apart) for each in recordings])
+
+
+def parse_sexes(text: str) -> dict[str, str]:
+    """Read LibriSpeech's SPEAKERS.TXT: the sex of each reader, by number."""
+    rows = [line.split("|") for line in text.splitlines() if line.strip() and not line.startswith(";")]
+    return {row[0].strip(): row[1].strip() for row in rows}
+
+
+def make_tasks(names: Sequence[str], recordings: Sequence[Recording], sexes: Mapping[str, str]) -> list[Task]:
+    """Make tasks.
+
+    Args:
+        names: Keys of ``CORPUS_OF``.
+        recordings: N of them, of all corpora of these tasks.
+        sexes: F or M by reader of LibriSpeech; needed for the task ``sex`` alone.
+
+    Raises:
+        SettingsError: A fold of one has nobody to train or to test on.
+    """
+    apart = kept_out_readers([each for each in recordings if each.corpus == "librispeech"])
+    actors = sorted({each.speaker for each in recordings if each.corpus == "emodb"})
+    digit = _digit_labels(recordings)
+    made = {
+        "digit": lambda: _task("digit", digit, recordings, [_early_take]),
+        "digit_new_speaker": lambda: _task("digit_new_speaker", digit, recordings, [_kept_out_speaker]),
+        "speaker": lambda: _task("speaker", _speaker_labels(recordings), recordings, [_early_take]),
+        "emotion": lambda: _task("emotion", _emotions(recordings), recordings, [_actor(actor) for actor in actors]),
+        "sex": lambda: _task("sex", _sexes(recordings, sexes), recordings, [_reader(apart)]),
     }
+    return [made[name]() for name in names]
 
 
-def pool(features: np.ndarray, segments: int = SEGMENTS) -> np.ndarray:
-    """Join the means of equal segments of an utterance.
-
-    Args:
-        features: (T, D); with fewer frames than segments, frames are repeated so that each segment has one.
-        segments: How many.
-
-    Returns:
-        float32 (segments * D,).
-    """
-    if len(features) < segments:
-        features = features[np.arange(segments) * len(features) // segments]
-    means = [part.mean(axis=0, dtype=np.float32) for part in np.array_split(features, segments)]
-    return np.concatenate(means)
+def _early_take(recording: Recording) -> bool | None:
+    return None if recording.take is None else recording.take < KEPT_OUT_TAKES
 
 
-def bag(tokens: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Give the square roots of the shares of an utterance's frames that each token has.
-
-    Args:
-        tokens: (T,) in [0, K).
-        num_clusters: K.
-
-    Returns:
-        float32 (K,).
-    """
-    counts = np.bincount(tokens, minlength=num_clusters)
-    shares: np.ndarray = np.sqrt(counts / max(1, len(tokens))).astype(np.float32)
-    return shares
+def _kept_out_speaker(recording: Recording) -> bool | None:
+    return None if recording.take is None else recording.speaker == KEPT_OUT_DIGIT_SPEAKER
 
 
-def accuracy(
-    inputs: np.ndarray, labels: np.ndarray, folds: Sequence[Fold], *, seed: int, inverse_penalty: float = 0.1
-) -> float:
-    """Train a logistic regression on each fold and count what it gets right.
-
-    Args:
-        inputs: (N, D).
-        labels: (N,), of the utterances of the folds.
-        folds: Splits.
-        seed: 0 trains on every training utterance, any other on a bootstrap sample of them.
-        inverse_penalty: scikit-learn's C.
-
-    Returns:
-        Share of the test utterances of all folds.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    right = total = 0
-    for number, fold in enumerate(folds):
-        train = fold.train
-        if seed:
-            train = np.random.default_rng([seed, number]).choice(train, len(train))
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=150, tol=1e-3))
-        model.fit(inputs[train], labels[train])
-        right += int((model.predict(inputs[fold.test]) == labels[fold.test]).sum())
-        total += len(fold.test)
-    return right / total
+def _actor(actor: str) -> Side:
+    return lambda recording: None if recording.corpus != "emodb" else recording.speaker == actor
 
 
-def mutual_information(tokens: np.ndarray, labels: np.ndarray) -> float:
-    """Estimate how much a token tells of a label, in bits.
-
-    Source: the Miller-Madow correction adds (cells that occur - 1) / 2 N nats to each entropy (G. Miller, "Note on the
-    bias of information estimates", 1955).
-
-    Args:
-        tokens: (N,) integers.
-        labels: (N,) integers.
-    """
-    pairs = np.stack([tokens, labels], axis=1).astype(np.int64)
-    joint = np.unique(pairs, axis=0, return_counts=True)[1]
-    alone = (np.unique(column, return_counts=True)[1] for column in pairs.T)
-    first, second = (_entropy(counts) for counts in alone)
-    return (first + second - _entropy(joint)) / float(np.log(2))
+def _reader(apart: set[str]) -> Side:
+    return lambda recording: None if recording.corpus != "librispeech" else recording.speaker in apart
 
 
-def _entropy(counts: np.ndarray) -> float:
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum() + (len(counts) - 1) / (2 * counts.sum()))
+def _digit_labels(recordings: Sequence[Recording]) -> list[str | None]:
+    return [None if each.digit is None else str(each.digit) for each in recordings]
+
+
+def _speaker_labels(recordings: Sequence[Recording]) -> list[str | None]:
+    return [each.speaker if each.corpus == "fsdd" else None for each in recordings]
+
+
+def _emotions(recordings: Sequence[Recording]) -> list[str | None]:
+    return [each.path.stem[5] if each.corpus == "emodb" else None for each in recordings]
+
+
+def _sexes(recordings: Sequence[Recording], sexes: Mapping[str, str]) -> list[str | None]:
+    if unknown := {each.speaker for each in recordings if each.corpus == "librispeech"} - sexes.keys():
+        raise SettingsError(f"task sex: SPEAKERS.TXT does not say the sex of readers {sorted(unknown)}")
+    return [sexes[each.speaker] if each.corpus == "librispeech" else None for each in recordings]
+
+
+def _task(name: str, found: Sequence[str | None], recordings: Sequence[Recording], sides: Sequence[Side]) -> Task:
+    classes = tuple(sorted({each for each in found if each is not None}))
+    numbers = {each: number for number, each in enumerate(classes)}
+    folds = []
+    for side in sides:
+        tested = [side(recording) for recording in recordings]
+        places = [np.array([at for at, each in enumerate(tested) if each is wanted]) for wanted in (False, True)]
+        if not all(map(len, places)):
+            raise SettingsError(f"task {name}: {len(places[0])} recordings to train on and {len(places[1])} to test on")
+        folds.append(Fold(train=places[0], test=places[1]))
+    if not folds:
+        raise SettingsError(f"task {name}: there are no recordings of {CORPUS_OF[name]}")
+    labels = np.array([-1 if each is None else numbers[each] for each in found])
+    return Task(name=name, classes=classes, labels=labels, folds=tuple(folds))

@@ -1,206 +1,267 @@
-"""What the layers of an encoder, and their tokens, tell of digit, speaker, emotion and sex.
+"""Ask how much of words, speakers, emotions and sex can be read off an encoder's features and tokens, layer by layer.
 
-    python -m bench.probes --encoder encoder-small --json probes.json --plot probes.png
+    python -m bench.probes --encoder DIR [--compare NAME=DIR ...] [--layers 0 1 ...] [--seeds 3] [--tasks ...]
+        [--num-clusters 100] [--codebooks FOLDER] [--no-random] [--no-tokens] [--json FILE] [--plot FILE.png]
 
-Logistic regression on the means of four segments of each utterance's features, the same splits for MFCC, for encoders
-of the same shape with random weights, and for every layer of the encoder; then the same on bags of tokens, and the
-mutual information of tokens with the digit and the speaker of each frame. Seed 0 trains on every training utterance,
-the others on bootstrap samples; for random encoders a seed also draws the weights. One thread, about ten minutes.
+Systems: mfcc; random, encoders of the same config.json and preprocessor with weights drawn anew for each seed; encoder,
+the one that is given; those to compare it with. All are loaded by the product's FeatureExtractor.
+
+Features: the means of the four quarters of an utterance, and logistic regression on them (bench/probe_classifier.py).
+Tokens: each layer's codebook, K clusters fitted on FSDD and LibriSpeech as far as training heard them, or read from
+--codebooks where they are of that encoder; the square roots of the shares of the tokens in an utterance go to the same
+classifier. I(token; label) is of all frames of FSDD's takes 0 to 4, plain and corrected for bias, beside it with labels
+shuffled among utterances.
+
+Tasks (bench/probe_tasks.py), split alike for all systems:
+    digit              FSDD: take 5 and above of six speakers; told: takes 0 to 4
+    digit_new_speaker  FSDD: five speakers; told: the one that training never heard
+    speaker            FSDD: the speaker, split like digit
+    emotion            EmoDB: seven emotions, each actor told after learning from the others; all utterances together
+    sex                LibriSpeech: readers that training heard; told: those kept from it
+
+Seed 0 learns from every training utterance once; a further seed from a bootstrap sample of them, the same for all
+systems, and it also seeds K-means and the weights of the random encoder. Tables are on standard error; the last line
+of standard output is JSON. All of it runs on one thread.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
-from threadpoolctl import threadpool_limits
 
-from bench.measuring import machine, table, write_json
+from bench.measuring import machine, write_json
+from bench.probe_classifier import MAX_ITERATIONS, C, accuracy
+from bench.probe_measures import bag_of_tokens, information
 from bench.probe_plots import draw
-from bench.probe_tasks import Labelled, Task, accuracy, bag, mutual_information, pool, recordings, tasks
+from bench.probe_report import Figures, show, task_facts
+from bench.probe_systems import (
+    Encoded,
+    System,
+    count_tokens,
+    draw_encoder,
+    encode,
+    fit_codebook,
+    given_codebooks,
+    read_waveforms,
+)
+from bench.probe_tasks import CORPUS_OF, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
+from bench.small_corpus import DATA, Recording
+from pipeline.errors import PipelineError, SettingsError
 from pipeline.features import mfcc
 from pipeline.features.encoder_info import describe
-from pipeline.features.extractor import FeatureExtractor, Rejected
-from pipeline.features.loading import local_folder
+from pipeline.kmeans.codebook import Codebook
+from pipeline.runtime import set_threads
 
-RATE = 16_000
-_AT_ONCE = 64
-_FITTED_FRAMES = 100_000
+NUM_CLUSTERS = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What is asked of every system.
+class Probes:
+    """Measures one encoded system after another.
 
-    Attributes:
-        found: The recordings.
-        waveforms: Their waveforms at 16 kHz.
-        tasks: The tasks by name.
-        seeds: How many seeds.
-        num_clusters: K of the codebooks for tokens.
+    Args:
+        recordings: N of them.
+        tasks: What is told from them.
+        num_clusters: K; None where tokens are not asked for.
+        books: Codebooks that are given.
     """
 
-    found: Sequence[Labelled]
-    waveforms: Sequence[np.ndarray]
-    tasks: dict[str, Task]
-    seeds: int
-    num_clusters: int
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        tasks: Sequence[Task],
+        num_clusters: int | None,
+        books: Mapping[int, Codebook],
+    ) -> None:
+        self.figures = Figures()
+        self._tasks = tasks
+        self._num_clusters = num_clusters
+        self._books = books
+        self._heard = heard_by_training(recordings)
+        self._spoken = make_tasks(["digit", "speaker"], recordings, {}) if num_clusters else []
 
-    def features(self, encoder: str, layers: Sequence[int]) -> dict[int, list[np.ndarray]]:
-        """Encode everything: float16 (T, D) of each utterance by layer."""
-        extractor = FeatureExtractor(encoder=encoder, layers=layers, batch_seconds=16.0)
-        held: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
-        for start in range(0, len(self.waveforms), _AT_ONCE):
-            for result in extractor.extract(list(self.waveforms[start : start + _AT_ONCE])):
-                if isinstance(result, Rejected):
-                    raise SystemExit(f"error: a recording cannot be encoded: {result.detail}")
-                for layer in layers:
-                    held[layer].append(result[layer])
-        return held
+    def measure(self, system: System, encoded: Encoded, seed: int) -> None:
+        """Add the figures of the next seed of a system."""
+        for layer in system.layers:
+            self._tell("features", system, layer, encoded.pooled[layer], seed)
+            if self._num_clusters:
+                counts = count_tokens(encoded, self._codebook(encoded, layer, seed))
+                self._tell("tokens", system, layer, bag_of_tokens(counts), seed)
+                for task in self._spoken:
+                    test = task.folds[0].test
+                    for estimate, bits in information(counts[test], task.labels[test]).items():
+                        self.figures.add("information", system.name, layer, f"{task.name}_{estimate}", bits)
 
-    def ask(self, inputs: np.ndarray, seeds: Sequence[int]) -> dict[str, list[float]]:
-        """Give the accuracy of every task, for each seed."""
-        answers = {}
-        for name, task in self.tasks.items():
-            labels = np.array([str(task.label(one)) for one in self.found])
-            answers[name] = [accuracy(inputs, labels, task.folds, seed=seed) for seed in seeds]
-        return answers
+    def _tell(self, part: str, system: System, layer: int, numbers: np.ndarray, seed: int) -> None:
+        for task in self._tasks:
+            self.figures.add(part, system.name, layer, task.name, accuracy(numbers, task, seed))
 
-    def ask_tokens(self, features: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Fit a codebook on what the encoder was trained on, and ask the bags of its tokens."""
-        import faiss
-
-        trained = np.concatenate([f for f, one in zip(features, self.found, strict=True) if one.trained_on])
-        rng = np.random.default_rng(0)
-        chosen = rng.permutation(len(trained))[:_FITTED_FRAMES]
-        kmeans = faiss.Kmeans(trained.shape[1], self.num_clusters, niter=25, seed=1, max_points_per_centroid=10**6)
-        kmeans.train(trained[chosen].astype(np.float32))
-        tokens = [kmeans.index.search(one.astype(np.float32), 1)[1][:, 0] for one in features]
-        answers: dict[str, Any] = self.ask(np.stack([bag(one, self.num_clusters) for one in tokens]), range(self.seeds))
-        return answers | self._information(tokens)
-
-    def _information(self, tokens: Sequence[np.ndarray]) -> dict[str, float]:
-        """Measure what a token tells of its frame's digit and speaker, on digits kept from training."""
-        kept = [(t, one) for t, one in zip(tokens, self.found, strict=True) if one.digit is not None]
-        kept = [(t, one) for t, one in kept if not one.trained_on]
-        speakers = sorted({one.speaker for _, one in kept})
-        ids = np.concatenate([t for t, _ in kept])
-        digit = np.concatenate([np.full(len(t), one.digit) for t, one in kept])
-        # Speakers are asked of takes that all of them have.
-        same = [(t, one) for t, one in kept if one.take is not None and one.take < 5]
-        speaker = np.concatenate([np.full(len(t), speakers.index(one.speaker)) for t, one in same])
-        shuffled = np.random.default_rng(0).permutation(digit)
-        return {
-            "bits_digit": mutual_information(ids, digit),
-            "bits_digit_shuffled": mutual_information(ids, shuffled),
-            "bits_speaker": mutual_information(np.concatenate([t for t, _ in same]), speaker),
-        }
+    def _codebook(self, encoded: Encoded, layer: int, seed: int) -> Codebook:
+        assert self._num_clusters is not None
+        book = self._books.get(layer)
+        if book is not None and book.encoder == encoded.encoder_sha256:
+            return book
+        return fit_codebook(encoded, layer, self._heard, self._num_clusters, seed)
 
 
-def load(found: Sequence[Labelled]) -> list[np.ndarray]:
-    """Read recordings as float32 at 16 kHz."""
-    waveforms = []
-    for one in found:
-        samples, rate = soundfile.read(one.path, dtype="float32")
-        waveforms.append(samples if rate == RATE else soxr.resample(samples, rate, RATE, quality="HQ"))
-    return waveforms
+def systems(
+    encoder: str, compare: Mapping[str, str], layers: Sequence[int] | None, *, with_random: bool = True
+) -> list[System]:
+    """List what is compared; of each the layers asked for that it has, by default all.
+
+    Args:
+        encoder: The encoder that is asked about.
+        compare: Others, by their names.
+        layers: Layers asked for.
+        with_random: Whether encoders of its shape with random weights are among them.
+
+    Raises:
+        SettingsError: A name is taken, or a system has none of the layers.
+    """
+    if taken := compare.keys() & {mfcc.NAME, "random", "encoder"}:
+        raise SettingsError(f"--compare: the names {sorted(taken)} are taken; choose others")
+    found = [System(name=mfcc.NAME, encoder=mfcc.NAME, layers=(0,))]
+    for name, folder in {**({"random": encoder} if with_random else {}), "encoder": encoder, **compare}.items():
+        most = describe(folder).num_layers
+        own = tuple(sorted(set(range(most + 1)) & set(range(most + 1) if layers is None else layers)))
+        if not own:
+            raise SettingsError(f"encoder {folder} has layers 0 to {most}, so none of {list(layers or ())}")
+        found.append(System(name=name, encoder=folder, layers=own, redrawn=name == "random"))
+    return found
 
 
-def random_encoders(encoder: str, seeds: int) -> Iterator[tuple[int, str]]:
-    """Write encoders of the same shape with other weights, one for each seed, and give their folders."""
-    import torch
-    from transformers import HubertConfig, HubertModel
+def check_codebooks_are_used(books: Mapping[int, Codebook], compared: Sequence[System]) -> None:
+    """Refuse codebooks of an encoder that is not compared.
 
-    source = local_folder(encoder)
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            torch.manual_seed(seed)
-            HubertModel(HubertConfig.from_pretrained(source)).float().save_pretrained(folder)
-            name = "preprocessor_config.json"
-            (Path(folder) / name).write_bytes((source / name).read_bytes())
-            yield seed, folder
+    Raises:
+        SettingsError: They are.
+    """
+    wanted = {book.encoder for book in books.values()}
+    if books and not wanted & {describe(each.encoder).weights_sha256 for each in compared if not each.redrawn}:
+        raise SettingsError(f"--codebooks were fitted on encoder {sorted(wanted)}, which is none of those compared")
 
 
-def systems(encoder: str, probe: Probe, *, with_random: bool) -> dict[str, dict[str, Any]]:
-    """Ask MFCC, random encoders and every layer of the encoder.
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure all systems.
+
+    Args:
+        given: The flags.
 
     Returns:
-        For each system, as ``mfcc``, ``random 3`` and ``layer 3``, its answers on ``features`` and on ``tokens``.
+        All figures, as they are printed as JSON.
+
+    Raises:
+        PipelineError: A setting, an encoder, a codebook or a corpus does not fit.
     """
-    layers = range(describe(encoder).num_layers + 1)
-    answers: dict[str, dict[str, Any]] = {}
-    for prefix, name, asked in (("mfcc", mfcc.NAME, range(1)), ("layer", encoder, layers)):
-        for layer, features in probe.features(name, asked).items():
-            label = prefix if name == mfcc.NAME else f"layer {layer}"
-            pooled = np.stack([pool(one) for one in features])
-            answers[label] = {"features": probe.ask(pooled, range(probe.seeds)), "tokens": probe.ask_tokens(features)}
-            _tell(label, answers[label])
-    for seed, folder in random_encoders(encoder, probe.seeds if with_random else 0):
-        for layer, features in probe.features(folder, layers).items():
-            own = answers.setdefault(f"random {layer}", {"features": {name: [] for name in probe.tasks}})
-            for name, values in probe.ask(np.stack([pool(one) for one in features]), [seed]).items():
-                own["features"][name] += values
-    return answers
+    began, used = time.perf_counter(), time.process_time()
+    compared = systems(given.encoder, dict(given.compare), given.layers, with_random=given.random)
+    books = given_codebooks(given.codebooks, given.num_clusters) if given.codebooks else {}
+    check_codebooks_are_used(books, compared)
+    sizes = {book.num_clusters for book in books.values()} or {given.num_clusters or NUM_CLUSTERS}
+    num_clusters = sizes.pop()
+    corpora = {CORPUS_OF[name] for name in given.tasks} | ({"fsdd", "librispeech"} if given.tokens else set())
+    recordings = recordings_of(corpora, given.data)
+    listed = given.data / "LibriSpeech" / "SPEAKERS.TXT"
+    tasks = make_tasks(given.tasks, recordings, parse_sexes(listed.read_text()) if "sex" in given.tasks else {})
+    waveforms = read_waveforms(recordings)
+    probes = Probes(recordings, tasks, num_clusters if given.tokens else None, books)
+    for system in compared:
+        probe_system(system, given.seeds, waveforms, probes, keep_frames=given.tokens)
+    settings = {"encoder": given.encoder, "compare": dict(given.compare), "seeds": given.seeds, "tokens": given.tokens}
+    settings |= {"num_clusters": num_clusters, "codebooks": given.codebooks, "layers_of_codebooks": sorted(books)}
+    settings |= {"c": C, "max_iterations": MAX_ITERATIONS, "recordings": len(recordings)}
+    return {
+        "settings": settings,
+        "tasks": task_facts(tasks),
+        **{part: probes.figures.rows(part) for part in ("features", "tokens", "information")},
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - used,
+    }
 
 
-def _tell(label: str, answer: dict[str, Any]) -> None:
-    import sys
+def probe_system(
+    system: System, seeds: int, waveforms: Sequence[np.ndarray], probes: Probes, *, keep_frames: bool
+) -> None:
+    """Encode one system, for each seed anew where its weights are redrawn, and measure it."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        encoded: Encoded | None = None
+        for seed in range(seeds):
+            began = time.perf_counter()
+            if encoded is None or system.redrawn:
+                folder = system.encoder
+                if system.redrawn:
+                    folder = str(scratch / f"seed-{seed}")
+                    draw_encoder(system.encoder, seed, Path(folder))
+                # Written over for each seed: the frames of one before are not needed any more.
+                encoded = encode(folder, system.layers, waveforms, scratch if keep_frames else None)
+            encoding = time.perf_counter() - began
+            probes.measure(system, encoded, seed)
+            _say(f"{system.name}, seed {seed}: encoded in {encoding:.1f} s, {time.perf_counter() - began:.1f} s in all")
 
-    shown = " ".join(f"{name} {values[0]:.3f}" for name, values in answer["features"].items())
-    print(f"{label}: {shown}", file=sys.stderr, flush=True)
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
-def show(answers: dict[str, dict[str, Any]], part: str) -> str:
-    """Lay the answers of features or tokens out as a table: mean and standard deviation over seeds."""
-    rows = []
-    names: list[str] = []
-    for label, parts in answers.items():
-        if part not in parts:
-            continue
-        names = list(parts[part])
-        cells = [
-            f"{np.mean(value):.3f} +- {np.std(value):.3f}" if isinstance(value, list) else f"{value:.3f}"
-            for value in parts[part].values()
-        ]
-        rows.append([label, *cells])
-    return table([part, *names], rows)
+def named_folder(text: str) -> tuple[str, str]:
+    """Read ``NAME=DIR``."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR")
+    return name, folder
+
+
+def at_least_one(text: str) -> int:
+    """Read a whole number above 0."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the flags."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--encoder", required=True, help="encoder folder in Hugging Face form")
+    made.add_argument("--compare", nargs="+", type=named_folder, default=[], metavar="NAME=DIR", help="other encoders")
+    made.add_argument("--layers", nargs="+", type=int, help="default: all")
+    made.add_argument("--seeds", type=at_least_one, default=3, help="how many, from 0")
+    made.add_argument("--random", action=argparse.BooleanOptionalAction, default=True, help="measure random encoders")
+    made.add_argument("--tasks", nargs="+", choices=list(CORPUS_OF), default=list(CORPUS_OF))
+    made.add_argument("--tokens", action=argparse.BooleanOptionalAction, default=True, help="measure tokens too")
+    made.add_argument("--num-clusters", type=at_least_one, help=f"K; default: that of --codebooks, or {NUM_CLUSTERS}")
+    made.add_argument("--codebooks", help="codebooks dataset of fit_kmeans, for the encoder it was fitted on")
+    made.add_argument("--data", type=Path, default=DATA, help="folder of the corpora")
+    made.add_argument("--json", type=Path, help="also write the figures to this file")
+    made.add_argument("--plot", type=Path, help="draw them by layer into this PNG")
+    return made
 
 
 def main() -> None:
-    """Measure, print, write and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--encoder", required=True, help="encoder: a folder, or encoder-small")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of bootstrap samples and random encoders")
-    parser.add_argument("--num-clusters", type=int, default=100, help="K of the codebooks whose tokens are asked")
-    parser.add_argument("--no-random", action="store_true", help="leave the random encoders out")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--plot", type=Path, help="PNG of accuracy and mutual information by layer")
-    given = parser.parse_args()
-    began = time.monotonic()
-    with threadpool_limits(1):
-        found = recordings()
-        probe = Probe(
-            found=found,
-            waveforms=load(found),
-            tasks=tasks(found),
-            seeds=given.seeds,
-            num_clusters=given.num_clusters,
-        )
-        answers = systems(given.encoder, probe, with_random=not given.no_random)
-    for part in ("features", "tokens"):
-        print(show(answers, part) + "\n")
-    result = {"answers": answers, "machine": machine(), "seconds": time.monotonic() - began}
-    write_json(given.json, result)
+    """Measure, print tables and figures, draw."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from transformers.utils.logging import disable_progress_bar
+
+    given = parser().parse_args()
+    measured_on = machine()
+    # Libraries that load later read the environment; those that are loaded already are limited.
+    set_threads(1)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with threadpool_limits(1):
+            found = {"machine": measured_on, **run(given)}
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+    show(found)
     if given.plot is not None:
-        draw(answers, given.plot)
-    print(json.dumps(result, sort_keys=True))
+        given.plot.write_bytes(draw(found))
+    write_json(given.json, found)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
