@@ -97,7 +97,9 @@ def test_the_wheel_holds_it(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-c", "from setuptools.build_meta import build_wheel as b; b('out')"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    subprocess.run(
+        command, cwd=tmp_path, check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
     (wheel,) = (tmp_path / "out").glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     files = [path for path in shipped.FOLDER.rglob("*") if path.is_file()]
