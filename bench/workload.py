@@ -5,6 +5,7 @@ Everything after the listing is made by the jobs themselves, as a person would m
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from bench.measuring import ROOT, environment, last_json
+from pipeline.features import shipped
 
-MODELS = ("hubert-base", "wavlm-base-plus", "small")
+MODELS = ("hubert-base", "wavlm-base-plus", "small", "encoder-small")
 DATA = Path(os.environ.get("STRATA_TEST_DATA", ROOT / "../shared/data")).resolve()
 
 
@@ -42,10 +44,16 @@ class Workload:
 
 
 def build_model(name: str, folder: Path) -> None:
-    """Write a published architecture with seeded random weights, and the preprocessor its publisher gives it."""
+    """Write a published architecture with seeded random weights, and the preprocessor its publisher gives it.
+
+    ``encoder-small`` is the encoder that ships, with its weights.
+    """
     import torch
     import transformers
 
+    if name == shipped.NAME:
+        shutil.copytree(shipped.FOLDER, folder, ignore=shutil.ignore_patterns(shipped.CODEBOOKS), dirs_exist_ok=True)
+        return
     if name == "small":
         from pipeline.features.demo_encoder import build_small_encoder
 
