@@ -86,9 +86,9 @@ def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_pa
         estimate(features_config(made, manifest=str(tmp_path / "none")))
 
 
-def test_an_estimate_of_what_has_none_is_refused(made, tmp_path):
+def test_an_estimate_of_what_has_none_is_refused(tmp_path):
     common = {"corpus": str(tmp_path), "layout": "folder", "output": str(tmp_path), "layers": (1,), "num_clusters": 8}
-    with pytest.raises(SettingsError, match="--encoder"):
+    with pytest.raises(DatasetError, match="is none yet"):
         estimate(RunPipelineConfig(**common))
     with pytest.raises(SettingsError, match="cost no encoding"):
         estimate(TokenizeCorpusConfig(features=str(tmp_path), codebooks=str(tmp_path), output=str(tmp_path / "out")))
