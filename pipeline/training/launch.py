@@ -12,10 +12,17 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from pipeline.errors import ClusterShapeError, PipelineError, SettingsError, TrainingError
+from pipeline.errors import (
+    ClusterShapeError,
+    DatasetError,
+    EncoderError,
+    PipelineError,
+    SettingsError,
+    TrainingError,
+)
 from pipeline.executor import connect
 from pipeline.runtime import ALLOCATOR, set_threads
 from pipeline.storage import join, open_store
@@ -32,6 +39,8 @@ _POLL_SECONDS = 1.0
 _LOG_EVERY_SECONDS = 10.0
 _COLLECTIVE_TIMEOUT_SECONDS = 300
 _RESIZE_SECONDS = 30.0
+_LASTING = (SettingsError, DatasetError, EncoderError, TrainingError)
+"""What workers raise again however often they are started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,8 @@ def shape_of(settings: TrainingSettings) -> Shape:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("GPU", "CPU"))
     use_gpu = gpus > 0 if settings.use_gpu is None else settings.use_gpu
-    least = settings.num_workers or (min(gpus, settings.batches_per_step) if use_gpu else 1)
+    alone = use_gpu and settings.max_workers is None
+    least = settings.num_workers or (min(gpus, settings.batches_per_step) if alone else 1)
     widest = int(max((node.get("CPU", 0) for node in nodes), default=0))
     threads = settings.threads_per_worker or max(1, min(widest, cpus // max(1, least)))
     room = gpus if use_gpu else sum(int(node.get("CPU", 0)) // threads for node in nodes)
@@ -101,7 +111,7 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
             raise _plain(error) from error
         finally:
             watch.stop()
-        store.delete_tree(RAY_FOLDER)
+    store.delete_tree(RAY_FOLDER)
     return read_checkpoint(store, settings.num_steps).progress
 
 
@@ -122,6 +132,7 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
         "failure_config": FailureConfig(max_failures=settings.max_failures),
         "worker_runtime_env": {"env_vars": {} if shape.use_gpu else ALLOCATOR},
         "logging_config": LoggingConfig(log_level="WARNING"),
+        "callbacks": [_EndAtLastingFaults()],
     }
     return TorchTrainer(
         train_worker,
@@ -142,6 +153,16 @@ def _ray_storage(uri: str) -> tuple[str, Any]:
     return uri.removeprefix("s3://"), PyFileSystem(FSSpecHandler(s3fs.S3FileSystem()))
 
 
+class _EndAtLastingFaults(UserCallback):
+    """Ends a run at once where starting its workers again would not help; lives in Ray Train's controller."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise the first worker's own error: Ray Train ends a run whose callback fails."""
+        for _, error in sorted(worker_exceptions.items()):
+            if isinstance(error, _LASTING):
+                raise error
+
+
 def train_worker(config: dict[str, Any]) -> None:
     """Train in one worker; what Ray Train calls."""
     set_threads(config["threads"])
@@ -154,7 +175,9 @@ def train_worker(config: dict[str, Any]) -> None:
 
 def _plain(error: Exception) -> PipelineError:
     """Turn Ray Train's error into ours: the first worker's own, where it was meant to be read."""
-    failures = getattr(error, "worker_failures", {})
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if (ended := getattr(error, "controller_failure", None)) is not None:
+        failures = {-1: ended}
     for rank, failure in sorted(failures.items()):
         cause = getattr(failure, "cause", None) or failure.__cause__ or failure
         if isinstance(cause, SettingsError | PipelineError):
