@@ -31,6 +31,8 @@ from pipeline.waiting import Work
 Json = Any
 
 PLAN, SUCCESS, SHARDS, NUMERICS = "_plan.json", "_SUCCESS", "_shards.parquet", "_numerics.json"
+FILES = "files"
+"""The note of a commit that gives the SHA-256, by name, of files that lie beside the data."""
 
 
 def shard_name(shard: int) -> str:

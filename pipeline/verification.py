@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.completion import shard_table, status
-from pipeline.dataset import SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
+from pipeline.dataset import FILES, SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
 from pipeline.errors import CorruptDatasetError
 from pipeline.reading import open_committed
 
@@ -127,9 +127,12 @@ def inspect(dataset: Dataset, *, num_threads: int = 4) -> Verification:
 def _check_folder(dataset: Dataset, commits: list[Commit]) -> list[str]:
     """Compare what is visible with what is committed."""
     store, faults = dataset.store, []
-    expected = {dataset.data_file(commit.unit) for commit in commits}
+    beside = {name: digest for commit in commits for name, digest in commit.notes.get(FILES, {}).items()}
+    expected = {dataset.data_file(commit.unit) for commit in commits} | set(beside)
     visible = {name for name in store.names() if not name.startswith(("_", "."))}
     faults += [f"{name} is in no commit" for name in sorted(visible - expected)]
+    for name, digest in sorted(beside.items()):
+        _read(dataset, name, digest, faults)
     faults += [f"{unit} has no commit" for unit in dataset.pending()]
     try:
         with store.open(SHARDS) as file:

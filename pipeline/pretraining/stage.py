@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pipeline import schema
 from pipeline.completion import finish, success
-from pipeline.dataset import SUCCESS, Dataset, Output, Plan, check_folder
+from pipeline.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoder_info import describe
-from pipeline.features.loading import local_folder, read_json
+from pipeline.features.loading import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.numerics import numerics_key
 from pipeline.pretraining.augment import AugmentSettings
 from pipeline.pretraining.crops import Clock
@@ -32,7 +32,7 @@ from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
 from pipeline.training.checkpoint import Progress, read_checkpoint
 from pipeline.training.launch import shape_of, train
 from pipeline.training.settings import TrainingSettings, learning_content
-from pipeline.training.telling import PROGRESS
+from pipeline.training.telling import METRICS, PROGRESS
 
 logger = logging.getLogger(__name__)
 
@@ -313,17 +313,18 @@ def pretrain_encoder(config: PretrainEncoderConfig) -> TrainingReport:
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
-    if dataset.store.exists(SUCCESS):
-        digest, workers = str(success(dataset)["dataset_sha256"]), "no worker, all was there"
-        return _report(dataset, digest, workers, time.monotonic() - began)
-    shape = shape_of(config)
-    logger.info("training on %s", shape)
-    progress = train(prepared.recipe, config, dataset.uri, shape=shape)
-    _publish(dataset, prepared, config, progress, "cuda" if shape.use_gpu else "cpu")
-    digest = finish(dataset)
+    workers = "no worker, all was there"
+    if not dataset.store.exists(SUCCESS):
+        shape = shape_of(config)
+        logger.info("training on %s", shape)
+        progress = train(prepared.recipe, config, dataset.uri, shape=shape)
+        _publish(dataset, prepared, config, progress, "cuda" if shape.use_gpu else "cpu")
+        finish(dataset)
+        workers = str(shape)
+    # A run killed before this leaves them to the same command.
     dataset.store.delete_tree(CHECKPOINTS)
     dataset.store.delete([PROGRESS])
-    return _report(dataset, digest, str(shape), time.monotonic() - began)
+    return _report(dataset, str(success(dataset)["dataset_sha256"]), workers, time.monotonic() - began)
 
 
 def _publish(
@@ -343,7 +344,10 @@ def _publish(
         data=weights_bytes(tensors),
         rows=sum(tensor.numel() for tensor in tensors.values()),
         seconds=progress.audio_seconds,
-        notes={"curve": _curve(progress)},
+        notes={
+            "curve": _curve(progress),
+            FILES: {name: sha256(dataset.store.read(name)) for name in (CONFIG, PREPROCESSOR, METRICS)},
+        },
     )
     dataset.commit(MODEL, dataset.announce(MODEL), output, numerics_key(device))
 
