@@ -76,10 +76,14 @@ def test_another_seed_or_step_gives_other_micro_batches(source):
     one, other = source(), source(seed=1)
     tickets = [ticket for ticket, _ in islice(one.tickets(None), 10)]
     assert [plain(ticket) for ticket in tickets] != [plain(ticket) for ticket, _ in islice(other.tickets(None), 10)]
-    (long,) = [ticket for ticket in tickets if ticket.num_frames == 49][:1]
+    long = next(ticket for ticket in tickets if ticket.num_frames == 49 and len(ticket.pieces) > 1)
     first, again, later = (one.load(long, step) for step in (3, 3, 4))
     assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
     assert not torch.equal(first["mask"], later["mask"])
+    assert len({row.numpy().tobytes() for row in first["mask"]}) == len(long.pieces)
+    reseeded = other.load(long, 3)
+    assert not torch.equal(first["mask"], reseeded["mask"])
+    assert not torch.equal(first["waveform"], reseeded["waveform"])
     assert not torch.equal(first["waveform"], later["waveform"])
 
 
