@@ -21,7 +21,8 @@ Tasks (bench/probe_tasks.py), split alike for all systems:
 
 Seed 0 learns from every training utterance once; a further seed from a bootstrap sample of them, the same for all
 systems, and it also seeds K-means and the weights of the random encoder. Tables are on standard error; the last line
-of standard output is JSON. All of it runs on one thread.
+of standard output is JSON. All of it runs on one thread: 3 seeds of the encoder that ships, seven layers of width 192,
+take four minutes of one core of an AMD EPYC.
 """
 
 import argparse

@@ -209,16 +209,16 @@ def test_a_recording_without_a_frame_is_named(small_encoder):
 
 def test_codebooks_are_fitted_on_what_training_heard_alone_and_as_well_as_elsewhere():
     rng = np.random.default_rng(6)
-    centres = rng.normal(scale=10, size=(8, 4))
-    heard_rows = centres[rng.integers(8, size=1800)] + rng.normal(size=(1800, 4))
+    # One cloud without gaps: first centroids are far from the best ones.
+    heard_rows = rng.normal(size=(1800, 4))
     far = rng.normal(loc=500, size=(600, 4))
     encoded = encoded_of(np.concatenate([heard_rows, far]), [30] * 80)
     heard = np.arange(80) < 60
     book = fit_codebook(encoded, 3, heard, 8, seed=0)
-    assert np.abs(book.centroids).max() < 100
+    assert np.abs(book.centroids).max() < 10
     rows = encoded.frames[3][:1800].astype(np.float32)
     ours = np.square(rows[:, None] - book.centroids).sum(axis=2).min(axis=1).sum()
-    assert ours < 1.05 * KMeans(8, n_init=10, random_state=0).fit(rows).inertia_
+    assert ours < 1.02 * KMeans(8, n_init=10, random_state=0).fit(rows).inertia_
     assert fit_codebook(encoded, 3, heard, 8, seed=0).sha256 == book.sha256
     assert fit_codebook(encoded, 3, np.ones(80, bool), 8, seed=0).centroids.max() > 400
 
