@@ -208,3 +208,32 @@ def with_lineage(schema: pa.Schema, lineage: str) -> pa.Schema:
     """
     metadata: Mapping[bytes, bytes] = {LINEAGE_KEY: lineage.encode()}
     return schema.with_metadata(dict(metadata))
+
+
+SEQUENCES = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("first_frame", pa.int64(), nullable=False),
+        pa.field("num_frames", pa.int64(), nullable=False),
+        pa.field("num_kept", pa.int64(), nullable=False),
+        pa.field("num_ids", pa.int64(), nullable=False),
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("document", pa.uint64(), nullable=False),
+        pa.field("valid", pa.bool_(), nullable=False),
+        pa.field("ids", pa.large_binary(), nullable=False),
+        pa.field("durations", pa.large_binary()),
+        pa.field("loss_mask", pa.large_binary()),
+        pa.field("prefix", pa.list_(pa.int32()), nullable=False),
+        pa.field("uri", pa.string()),
+        pa.field("offset_seconds", pa.float64()),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("text", pa.string()),
+    ]
+)
+"""One row for each stretch of an utterance, which is all of it unless it passes the maximum length: ``num_ids``
+little-endian numbers in ``ids`` (uint16 or int32, as the vocabulary says) that stand for ``num_frames`` frames from
+``first_frame`` on, of which ``num_kept`` are left after deduplication; ``durations`` int32, one each;
+``loss_mask`` one byte an id. ``document`` is a hash of ``document_id``; ``prefix`` are the ids of special tokens with
+which its document begins."""

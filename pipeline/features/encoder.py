@@ -252,7 +252,7 @@ class SslEncoder:
 
 def _network(source: Source, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
     if source.config is None or source.folder is None:
-        return Mfcc()
+        return Mfcc(info.model_type)
     from pipeline.features.networks import load_network
 
     return load_network(source.folder, source.config, info, layers)

@@ -84,7 +84,7 @@ class EncoderInfo:
 
     Attributes:
         name: Hugging Face name or folder, as given.
-        model_type: A key of ``MODELS``, or ``mfcc``.
+        model_type: A key of ``MODELS``, or one of ``mfcc.NAMES``.
         weights_sha256: Hash of the weights, of what config.json says of the network, and of the preprocessor;
             the same for a copy of the folder.
         sample_rate: Hz.
@@ -181,9 +181,9 @@ def find(name_or_dir: str, revision: str | None = None) -> Source:
     Raises:
         EncoderError: It cannot be found, or is of another kind.
     """
-    if name_or_dir == mfcc.NAME:
+    if name_or_dir in mfcc.NAMES:
         if revision is not None:
-            raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {mfcc.NAME} has no files")
+            raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {name_or_dir} has no files")
         return Source(name=name_or_dir, folder=None, config=None)
     folder = loading.local_folder(name_or_dir, revision)
     return Source(name=name_or_dir, folder=folder, config=_read_config(folder))
@@ -223,10 +223,10 @@ def encoder_files(name_or_dir: str, *, revision: str | None = None) -> dict[str,
     Raises:
         EncoderError: It cannot be found, or its weights are not there.
     """
-    if name_or_dir == mfcc.NAME:
-        return {loading.CONFIG: json.dumps({"model_type": mfcc.NAME}).encode()}
+    if name_or_dir in mfcc.NAMES:
+        return {loading.CONFIG: json.dumps({"model_type": name_or_dir}).encode()}
     folder = loading.local_folder(name_or_dir, revision)
-    if (folder / loading.CONFIG).is_file() and _model_type(folder) == mfcc.NAME:
+    if (folder / loading.CONFIG).is_file() and _model_type(folder) in mfcc.NAMES:
         return {loading.CONFIG: (folder / loading.CONFIG).read_bytes()}
     return {path.name: path.read_bytes() for path in loading.folder_files(folder)}
 
@@ -240,7 +240,7 @@ def _read_config(folder: Path) -> Any:
     import transformers
 
     found = loading.read_json(folder / loading.CONFIG)
-    if found.get("model_type") == mfcc.NAME:
+    if found.get("model_type") in mfcc.NAMES:
         return None
     if found.get("model_type") not in MODELS:
         raise EncoderError(
@@ -271,7 +271,8 @@ def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
     """
     config, folder = source.config, source.folder
     if config is None or folder is None:
-        return _mfcc_info(source.name, bool(normalize_waveform))
+        kind = source.name if folder is None else _model_type(folder)
+        return _mfcc_info(source.name, kind, bool(normalize_waveform))
     kind = MODELS[config.model_type]
     preprocessor = _preprocessor(source, needed=normalize_waveform is None and kind.hears == "waveform")
     if normalize_waveform is None:
@@ -324,11 +325,11 @@ def _clock(source: Source, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...
     return (SPECTRUM_WINDOW, stride), (SPECTRUM_HOP, stride)
 
 
-def _mfcc_info(name: str, normalize_waveform: bool) -> EncoderInfo:
+def _mfcc_info(name: str, kind: str, normalize_waveform: bool) -> EncoderInfo:
     return EncoderInfo(
         name=name,
-        model_type=mfcc.NAME,
-        weights_sha256=mfcc.recipe_sha256(),
+        model_type=kind,
+        weights_sha256=mfcc.recipe_sha256(kind),
         sample_rate=mfcc.RECIPE["sample_rate"],
         conv_kernel=(mfcc.RECIPE["window"],),
         conv_stride=(mfcc.RECIPE["hop_length"],),

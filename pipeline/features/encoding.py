@@ -35,7 +35,7 @@ class EncodingConfig:
     """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l."""
     encoder: str
     """Encoder: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; encoder-small, the one that
-    ships; or mfcc."""
+    ships; mfcc; or mfcc-cmn."""
     revision: str | None = None
     """Git revision of a Hugging Face name, to pin it."""
     normalize_waveform: bool | None = None
@@ -154,7 +154,7 @@ def encoder_label(encoder: str) -> str:
 
 
 def _is_folder(encoder: str) -> bool:
-    return encoder != mfcc.NAME and Path(encoder).exists()
+    return encoder not in mfcc.NAMES and Path(encoder).exists()
 
 
 def remark_small_batches(config: EncodingConfig, device: str) -> None:

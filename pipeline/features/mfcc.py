@@ -1,9 +1,14 @@
-"""The encoder named ``mfcc``: cepstra with their first and second derivatives, on the clock of the SSL encoders.
+"""The encoders named ``mfcc`` and ``mfcc-cmn``: cepstra with their derivatives, on the clock of the SSL encoders.
 
 39 numbers a frame, layer 0 alone; no files, no weights. A frame hears 400 samples, the next begins 320 later, and
 nothing is padded at the ends. They are what HuBERT's first targets were clustered from, at half the frame rate.
 
-Source: Hsu et al. 2021, HuBERT, section IV, and Kaldi's ``compute-mfcc-feats`` for the cepstra.
+``mfcc-cmn`` takes the mean of its cepstra from each utterance (or window of a long one), and with it much of voice
+and microphone: clusters of it (K = 100, spoken digits) tell 0.53 bits of the speaker a frame instead of 1.01, and as
+much of the digit (0.85).
+
+Source: Hsu et al. 2021, HuBERT, section IV; Kaldi's ``compute-mfcc-feats`` for the cepstra, ``apply-cmvn`` for the
+mean; van Niekerk et al. 2021, "Analyzing speaker information", for why.
 """
 
 import hashlib
@@ -14,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import torch
 
-NAME = "mfcc"
+NAME, CENTRED = "mfcc", "mfcc-cmn"
+NAMES = (NAME, CENTRED)
 
 RECIPE: dict[str, Any] = {
     "version": 1,
@@ -34,9 +40,9 @@ RECIPE: dict[str, Any] = {
 DIM = 3 * RECIPE["cepstra"]
 
 
-def recipe_sha256() -> str:
-    """Hash the recipe."""
-    return hashlib.sha256(json.dumps({NAME: RECIPE}, sort_keys=True).encode()).hexdigest()
+def recipe_sha256(name: str) -> str:
+    """Hash the recipe of one of ``NAMES``."""
+    return hashlib.sha256(json.dumps({name: RECIPE}, sort_keys=True).encode()).hexdigest()
 
 
 class Mfcc:
@@ -44,11 +50,12 @@ class Mfcc:
 
     stem_patch: tuple[int, int] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = NAME) -> None:
         import torch
 
         from pipeline.features.log_mel import LogMel
 
+        self._centred = name == CENTRED
         bins, cepstra, lifter = RECIPE["mel_bins"], RECIPE["cepstra"], RECIPE["lifter"]
         self._log_mel = LogMel(
             num_mel_bins=bins, hop_length=RECIPE["hop_length"], sample_rate=RECIPE["sample_rate"], scale=1.0
@@ -79,6 +86,9 @@ class Mfcc:
 
         cepstra_BTC = self._log_mel(waveform_BS) @ self._cosines_MC
         last_B = (torch.tensor(lengths) - RECIPE["window"]) // RECIPE["hop_length"]
+        if self._centred:
+            valid_BT1 = (torch.arange(cepstra_BTC.shape[1]) <= last_B[:, None])[..., None].to(cepstra_BTC.device)
+            cepstra_BTC = cepstra_BTC - (cepstra_BTC * valid_BT1).sum(1, keepdim=True) / valid_BT1.sum(1, keepdim=True)
         slopes_BTC = _slopes(cepstra_BTC, last_B)
         return [torch.cat([cepstra_BTC, slopes_BTC, _slopes(slopes_BTC, last_B)], dim=2).float()]
 

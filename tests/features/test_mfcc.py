@@ -112,3 +112,23 @@ def test_a_tokenizer_of_mfcc_is_saved_and_loaded(tmp_path):
     assert describe(folder).weights_sha256 == encoder.weights_sha256
     assert encoder_files(folder) == encoder_files("mfcc")
     assert json.loads(encoder_files("mfcc")["config.json"])["model_type"] == "mfcc"
+
+
+def test_without_their_mean_cepstra_do_not_hear_the_gain():
+    waveform = voice(16_000)
+    encoder = SslEncoder.from_pretrained("mfcc-cmn", layers=[0])
+    found = encoder.encode([waveform, waveform[:8_000]])
+    for features in found:
+        np.testing.assert_allclose(features[0, :, :13].mean(axis=0), 0, atol=1e-4)
+    plain = SslEncoder.from_pretrained("mfcc", layers=[0]).encode([waveform])[0][0]
+    np.testing.assert_allclose(found[0][0, :, :13], plain[:, :13] - plain[:, :13].mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(found[0][0, :, 13:], plain[:, 13:], atol=1e-4)
+    # A gain moves every log-mel bin by one number.
+    np.testing.assert_allclose(encoder.encode([waveform * np.float32(0.5)])[0], found[0], atol=1e-3)
+
+
+def test_both_kinds_have_a_hash_of_their_own_and_a_copy_knows_its_kind(tmp_path):
+    assert describe("mfcc").weights_sha256 != describe("mfcc-cmn").weights_sha256
+    for name, data in encoder_files("mfcc-cmn").items():
+        (tmp_path / name).write_bytes(data)
+    assert describe(str(tmp_path)).weights_sha256 == describe("mfcc-cmn").weights_sha256
