@@ -162,7 +162,7 @@ class UnitBpe:
         return self.tokenizer.to_str().encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes, vocabulary: Vocabulary, source: str) -> "UnitBpe":
+    def from_bytes(cls, content: bytes, vocabulary: Vocabulary, source: str = FILE) -> "UnitBpe":
         """Read ``tokenizer.json``.
 
         Args:
