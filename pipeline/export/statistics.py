@@ -1,7 +1,8 @@
 """What the rows of a sequences dataset hold, as integers: counts of any parts add up to the same, in any order.
 
 A unit's counts are made when the unit is, and everything that a card says of all of them is computed from their sum
-(``card.py``). Cost: O(I). Memory of a sum: 300 bytes a speaker, 8 a number of the vocabulary.
+(``card.py``). An hour of five layers with K = 1000 takes 11 ms to count, 49 kB as JSON, and 4 ms to read and add.
+Memory of a sum: 220 bytes a speaker, 8 a number of the vocabulary.
 Shapes: R rows, I ids, B bins of lengths.
 """
 

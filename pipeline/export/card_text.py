@@ -1,0 +1,44 @@
+"""Text of data inside Markdown: shown as it is, never markup, and without characters that cannot be seen."""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+MOST_CHARACTERS = 200
+"""A longer text is cut."""
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_MARKUP = str.maketrans(
+    {
+        **{character: "\\" + character for character in "\\`*_{}[]()#!~$"},
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        # Entities where a backslash would not do: inside tables, and in addresses, which become links by themselves.
+        "|": "&#124;",
+        "@": "&#64;",
+    }
+)
+
+
+def plain(text: str) -> str:
+    """Give a text on one line: controls, line breaks, overrides of direction and the like become spaces."""
+    seen = "".join(" " if unicodedata.category(character) in _HIDDEN else character for character in text)
+    shown = " ".join(seen.split())
+    return shown if len(shown) <= MOST_CHARACTERS else shown[: MOST_CHARACTERS - 3] + "..."
+
+
+def escaped(value: Any) -> str:
+    """Give a value as Markdown that shows it: a text, a number, or these in mappings and lists, ``none`` for None."""
+    text = plain(_spelled(value)).translate(_MARKUP)
+    return text.replace("://", "&#58;//").replace("www.", "www&#46;")
+
+
+def _spelled(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_spelled(found)}" for name, found in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_spelled(found) for found in value)
+    return str(value)
