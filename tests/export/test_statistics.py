@@ -9,9 +9,10 @@ from made_sequences import sequences, stretch
 
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.bpe import train
-from pipeline.export.sequences import Pattern
+from pipeline.export.interleaving import Interleaver, Words
+from pipeline.export.sequences import Pattern, encode
 from pipeline.export.statistics import LENGTH_EDGES, Statistics, read_ids
-from pipeline.export.vocabulary import EMPTY, TEXT, Vocabulary
+from pipeline.export.vocabulary import EMPTY, SPEECH, TEXT, Vocabulary
 
 VOCABULARY = Vocabulary.build({"layer_01": 4, "layer_02": 3}, text_size=10)
 PLAIN = Pattern(columns=("layer_01", "layer_02"), delays=(0, 0))
@@ -106,6 +107,42 @@ def rows_of(draw):
     name, frames, speaker, valid = draw
     column = [frame % 3 for frame in range(frames)]
     return stretch(name, tokens(column, column[::-1]), PLAIN, VOCABULARY, speaker=speaker, valid=valid)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 2), st.booleans())
+def test_interleaved_and_merged_rows_amount_to_what_was_there_before_merging(seed, delay, repeats_left_out):
+    vocabulary = Vocabulary.build({"layer_01": 4, "layer_02": 3}, text_size=128, specials=[SPEECH, TEXT])
+    pattern = Pattern(columns=("layer_01", "layer_02"), delays=(0, delay), deduplicate=repeats_left_out)
+    interleave = Interleaver(
+        pattern=pattern,
+        vocabulary=vocabulary,
+        frame_rate=50.0,
+        text_ids=lambda text: [ord(letter) for letter in text],
+        mean_span_words=1.5,
+        seed=seed,
+    )
+    times = np.arange(7) / 10
+    words = Words(starts=times[:-1], ends=times[1:], labels=("one", "two", "three", "four", "five", "six"))
+    heard = {name: np.arange(30) // 2 % size for name, size in (("layer_01", 4), ("layer_02", 3))}
+    spans = interleave("a", heard, words)
+    ids = np.concatenate([span.ids for span in spans])
+    bpe = train([encode(heard, Pattern(columns=pattern.columns, delays=(0, 0)), vocabulary).ids], vocabulary, 2)
+    after = bpe.added_to(vocabulary)
+    merged = bpe.encode(moved(ids, vocabulary, after))
+    row = {
+        "num_kept": sum(span.num_kept for span in spans),
+        "num_ids": len(merged),
+        "ids": after.check(merged).tobytes(),
+    }
+    plain = stretch("a", {name: values.tolist() for name, values in heard.items()}, pattern, after)
+    found = Statistics.of(sequences([plain | row]), after, pattern, "part").train
+    assert (found.ids_before_bpe, found.ids) == (len(ids), len(merged))
+
+
+def moved(ids, before, after):
+    """Special tokens lie behind the merges."""
+    return np.where(ids >= before.units_end, ids + after.units_end - before.units_end, ids)
 
 
 ROWS = st.lists(
