@@ -12,11 +12,11 @@ Source: facebookresearch/fairseq: fairseq/data/audio/hubert_dataset.py, load_aud
 examples/hubert/simple_kmeans/README.md; examples/textless_nlp/gslm/ulm/README.md; fairseq/data/dictionary.py.
 """
 
-import io
 import os
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import SettingsError
@@ -45,9 +45,10 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
         SettingsError: A uri has a tab or a line break, which no line can hold.
     """
     found = layer_units(documents, spelling)
-    lines = io.BytesIO()
-    lines.writelines(words[:-1] + b"\n" for words in spelled(found.units, found.ends, "%d "))
-    return {EXTENSION: lines.getbuffer(), ".tsv": audio_list(documents)}
+    lines = pa.BufferOutputStream()
+    for line in spelled(found.units, found.ends, "%d", " "):
+        lines.write(line + b"\n")
+    return {EXTENSION: memoryview(lines.getvalue()), ".tsv": audio_list(documents)}
 
 
 def audio_list(documents: Documents) -> bytes:

@@ -13,12 +13,12 @@ Source: slp-rl/slamkit: cli/extract_features.py, cli/prepare_tokens.py, slamkit/
 slamkit/data/hf_dataset.py.
 """
 
-import io
 import json
 import os
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import CorruptDatasetError
@@ -47,20 +47,22 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
     found = layer_units(documents, spelling)
     ids = first_of(documents, "document_id")
     names = json_cells(pc.coalesce(first_of(documents, "uri"), ids).to_pylist())
-    lines = io.BytesIO()
-    lines.writelines(
-        b'{"units": [%b], "duration": [%b], "file_name": %b, "audio_repr": "%b", "document_id": %b}\n'
-        % (units[:-2], lasted, name.encode(), audio_repr, document_id.encode())
-        for units, lasted, name, audio_repr, document_id in zip(
-            spelled(found.units, found.ends, "%d, "),
-            _durations(documents, found, spelling),
-            names,
-            spelled(found.units, found.ends, "<Un%d>"),
-            json_cells(ids.to_pylist()),
-            strict=True,
-        )
+    cells = zip(
+        spelled(found.units, found.ends, "%d", ", "),
+        _durations(documents, found, spelling),
+        names,
+        spelled(found.units, found.ends, "<Un%d>"),
+        json_cells(ids.to_pylist()),
+        strict=True,
     )
-    return {EXTENSION: lines.getbuffer()}
+    # Three times as fast as BytesIO here, and as a list of lines that is joined.
+    lines = pa.BufferOutputStream()
+    for units, lasted, name, audio_repr, document_id in cells:
+        lines.write(
+            b'{"units": [%b], "duration": [%b], "file_name": %b, "audio_repr": "%b", "document_id": %b}\n'
+            % (units, lasted, name.encode(), audio_repr, document_id.encode())
+        )
+    return {EXTENSION: memoryview(lines.getvalue())}
 
 
 def _durations(documents: Documents, found: LayerUnits, spelling: Spelling) -> Iterator[bytes]:
@@ -72,7 +74,7 @@ def _durations(documents: Documents, found: LayerUnits, spelling: Spelling) -> I
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[documents.first_rows[1:]]
     if not np.array_equal(ends, found.ends):
         raise CorruptDatasetError("a deduplicated document needs a duration for each of its units; tokenise it again")
-    return (text[:-2] for text in spelled(pc.list_flatten(column).to_numpy(), ends, "%d, "))
+    return spelled(pc.list_flatten(column).to_numpy(), ends, "%d", ", ")
 
 
 def read(folder: str, name: str) -> Iterator[np.ndarray]:

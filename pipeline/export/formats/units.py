@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import CorruptDatasetError, SettingsError
 from pipeline.export.formats.documents import Documents, Spelling
 
-BATCH = 1 << 18
-"""Numbers that are spelled at a time: their words stay in the cache, and memory does not grow with the shard."""
+BATCH = 1 << 16
+"""Numbers that are spelled at a time, so that their words stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,28 +76,28 @@ def layer_units(documents: Documents, spelling: Spelling) -> LayerUnits:
     return LayerUnits(units=np.delete(units, others) if len(others) else units, ends=ends)
 
 
-def spelled(numbers: np.ndarray, ends: np.ndarray, form: str) -> Iterator[bytes]:
+def spelled(numbers: np.ndarray, ends: np.ndarray, form: str, between: str = "") -> Iterator[bytes]:
     """Spell numbers in words, document by document.
 
     Args:
         numbers: Integers (U,), at least 0.
         ends: int64 (N,), where each document ends.
-        form: How one is spelled, as ``"%d, "``; ASCII.
+        form: How one is spelled, as ``"<Un%d>"``; ASCII.
+        between: What stands between two of a document; ASCII.
 
     Yields:
-        The words of each document, one after the other.
+        The text of each document.
     """
-    words = np.array([form % number for number in range(int(numbers.max(initial=0)) + 1)], dtype=np.bytes_)
-    widths = np.strings.str_len(words)
+    words = pa.array([form % number + between for number in range(int(numbers.max(initial=-1)) + 1)], pa.string())
     bounds = np.concatenate([np.zeros(1, np.int64), ends])
     for first, last in _batches(ends):
         begin = bounds[first]
-        part = numbers[begin : bounds[last]]
-        # Words are padded with NUL to one width, which no word holds; leaving it out gives their text.
-        text = words[part].tobytes().replace(b"\0", b"")
-        places = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths[part])])
+        # What Arrow takes is already the text: words end to end, and where each begins.
+        taken = words.take(pa.array(numbers[begin : bounds[last]]))
+        places = np.frombuffer(taken.buffers()[1], np.int32) if len(taken) else np.zeros(1, np.int32)
+        text = memoryview(taken.buffers()[2] or b"")
         for start, end in pairwise(places[bounds[first : last + 1] - begin].tolist()):
-            yield text[start:end]
+            yield bytes(text[start : max(start, end - len(between))])
 
 
 def _batches(ends: np.ndarray) -> Iterator[tuple[int, int]]:

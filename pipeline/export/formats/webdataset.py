@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import SettingsError
@@ -55,22 +56,20 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
     sizes.append(np.array([len(text) for text in texts], dtype=np.int64))
     headers = raw(tar_headers([*arrays, ".json"], np.stack(sizes, axis=1)).reshape(-1))
     views = [(array.dtype, raw(array)) for array in arrays.values()]
-    zeros, place, tar = bytes(BLOCK), 0, io.BytesIO()
+    zeros, place, tar = bytes(BLOCK), 0, pa.BufferOutputStream()
     for number, (start, end) in enumerate(zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)):
+        parts: list[Bytes] = []
         for dtype, view in views:
             content = view[start * dtype.itemsize : end * dtype.itemsize]
-            tar.write(headers[place : place + BLOCK])
-            tar.write(npy_header(dtype.str, end - start))
-            tar.write(content)
-            tar.write(zeros[: -(NPY_HEADER + len(content)) % BLOCK])
+            parts += [headers[place : place + BLOCK], npy_header(dtype.str, end - start), content]
+            parts.append(zeros[: -(NPY_HEADER + len(content)) % BLOCK])
             place += BLOCK
-        tar.write(headers[place : place + BLOCK])
-        tar.write(texts[number])
-        tar.write(zeros[: -len(texts[number]) % BLOCK])
+        parts += [headers[place : place + BLOCK], texts[number], zeros[: -len(texts[number]) % BLOCK]]
+        tar.write(b"".join(parts))
         place += BLOCK
     # A tar ends with two empty blocks, and is filled up to whole records.
     tar.write(bytes(2 * BLOCK + -(tar.tell() + 2 * BLOCK) % RECORD))
-    return {EXTENSION: tar.getbuffer()}
+    return {EXTENSION: memoryview(tar.getvalue())}
 
 
 def npy_header(descr: str, length: int) -> bytes:
@@ -136,9 +135,9 @@ def _durations(documents: Documents) -> list[str]:
     if column.null_count == len(column):
         return ["null"] * len(column)
     ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
-    texts = spelled(pc.list_flatten(column).to_numpy(), ends, "%d, ")
+    texts = spelled(pc.list_flatten(column).to_numpy(), ends, "%d", ", ")
     given = column.is_valid().to_pylist()
-    return [f"[{text[:-2].decode()}]" if valid else "null" for text, valid in zip(texts, given, strict=True)]
+    return [f"[{text.decode()}]" if valid else "null" for text, valid in zip(texts, given, strict=True)]
 
 
 def read(folder: str, name: str) -> Iterator[np.ndarray]:
