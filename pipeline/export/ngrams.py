@@ -54,7 +54,7 @@ class Sample:
     Attributes:
         ids: int32 (I,), all rows one after the other.
         ends: int64 (R,), where each row ends in ``ids``.
-        second_half: bool (R,), the half to which a row's utterance belongs, by its hash.
+        second_half: bool (R,), the half to which a row's utterance belongs, by a bit of its hash.
     """
 
     ids: np.ndarray
@@ -76,15 +76,15 @@ class Sample:
         """
         if vocabulary.used >= MAX_IDS:
             raise SettingsError(f"n-grams are counted for vocabularies below {MAX_IDS:,} ids, not {vocabulary.used:,}")
-        names = table["utterance_id"].to_pylist()
-        chosen = np.array([key_of(name, "ngrams") < limit for name in names], dtype=bool)
+        hashes = np.array([key_of(name, "ngrams") for name in table["utterance_id"].to_pylist()], np.uint64)
+        # The bound is a Python number: 2^64, which keeps all, does not fit into an array of its kind.
+        chosen = np.full(len(hashes), True) if limit >= 1 << 64 else hashes < np.uint64(limit)
         rows = table.select(["utterance_id", "num_ids", "ids"]).filter(pa.array(chosen))
-        # The hash that chose the row has few values left in its upper bits: halves need one of their own.
-        halves = [bool(key_of(name, "half") & 1) for name in rows["utterance_id"].to_pylist()]
         return cls(
             ids=read_ids(rows, vocabulary).astype(np.int32),
             ends=np.cumsum(rows["num_ids"].to_numpy()),
-            second_half=np.array(halves, dtype=bool),
+            # The bound is on the upper bits, so the lowest one is fair.
+            second_half=(hashes[chosen] & np.uint64(1)).astype(bool),
         )
 
     @classmethod

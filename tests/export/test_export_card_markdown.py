@@ -42,7 +42,8 @@ def test_front_matter_says_what_the_hub_wants():
 def test_a_side_without_shards_is_no_split():
     text = render(card_of(counted(), formats={"parquet": replace(FACTS, sides=["train"])}), plots=False)
     assert [entry["split"] for entry in front_matter_of(text)["configs"][0]["data_files"]] == ["train"]
-    assert "configs" not in front_matter_of(render(card_of(counted(), formats={"olmo": FACTS}), plots=False))
+    for formats in ({"olmo": FACTS}, {"parquet": replace(FACTS, sides=[])}):
+        assert "configs" not in front_matter_of(render(card_of(counted(), formats=formats), plots=False))
 
 
 def test_the_hubs_own_reader_takes_the_card():
