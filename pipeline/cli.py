@@ -38,6 +38,7 @@ JOBS = {
     "describe_codebooks": "pipeline.kmeans.cards.stage",
     "sweep_codebooks": "pipeline.kmeans.sweep.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
+    "export_tokens": "pipeline.export.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.verification",

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults, schema
-from pipeline.dataset import SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
+from pipeline.dataset import PLAN, SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
 from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
-from pipeline.storage import TEMPORARY
+from pipeline.storage import TEMPORARY, join
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def status(dataset: Dataset) -> Status:
         total_rows=int(dataset.plan.totals.get("rows", 0)),
         total_seconds=dataset.plan.totals.get("seconds", 0.0),
         num_frames=sum(commit.num_frames for commit in commits),
-        num_bytes=sum(commit.data.bytes for commit in commits),
+        num_bytes=sum(file.bytes for commit in commits for file in (commit.data, *commit.beside.values())),
         finished=dataset.store.exists(SUCCESS),
         reasons=dict(sorted(reasons.items())),
         numerics=dict(Counter(canonical(commit.numerics) for commit in commits)),
@@ -131,9 +131,11 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
         )
     store = dataset.store
     commits = dataset.commits()
-    visible = {*store.names(), *(f"_rejects/{name}" for name in store.names("_rejects"))}
+    folders = {"_rejects", *(name.rpartition("/")[0] for commit in commits for name in commit.beside)} - {""}
+    visible = {*store.names(), *(f"{folder}/{name}" for folder in folders for name in store.names(folder))}
     for commit in commits:
         names = [dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * (commit.rejects is not None)
+        names += commit.beside
         if not visible.issuperset(names):
             dataset.publish(commit)
     faults.point("before_shard_table", dataset.uri)
@@ -169,6 +171,14 @@ def read_shard_table(dataset: Dataset) -> pa.Table:
     """Read ``_shards.parquet`` of a finished dataset."""
     with dataset.store.open(SHARDS) as file:
         return pq.read_table(file)
+
+
+def nested(dataset: Dataset) -> list[str]:
+    """Name the datasets below a dataset's folder, sorted: an export has them, others none."""
+    if dataset.plan.kind != "export":
+        return []
+    found = [name.removesuffix(f"/{PLAN}") for name in dataset.store.tree("") if name.endswith(f"/{PLAN}")]
+    return [join(dataset.uri, name) for name in sorted(found)]
 
 
 def check_rejects(now: Status, max_reject_fraction: float) -> None:

@@ -133,6 +133,7 @@ class Commit:
         num_frames: Frames in the data's rows.
         numerics: What the bits may depend on besides the plan: device, instruction set, library versions.
         notes: Counts worth reporting, as near-ties decided exactly.
+        beside: Further files of the unit, by visible name.
     """
 
     unit: str
@@ -143,6 +144,7 @@ class Commit:
     num_frames: int
     numerics: Mapping[str, str]
     notes: Mapping[str, Json]
+    beside: Mapping[str, FileRecord] = field(default_factory=dict)
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> "Commit":
@@ -155,6 +157,7 @@ class Commit:
             fields = json.loads(data)
             fields["data"] = FileRecord(**fields["data"])
             fields["rejects"] = FileRecord(**fields["rejects"]) if fields["rejects"] else None
+            fields["beside"] = {name: FileRecord(**file) for name, file in fields.get("beside", {}).items()}
             return cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptDatasetError(
@@ -173,7 +176,10 @@ class Commit:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What an attempt made: the data file's bytes, the counts that go into the commit, and the time it took."""
+    """What an attempt made: the data file's bytes, the counts that go into the commit, and the time it took.
+
+    ``beside`` are further files by visible name, which is the unit's own: they appear with the data or not at all.
+    """
 
     data: bytes | memoryview
     rows: int
@@ -182,6 +188,7 @@ class Output:
     num_frames: int = 0
     notes: Mapping[str, Json] = field(default_factory=dict)
     work: Sequence[Work] = ()
+    beside: Mapping[str, bytes | memoryview] = field(default_factory=dict)
 
 
 def parquet_bytes(table: pa.Table, lineage: Mapping[str, Json], *, compression: str = "zstd") -> memoryview:
@@ -287,7 +294,7 @@ class Dataset:
         return attempt
 
     def commit(self, unit: str, attempt: str, output: Output, numerics: Mapping[str, str]) -> Commit:
-        """Write an attempt's files and try to win the unit with them.
+        """Write an attempt's files and try to win the unit with them; the data file is shown last.
 
         Returns:
             The unit's commit: this attempt's, or that of another attempt which was first.
@@ -298,6 +305,7 @@ class Dataset:
             data = parquet_bytes(output.rejects.cast(schema.REJECTS), self.plan.lineage)
             rejects = self._put(f"{folder}.rejects.parquet", data, output.rejects.num_rows)
         record = self._put(f"{folder}{self.plan.extension}", memoryview(output.data), output.rows)
+        beside = {name: self._put(f"{folder}/{name}", memoryview(data), 0) for name, data in output.beside.items()}
         faults.point("after_data_before_commit", unit)
         mine = Commit(
             unit=unit,
@@ -308,6 +316,7 @@ class Dataset:
             num_frames=output.num_frames,
             numerics=numerics,
             notes=output.notes,
+            beside=beside,
         )
         name = f"_commits/{unit}.json"
         self.store.create(name, mine.to_json().encode())
@@ -315,7 +324,7 @@ class Dataset:
         winner = Commit.from_bytes(self.store.read(name), f"{self.uri}/{name}")
         faults.point("after_commit_before_publish", unit)
         if winner.attempt != attempt:
-            self.store.delete(r.attempt_file for r in (record, rejects) if r)
+            self.store.delete(r.attempt_file for r in (record, rejects, *beside.values()) if r)
         self.publish(winner)
         faults.point("after_publish", unit)
         return winner
@@ -341,7 +350,7 @@ class Dataset:
         files = [(commit.data, self.data_file(commit.unit))]
         if commit.rejects:
             files.append((commit.rejects, f"_rejects/{commit.unit}.parquet"))
-        return files
+        return [*((record, name) for name, record in commit.beside.items()), *reversed(files)]
 
     def data_file(self, unit: str) -> str:
         """Name the visible data file of a unit."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
-from pipeline.completion import Status, status
+from pipeline.completion import Status, nested, status
 from pipeline.dataset import PLAN, Dataset
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features import shipped
@@ -187,7 +187,9 @@ def run_status(output: str) -> list[Status]:
         DatasetError: There is neither.
     """
     if open_store(output).exists(PLAN):
-        return [status(Dataset.open(output, finished=False))]
+        whole = Dataset.open(output, finished=False)
+        below = [Dataset.open(folder, finished=False) for folder in nested(whole)]
+        return [status(dataset) for dataset in (below or [whole])]
     folders = [join(output, stage) for stage in STAGES]
     for number in count(1):
         iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]

@@ -5,17 +5,20 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.completion import shard_table, status
+from pipeline.completion import nested, shard_table, status
 from pipeline.dataset import FILES, SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
 from pipeline.errors import CorruptDatasetError
 from pipeline.reading import open_committed
+
+KEYS = {"export-parquet": "document_id"}
+"""What names the rows of a kind of dataset, where that is not ``utterance_id``; several may have one name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,20 @@ def verify_dataset(config: VerifyDatasetConfig) -> Verification:
         DatasetError: There is no dataset, or it is not finished.
         CorruptDatasetError: Something is damaged; the message names every fault.
     """
-    result = inspect(Dataset.open(config.dataset), num_threads=config.num_threads)
+    dataset = Dataset.open(config.dataset)
+    result = inspect(dataset, num_threads=config.num_threads)
+    for folder in nested(dataset):
+        found = inspect(Dataset.open(folder), num_threads=config.num_threads)
+        within = folder.removeprefix(dataset.uri).strip("/")
+        result = replace(
+            result,
+            units=result.units + found.units,
+            faults=[*result.faults, *(f"{within}/{fault}" for fault in found.faults)],
+            # All of an export is in its sequences once.
+            rows=result.rows + found.rows * (found.kind == "sequences"),
+            num_frames=result.num_frames + found.num_frames * (found.kind == "sequences"),
+            audio_hours=result.audio_hours + found.audio_hours * (found.kind == "sequences"),
+        )
     if result.faults:
         raise CorruptDatasetError(
             f"{result.output} has {len(result.faults)} faults:\n  " + "\n  ".join(result.faults[:20])
@@ -105,7 +121,7 @@ def inspect(dataset: Dataset, *, num_threads: int = 4) -> Verification:
             faults += found.faults
             ids.update(found.ids)
             rows, rejects, frames = rows + found.rows, rejects + found.rejects, frames + found.num_frames
-    if dataset.plan.kind != "manifest" and dataset.plan.extension == ".parquet":
+    if dataset.plan.kind not in ("manifest", *KEYS) and dataset.plan.extension == ".parquet":
         faults += [f"utterance_id {name} occurs {count} times" for name, count in ids.items() if count > 1][:20]
     now = status(dataset)
     if now.total_rows and rows + rejects != now.total_rows and dataset.plan.kind != "manifest":
@@ -128,8 +144,11 @@ def _check_folder(dataset: Dataset, commits: list[Commit]) -> list[str]:
     """Compare what is visible with what is committed."""
     store, faults = dataset.store, []
     beside = {name: digest for commit in commits for name, digest in commit.notes.get(FILES, {}).items()}
+    beside |= {name: record.sha256 for commit in commits for name, record in commit.beside.items()}
     expected = {dataset.data_file(commit.unit) for commit in commits} | set(beside)
-    visible = {name for name in store.names() if not name.startswith(("_", "."))}
+    # At the root of an export lie what its datasets share, and its card.
+    ours = dataset.plan.kind == "export"
+    visible = {name for name in store.names() if not name.startswith(("_", ".")) and not ours}
     faults += [f"{name} is in no commit" for name in sorted(visible - expected)]
     for name, digest in sorted(beside.items()):
         _read(dataset, name, digest, faults)
@@ -193,10 +212,10 @@ def _check_data(dataset: Dataset, commit: Commit, unit: _Unit) -> None:
         ids: list[str] = []
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
-            ids += table["utterance_id"].to_pylist()
+            ids += table[KEYS.get(dataset.plan.kind, "utterance_id")].to_pylist()
             _check_table(dataset, name, table, unit)
-    # Features of one utterance may lie in several rows, and these in several row groups.
-    unit.ids = list(dict.fromkeys(ids)) if dataset.plan.kind == "features" else ids
+    # Features or ids of one utterance may lie in several rows, and these in several row groups.
+    unit.ids = list(dict.fromkeys(ids)) if dataset.plan.kind in ("features", "sequences", "scattered") else ids
     unit.rows = len(unit.ids)
     if unit.rows != commit.data.rows:
         unit.faults.append(f"{name} has {unit.rows} rows, its commit says {commit.data.rows}")

@@ -7,6 +7,7 @@ a speaker) while every older id stays. The size is a multiple of 128, which embe
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ BEGIN, END, EMPTY = "<|begin_of_document|>", "<|end_of_document|>", "<|empty|>"
 """Special tokens that every vocabulary has; ``EMPTY`` fills what a delay leaves open."""
 SPEECH, TEXT = "<|speech|>", "<|text|>"
 """Special tokens that stand before stretches of speech and of text where the two are interleaved."""
+
+_RESERVED = re.compile(r"<\|(layer_\d+(_q\d+)?|bpe|unused|reserved_text)_\d+\|>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,8 @@ class Vocabulary:
         names = (*self.specials, *specials)
         if len(set(names)) < len(names) or not all(name and name == name.strip() for name in names):
             raise SettingsError(f"special tokens must differ and not be empty, got {', '.join(map(repr, specials))}")
+        if reserved := [name for name in specials if _RESERVED.fullmatch(name)]:
+            raise SettingsError(f"{', '.join(reserved)} may stand for a unit; spell special tokens in another way")
         return replace(self, specials=names)
 
     @property

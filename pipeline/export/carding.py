@@ -1,0 +1,132 @@
+"""Makes the card of an export from what its parts hold: counts, a sample of the ids, commits. Knows no Ray.
+
+Writes ``card.json``, ``README.md`` and, where matplotlib is installed, ``_card/*.png``; the same export gives the same
+bytes. Memory: the sample, and the sum of the counts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.dataset import PLAN, SUCCESS, Dataset
+from pipeline.export import card_markdown, card_plots, ngrams
+from pipeline.export.bpe import UnitBpe
+from pipeline.export.card import ExportCard, FormatFacts, make_card
+from pipeline.export.documents import TRAIN, VALID, key_of
+from pipeline.export.encoding import Encoding
+from pipeline.export.formats.registry import FORMATS
+from pipeline.export.layout import read_columns
+from pipeline.export.makers import statistics_of
+from pipeline.export.parts import Part, read_parts
+from pipeline.export.statistics import Statistics
+from pipeline.export.vocabulary import Vocabulary
+from pipeline.kmeans.cards.plots import can_plot
+from pipeline.storage import Store, join, open_store
+
+JSON, MARKDOWN = "card.json", "README.md"
+SPREAD = 4
+"""The sample is taken from units with so many times its ids, so that it is not a few units whole."""
+
+
+def write_card(root: Dataset, encoding: Encoding, vocabulary: Vocabulary) -> ExportCard:
+    """Make the card of all finished parts, and write it at the root of the export.
+
+    Args:
+        root: The export.
+        encoding: How this part's utterances became rows; others differ in special tokens alone.
+        vocabulary: The vocabulary with the special tokens of all parts.
+    """
+    parts = {part: found for part in read_parts(root.store) if (found := _finished(root, "sequences", part))}
+    sequences = list(parts.values())
+    bpe = None if encoding.bpe is None else UnitBpe.from_bytes(encoding.bpe, vocabulary, root.uri)
+    formats = {name: _facts([form for part in parts if (form := _finished(root, name, part))]) for name in FORMATS}
+    card = make_card(
+        root.uri.rstrip("/").rpartition("/")[2],
+        Statistics.total(statistics_of(dataset) for dataset in sequences),
+        vocabulary=vocabulary,
+        pattern=encoding.pattern,
+        bpe=bpe,
+        ngrams=_ngrams(sequences, vocabulary),
+        formats={name: facts for name, facts in formats.items() if facts is not None},
+        rejects=_rejects(list(parts)),
+        lineage={part.name: _lineage(part) for part in parts},
+    )
+    _write(root.store, card)
+    return card
+
+
+def _finished(root: Dataset, kind: str, part: Part) -> Dataset | None:
+    uri = join(root.uri, kind, part.name)
+    store = open_store(uri)
+    return Dataset.open(uri) if store.exists(PLAN) and store.exists(SUCCESS) else None
+
+
+def _write(store: Store, card: ExportCard) -> None:
+    plots = can_plot()
+    for name, content in (card_plots.draw(card) if plots else {}).items():
+        store.write(f"{card_markdown.FOLDER}/{name}.png", content)
+    store.write(MARKDOWN, card_markdown.render(card, plots=plots).encode())
+    store.write(JSON, card.to_json())
+
+
+def _facts(datasets: Sequence[Dataset]) -> FormatFacts | None:
+    """Add the commits of a format's parts up; None where it was not written."""
+    if not datasets:
+        return None
+    commits = [commit for dataset in datasets for commit in dataset.commits()]
+    imbalances = [0.0]
+    for dataset in datasets:
+        for side in (TRAIN, VALID):
+            sizes = [commit.notes["ids"] for commit in dataset.commits() if commit.unit.startswith(side)]
+            mean = sum(sizes) / max(1, len(sizes))
+            imbalances += [abs(size / mean - 1) for size in sizes if mean]
+    return FormatFacts(
+        files=sum(1 + len(commit.beside) for commit in commits),
+        bytes=sum(file.bytes for commit in commits for file in (commit.data, *commit.beside.values())),
+        documents=sum(commit.data.rows for commit in commits),
+        ids=sum(commit.notes["ids"] for commit in commits),
+        shards=len(commits),
+        largest_imbalance=max(imbalances),
+        sides=[side for side in (TRAIN, VALID) if any(commit.unit.startswith(side) for commit in commits)],
+    )
+
+
+def _ngrams(sequences: Sequence[Dataset], vocabulary: Vocabulary) -> ngrams.NgramEntropies | None:
+    """Measure n-grams on rows of units that a hash chooses, all where they fit into the budget."""
+    if vocabulary.used >= ngrams.MAX_IDS:
+        return None
+    chosen: list[tuple[Dataset, str]] = []
+    ids = 0
+    for dataset, unit, number in sorted(
+        _units(sequences), key=lambda found: key_of(found[1], found[0].uri.rpartition("/")[2])
+    ):
+        if ids >= SPREAD * ngrams.BUDGET:
+            break
+        chosen.append((dataset, unit))
+        ids += number
+    limit = ngrams.row_limit(ids)
+    samples = (
+        ngrams.Sample.of(table, vocabulary, limit)
+        for dataset, unit in chosen
+        for table in read_columns(dataset, ("utterance_id", "num_ids", "ids"), [unit])
+    )
+    return ngrams.measure(ngrams.Sample.total(samples), vocabulary.used)
+
+
+def _units(sequences: Sequence[Dataset]) -> Iterator[tuple[Dataset, str, int]]:
+    for dataset in sequences:
+        for commit in dataset.commits():
+            yield dataset, commit.unit, commit.notes["ids"]
+
+
+def _rejects(parts: Sequence[Part]) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for part in parts:
+        for dataset, reasons in part.rejects.items():
+            found.setdefault(dataset, Counter()).update(reasons)
+    return {dataset: dict(sorted(reasons.items())) for dataset, reasons in found.items()}
+
+
+def _lineage(part: Part) -> Mapping[str, Any]:
+    hashes = {"tokens_sha256": part.tokens_sha256, "manifest_sha256": part.manifest_sha256}
+    return {"corpus": part.corpus, **part.lineage, **hashes}

@@ -1,0 +1,210 @@
+"""Write tokens as data that trainers of language models open: sequences of ids, documents, shards, formats.
+
+Reads: a tokens dataset, and its manifest for what is known of recordings and speakers.
+Writes, each a dataset that goes on where it was stopped:
+
+    OUTPUT/vocabulary.json, tokenizer/, bpe/          which id stands for what
+    OUTPUT/sequences/part-000/                        one row an utterance: its ids and its document
+    OUTPUT/FORMAT/part-000/train-00000.*              what trainers open
+    OUTPUT/README.md, card.json                       the dataset card
+
+Another tokens dataset into the same folder becomes part-001: what was there is not touched, and the card adds up.
+Restart: units and shards without a commit are done, others not.
+Memory: one shard of ids in each worker, about four times (``layout.py`` has the driver's).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from pipeline.completion import finish, success
+from pipeline.dataset import Dataset, Plan
+from pipeline.executor import cluster_shape, run_stage
+from pipeline.export.carding import write_card
+from pipeline.export.encoding import Encoding
+from pipeline.export.formats.documents import Spelling
+from pipeline.export.formats.layout import described
+from pipeline.export.formats.registry import FORMATS
+from pipeline.export.layout import Layout, lay_out
+from pipeline.export.makers import FormatMaker, ScatterMaker, SequenceInput, SequenceMaker, scatter_units
+from pipeline.export.parts import Part, claim_part, read_parts
+from pipeline.export.preparing import (
+    Prepared,
+    encoding_of,
+    lineage_of,
+    prepare,
+    read_vocabulary,
+    refuse_known,
+    sequences_plan,
+)
+from pipeline.export.settings import ExportTokensConfig
+from pipeline.export.tokenizer_folder import FOLDER, tokenizer_folder
+from pipeline.provenance import record_settings
+from pipeline.reporting import StageReport
+from pipeline.shards import MakerFactory
+from pipeline.storage import absolute, join
+from pipeline.worker_shape import WorkerShape
+
+SEQUENCES, SCATTERED = "sequences", "scattered"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """The reports of all passes of an export.
+
+    Attributes:
+        stage: ``export``.
+        output: The export's folder.
+        part: The part that this run wrote.
+        vocabulary_size: Ids, padding included.
+        shards: Shards of each format.
+        stages: Reports of the passes: sequences, scattered where documents are shuffled, and each format.
+    """
+
+    stage: str
+    output: str
+    part: str
+    vocabulary_size: int
+    shards: int
+    stages: list[StageReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the report as label and value pairs."""
+        lines = [
+            ("part", self.part),
+            ("vocabulary", f"{self.vocabulary_size:,} ids"),
+            ("shards", f"{self.shards:,} in each format"),
+        ]
+        for report in self.stages:
+            lines += [("", ""), (report.output.removeprefix(self.output).strip("/"), ""), *report.lines()]
+        return lines
+
+
+def export_tokens(config: ExportTokensConfig) -> ExportReport:
+    """Export the tokens of a corpus, or add them to an export as its next part.
+
+    Raises:
+        SettingsError: Settings do not fit the tokens, the manifest or a format.
+        PlanMismatchError: The folder was made with other settings.
+    """
+    prepared = prepare(_located(config))
+    root = Dataset.create(prepared.config.output, prepared.plan)
+    record_settings(root.store, prepared.config)
+    refuse_known(prepared, root.store)
+    part = claim_part(root.store, prepared.part)
+    encoding = encoding_of(prepared, root.store, part)
+    _write_tokenizer(root, prepared, encoding)
+    shape = cluster_shape(config.placement, use_gpu=False)
+    run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, shape=shape)
+    reports = [run.sequences()]
+    layout = run.lay_out()
+    if layout.groups:
+        reports.append(run.scattered(layout))
+    reports += [run.written(layout, name) for name in config.formats]
+    write_card(root, encoding, read_vocabulary(root.store) or encoding.vocabulary)
+    finish(root)
+    return ExportReport(
+        stage="export",
+        output=root.uri,
+        part=part.name,
+        vocabulary_size=encoding.vocabulary.size,
+        shards=len(layout.shards),
+        stages=reports,
+    )
+
+
+def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> None:
+    """Write the folder that ``AutoTokenizer`` opens; the same vocabulary gives the same bytes."""
+    vocabulary = read_vocabulary(root.store) or encoding.vocabulary
+    for name, content in tokenizer_folder(vocabulary, prepared.text).items():
+        root.store.write(f"{FOLDER}/{name}", content)
+
+
+def _located(config: ExportTokensConfig) -> ExportTokensConfig:
+    """Make local paths independent of the working directory, which differs between driver and workers."""
+    paths = {name: getattr(config, name) for name in ("tokens", "output", "manifest", "words")}
+    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path}
+    return replace(config, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One part on its way."""
+
+    prepared: Prepared
+    root: Dataset
+    part: Part
+    encoding: Encoding
+    shape: WorkerShape
+
+    def folder(self, kind: str, part: str | None = None) -> str:
+        return join(self.root.uri, kind, part or self.part.name)
+
+    def sequences(self) -> StageReport:
+        """Turn every utterance into a row."""
+        config = self.prepared.config
+        plan = sequences_plan(self.prepared, self.encoding, self.part)
+        given = SequenceInput(
+            tokens=config.tokens, manifest=config.manifest, encoding=self.encoding, corpus=self.part.corpus
+        )
+        return self._run(self.folder(SEQUENCES), plan, partial(SequenceMaker, given, plan))
+
+    def lay_out(self) -> Layout:
+        """Plan the shards, once all rows are there."""
+        sequences = Dataset.open(self.folder(SEQUENCES), kind="sequences")
+        return lay_out(sequences, success(sequences)["dataset_sha256"], self.prepared.config.shards)
+
+    def scattered(self, layout: Layout) -> StageReport:
+        """Sort rows by the shard that they go to."""
+        sequences = self.folder(SEQUENCES)
+        plan = Plan(
+            kind=SCATTERED,
+            content={"layout_sha256": layout.sha256},
+            lineage=lineage_of(self.encoding, self.part, SCATTERED),
+            units=scatter_units(layout),
+            totals={"seconds": sum(shard.seconds for shard in layout.shards)},
+        )
+        return self._run(self.folder(SCATTERED), plan, partial(ScatterMaker, sequences, layout.sha256, plan))
+
+    def written(self, layout: Layout, form: str) -> StageReport:
+        """Write one format."""
+        spelling = Spelling(
+            vocabulary=self.encoding.vocabulary,
+            pattern=self.encoding.pattern,
+            frame_rate=self.encoding.frame_rate,
+            lineage=lineage_of(self.encoding, self.part, "export-" + form),
+        )
+        plan = Plan(
+            kind="export-" + form,
+            content={"layout_sha256": layout.sha256, "format": form},
+            lineage=described(spelling),
+            units=[shard.name for shard in layout.shards],
+            totals={
+                "rows": sum(shard.num_documents for shard in layout.shards),
+                "seconds": sum(shard.seconds for shard in layout.shards),
+            },
+            extension=FORMATS[form].EXTENSION,
+        )
+        scattered = self.folder(SCATTERED) if layout.groups else None
+        factory = partial(FormatMaker, form, self.folder(SEQUENCES), scattered, layout, spelling, plan)
+        return self._run(self.folder(form), plan, factory)
+
+    def _run(self, folder: str, plan: Plan, factory: MakerFactory) -> StageReport:
+        return run_stage(
+            Dataset.create(folder, plan),
+            load=None,
+            factory=factory,
+            shape=self.shape,
+            numerics_mode=self.prepared.config.numerics,
+            max_reject_fraction=1.0,
+        )
+
+
+def parts_of(root: Dataset, kind: str) -> Sequence[Dataset]:
+    """Open what all parts of an export have of one kind: ``sequences`` or a format."""
+    return [Dataset.open(join(root.uri, kind, part.name)) for part in read_parts(root.store)]
