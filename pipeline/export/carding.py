@@ -36,8 +36,9 @@ def write_card(root: Dataset, encoding: Encoding, vocabulary: Vocabulary) -> Exp
         encoding: How this part's utterances became rows; others differ in special tokens alone.
         vocabulary: The vocabulary with the special tokens of all parts.
     """
-    parts = {part: found for part in read_parts(root.store) if (found := _finished(root, "sequences", part))}
-    sequences = list(parts.values())
+    found = [(part, _finished(root, "sequences", part)) for part in read_parts(root.store)]
+    parts = [part for part, dataset in found if dataset is not None]
+    sequences = [dataset for _, dataset in found if dataset is not None]
     bpe = None if encoding.bpe is None else UnitBpe.from_bytes(encoding.bpe, vocabulary, root.uri)
     formats = {name: _facts([form for part in parts if (form := _finished(root, name, part))]) for name in FORMATS}
     card = make_card(
@@ -48,7 +49,7 @@ def write_card(root: Dataset, encoding: Encoding, vocabulary: Vocabulary) -> Exp
         bpe=bpe,
         ngrams=_ngrams(sequences, vocabulary),
         formats={name: facts for name, facts in formats.items() if facts is not None},
-        rejects=_rejects(list(parts)),
+        rejects=_rejects(parts),
         lineage={part.name: _lineage(part) for part in parts},
     )
     _write(root.store, card)

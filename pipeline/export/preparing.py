@@ -211,13 +211,11 @@ def encoding_of(prepared: Prepared, store: Store, part: Part) -> Encoding:
         SettingsError: The special tokens of this part would make ids pass the number format of the parts before it.
     """
     config = prepared.config
-    found = _vocabulary(prepared, store)
-    merges = None
-    if config.bpe_merges:
-        merges = _unit_bpe(prepared, store)
-        trained = bpe.UnitBpe.from_bytes(merges, found, f"{store.uri}/{bpe.FILE}")
-        if found.bpe is None:
-            found = trained.added_to(found)
+    merges = _unit_bpe(prepared, store) if config.bpe_merges else None
+    found = read_vocabulary(store)
+    if found is None:
+        # Fewer merges than asked for, where no further pair occurs twice.
+        found = _blocks(prepared, num_merges=len(json.loads(merges)["model"]["merges"]) if merges else 0)
     vocabulary = _of_part(store, part, _with_specials(prepared, store, found))
     return Encoding(
         pattern=prepared.pattern,
@@ -258,12 +256,11 @@ def read_vocabulary(store: Store) -> Vocabulary | None:
         return None
 
 
-def _vocabulary(prepared: Prepared, store: Store) -> Vocabulary:
-    found = read_vocabulary(store)
-    if found is not None:
-        return found
+def _blocks(prepared: Prepared, num_merges: int) -> Vocabulary:
     text_size = prepared.text.size if prepared.text else 0
-    return Vocabulary.build(_num_clusters(prepared.tokens, prepared.pattern), text_size=text_size)
+    return Vocabulary.build(
+        _num_clusters(prepared.tokens, prepared.pattern), text_size=text_size, num_merges=num_merges
+    )
 
 
 def _with_specials(prepared: Prepared, store: Store, vocabulary: Vocabulary) -> Vocabulary:
@@ -305,7 +302,7 @@ def _values(manifest: Manifest | None, columns: list[str]) -> dict[str, set[str]
 def _unit_bpe(prepared: Prepared, store: Store) -> bytes:
     """Read the merges of an export, or train them on the part that is the first."""
     if not store.exists(bpe.FILE):
-        vocabulary = _vocabulary(prepared, store)
+        vocabulary = _blocks(prepared, num_merges=0)
         trained = bpe.train(_training_ids(prepared, vocabulary), vocabulary, prepared.config.bpe_merges)
         store.create(bpe.FILE, trained.to_bytes())
     return store.read(bpe.FILE)

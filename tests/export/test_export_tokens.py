@@ -2,13 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from made_export import config_of, documents_of, tree
 from made_tokens import NUM_CLUSTERS, write_corpus_of_tones, write_manifest, write_tokens
 
 from pipeline.dataset import Dataset
 from pipeline.errors import PlanMismatchError, SettingsError
 from pipeline.export.documents import on_valid_side
-from pipeline.export.formats.registry import READERS
-from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.stage import export_tokens
 from pipeline.export.vocabulary import BEGIN, END, Vocabulary
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
@@ -25,31 +24,11 @@ def corpus(tmp_path_factory):
     return folder, made
 
 
-def config_of(folder, output, **settings):
-    return ExportTokensConfig(
-        tokens=str(folder / "tokens"), manifest=str(folder / "manifest"), output=str(output), **settings
-    )
-
-
-def documents_of(output, form="megatron", part="part-000"):
-    folder = output / form / part
-    shards = sorted({path.name.split(".")[0] for path in folder.iterdir() if not path.name.startswith("_")})
-    return {shard: [ids.tolist() for ids in READERS[form](str(folder), shard)] for shard in shards}
-
-
 def plain(made, vocabulary):
     """The ids of an utterance, counted by hand: layer 7 first, its tokens those of layer 3 plus one."""
     starts = [vocabulary.layer(column).start for column in ("layer_07", "layer_03")]
     ids = [[(t + 1) % NUM_CLUSTERS + starts[0], t + starts[1]] for t in made.tokens.tolist()]
     return [vocabulary.special(BEGIN), *np.array(ids).ravel().tolist(), vocabulary.special(END)]
-
-
-def tree(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith("_") for part in path.relative_to(folder).parts)
-    }
 
 
 def test_every_format_holds_the_documents_in_order(corpus, tmp_path):

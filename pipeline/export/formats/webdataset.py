@@ -17,7 +17,6 @@ import tarfile
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import SettingsError
@@ -47,29 +46,36 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
         raise SettingsError(
             f"a tar holds at most {10**KEY_DIGITS:,} documents, got {len(documents):,}; use more shards"
         )
-    texts = json_texts(documents)
-    lengths = documents.ends - documents.starts
+    texts, lengths = json_texts(documents), documents.ends - documents.starts
     arrays = {".npy": documents.ids}
     if documents.loss_mask is not None:
         arrays[".mask.npy"] = documents.loss_mask
-    sizes = [lengths * array.dtype.itemsize + NPY_HEADER for array in arrays.values()]
-    sizes.append(np.array([len(text) for text in texts], dtype=np.int64))
-    headers = raw(tar_headers([*arrays, ".json"], np.stack(sizes, axis=1)).reshape(-1))
-    views = [(array.dtype, raw(array)) for array in arrays.values()]
-    zeros, place, tar = bytes(BLOCK), 0, pa.BufferOutputStream()
-    for number, (start, end) in enumerate(zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)):
-        parts: list[Bytes] = []
-        for dtype, view in views:
-            content = view[start * dtype.itemsize : end * dtype.itemsize]
-            parts += [headers[place : place + BLOCK], npy_header(dtype.str, end - start), content]
-            parts.append(zeros[: -(NPY_HEADER + len(content)) % BLOCK])
-            place += BLOCK
-        parts += [headers[place : place + BLOCK], texts[number], zeros[: -len(texts[number]) % BLOCK]]
-        tar.write(b"".join(parts))
-        place += BLOCK
-    # A tar ends with two empty blocks, and is filled up to whole records.
-    tar.write(bytes(2 * BLOCK + -(tar.tell() + 2 * BLOCK) % RECORD))
-    return {EXTENSION: memoryview(tar.getvalue())}
+    sizes = [NPY_HEADER + lengths * array.dtype.itemsize for array in arrays.values()]
+    sizes.append(np.fromiter(map(len, texts), np.int64, len(texts)))
+    members = np.stack(sizes, axis=1)
+    # A member is a header and whole blocks of content; a tar ends with two empty blocks, and is whole records.
+    ends = np.cumsum(1 - -members.reshape(-1) // BLOCK)
+    total = (int(ends[-1]) if len(ends) else 0) + 2
+    blocks = np.zeros((total + -total % (RECORD // BLOCK), BLOCK), dtype=np.uint8)
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+    blocks[starts] = tar_headers([*arrays, ".json"], members).reshape(-1, BLOCK)
+    tar = raw(blocks.reshape(-1))
+    places = ((starts + 1) * BLOCK).reshape(members.shape).T.tolist()
+    bounds = list(zip(documents.starts.tolist(), documents.ends.tolist(), strict=True))
+    for array, column in zip(arrays.values(), places[:-1], strict=True):
+        _place_arrays(tar, array, bounds, column)
+    for place, text in zip(places[-1], texts, strict=True):
+        tar[place : place + len(text)] = text
+    return {EXTENSION: tar}
+
+
+def _place_arrays(tar: memoryview, array: np.ndarray, bounds: list[tuple[int, int]], places: list[int]) -> None:
+    content, itemsize, descr = raw(array), array.dtype.itemsize, array.dtype.str
+    for place, (start, end) in zip(places, bounds, strict=True):
+        header = npy_header(descr, end - start)
+        tar[place : place + NPY_HEADER] = header
+        begin = place + NPY_HEADER
+        tar[begin : begin + (end - start) * itemsize] = content[start * itemsize : end * itemsize]
 
 
 def npy_header(descr: str, length: int) -> bytes:

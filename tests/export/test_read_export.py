@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tokenizers
+from made_export import config_of, documents_of, without_ray
+from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
+
+from pipeline import schema
+from pipeline.errors import SettingsError
+from pipeline.export.read_export import read_export
+from pipeline.export.stage import export_tokens
+from pipeline.export.vocabulary import BEGIN, END, SPEECH, TEXT, Vocabulary
+
+COLUMNS = ("layer_03", "layer_07")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tones")
+    made = write_corpus_of_tones(folder, [0.4 + number % 7 / 5 for number in range(40)], columns=COLUMNS)
+    return folder, {one.utterance_id: one for one in made}
+
+
+def vocabulary_of(output):
+    return Vocabulary.from_json(json.loads((output / "vocabulary.json").read_text()), "")
+
+
+def check(found, made, columns):
+    """All frames of all utterances, each once."""
+    seen = {}
+    for stretch in found:
+        assert set(stretch.tokens) == set(columns)
+        seen.setdefault(stretch.utterance_id, {})[stretch.first_frame] = stretch.tokens
+    assert set(seen) == set(made)
+    for name, stretches in seen.items():
+        for column in columns:
+            joined = np.concatenate([stretches[first][column] for first in sorted(stretches)])
+            shift = columns_shift(column)
+            np.testing.assert_array_equal(joined, (made[name].tokens + shift) % NUM_CLUSTERS)
+
+
+def columns_shift(column):
+    return COLUMNS.index(column)
+
+
+@pytest.mark.parametrize("source", ["sequences", "megatron", "parquet"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"layers": (7,)},
+        {"layers": (3,), "deduplicate": True, "bpe_merges": 20},
+        {"delays": (0, 2), "bpe_merges": 30},
+        {"layers": (3, 7), "deduplicate": True, "delays": (1, 0), "max_document_ids": 16},
+        {"order": "shuffled", "documents": "recording", "prefix": ("<|speech|>", "<|{speaker}|>"), "shard_ids": 1_000},
+    ],
+    ids=["one", "deduplicated-bpe", "delayed-bpe", "cut", "shuffled"],
+)
+def test_the_frame_tokens_come_back_exactly(corpus, tmp_path, monkeypatch, settings, source):
+    folder, made = corpus
+    without_ray(monkeypatch)
+    export_tokens(config_of(folder, tmp_path / "out", **settings))
+    layers = settings.get("layers", (3, 7))
+    check(read_export(str(tmp_path / "out"), source=source), made, [f"layer_{layer:02d}" for layer in layers])
+    limit = settings.get("max_document_ids")
+    if limit:
+        lengths = [len(ids) for shard in documents_of(tmp_path / "out").values() for ids in shard]
+        assert max(lengths) <= limit
+        assert len(lengths) > len(made)
+
+
+def test_documents_begin_with_their_prefix_and_recordings_join_their_segments(tmp_path, monkeypatch):
+    made = write_corpus_of_tones(tmp_path, [0.5] * 6, columns=COLUMNS)
+    without_ray(monkeypatch)
+    config = config_of(
+        tmp_path,
+        tmp_path / "out",
+        layers=(3,),
+        document_pattern="^(u00)",
+        prefix=("<|speech|>", "<|{language}|>", "<|{layers}|>"),
+        special_tokens=("<|mine|>",),
+        valid_fraction=0.0,
+    )
+    export_tokens(config)
+    vocabulary = vocabulary_of(tmp_path / "out")
+    assert vocabulary.specials[3:] == ("<|mine|>", "<|speech|>", "<|unknown|>", "<|layer_03|>")
+    ((ids,),) = documents_of(tmp_path / "out").values()
+    opening = [vocabulary.special(name) for name in (BEGIN, "<|speech|>", "<|unknown|>", "<|layer_03|>")]
+    tokens = np.concatenate([one.tokens for one in made]) + vocabulary.layer("layer_03").start
+    assert ids == [*opening, *tokens.tolist(), vocabulary.special(END)]
+
+
+def written_words(path, made):
+    """Two words a second, pauses between them, for all utterances but the last."""
+    rows = []
+    for one in list(made.values())[:-1]:
+        for place in range(int(len(one.tokens) / 25)):
+            begin = place * 0.5
+            rows.append((one.utterance_id, begin, begin + 0.4, f"w{place}"))
+    columns = list(zip(*rows, strict=True))
+    pq.write_table(pa.table([list(column) for column in columns], schema=schema.ALIGNMENT), path)
+
+
+def written_text_tokenizer(folder):
+    words = {"[UNK]": 0, **{f"w{place}": place + 1 for place in range(10)}}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return folder
+
+
+@pytest.mark.parametrize("merges", [0, 20])
+def test_text_and_speech_take_turns_and_the_speech_comes_back(corpus, tmp_path, monkeypatch, merges):
+    folder, made = corpus
+    written_words(tmp_path / "words.parquet", made)
+    without_ray(monkeypatch)
+    config = config_of(
+        folder,
+        tmp_path / "out",
+        layers=(3,),
+        deduplicate=True,
+        words=str(tmp_path / "words.parquet"),
+        text_tokenizer=str(written_text_tokenizer(tmp_path / "text")),
+        span_words=1.5,
+        loss_on="speech",
+        bpe_merges=merges,
+        formats=("megatron", "parquet", "nanotron"),
+    )
+    export_tokens(config)
+    vocabulary = vocabulary_of(tmp_path / "out")
+    assert vocabulary.text_size == 11
+    changes = {vocabulary.special(SPEECH), vocabulary.special(TEXT)}
+    text = 0
+    for shard, documents in documents_of(tmp_path / "out").items():
+        mask = np.fromfile(tmp_path / "out" / "megatron" / "part-000" / f"{shard}.mask.bin", np.uint8)
+        ids = np.concatenate(documents)
+        counted = (ids >= vocabulary.units_start) & ~np.isin(ids, list(changes))
+        np.testing.assert_array_equal(mask.astype(bool), counted)
+        text += int((ids < vocabulary.text_size).sum())
+    assert text > 20
+    heard = {name: np.full(len(one.tokens), -1) for name, one in made.items()}
+    for stretch in read_export(str(tmp_path / "out"), source="megatron"):
+        column = stretch.tokens["layer_03"]
+        heard[stretch.utterance_id][stretch.first_frame : stretch.first_frame + len(column)] = column
+    silent = 0
+    for name, column in heard.items():
+        there = column >= 0
+        np.testing.assert_array_equal(column[there], made[name].tokens[there])
+        silent += int((~there).sum())
+    assert (heard[list(made)[-1]] >= 0).all()
+    assert silent > 0
+
+
+def test_what_cannot_be_read_back_is_refused(corpus, tmp_path, monkeypatch):
+    folder, _ = corpus
+    without_ray(monkeypatch)
+    export_tokens(config_of(folder, tmp_path / "out", formats=("olmo",)))
+    with pytest.raises(SettingsError, match="source must be one of"):
+        read_export(str(tmp_path / "out"), source="olmo")
+    with pytest.raises(SettingsError, match="has part-000, not part-007"):
+        read_export(str(tmp_path / "out"), part="part-007")
