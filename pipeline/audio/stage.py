@@ -21,6 +21,7 @@ from pipeline import schema
 from pipeline.audio import corpora
 from pipeline.audio.corpora import Candidate
 from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.audio.probing import CANDIDATES, PROBED, ProbeFactory
@@ -58,6 +59,8 @@ class BuildManifestConfig(SegmentSettings):
     inside Parquet, or a known corpus."""
     output: str
     """Folder of the manifest, local or s3://."""
+    known: tuple[str, ...] = ()
+    """Earlier manifests of a corpus that has grown: what they hold is left out."""
     audio_column: str | None = None
     """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
@@ -118,9 +121,15 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     if config.segments:
         listed = read_segments(config.segments, config.segments_format)
         candidates = cut_recordings(candidates, listed, own_roots[0])
+    known: dict[str, list[str]] = {}
+    if config.known:
+        # The stage gives utterances ids of its own where it cuts recordings or parts channels.
+        earlier = Known(config.known, whole_recordings=bool(config.vad) or config.channels == "split")
+        known, candidates = {"known": earlier.sha256}, earlier.new(candidates)
     pieces = list(_pieces(candidates, VAD_PIECE if config.vad else PIECE))
     if not pieces:
-        raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout")
+        new = " that are not known already" if config.known else ""
+        raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout{new}")
     roots = sorted({*own_roots, *map(absolute, config.roots)})
     corpus_hash = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
@@ -133,6 +142,7 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         "shard_minutes": config.shard_minutes,
         "strict": config.strict,
         **segmentation,
+        **known,
     }
     lineage = {"kind": "manifest", "schema_version": schema.SCHEMA_VERSION, "roots": roots, "layout": config.layout}
     rows = sum(piece.num_rows for piece in pieces)
