@@ -56,11 +56,15 @@ test: $(DEV_READY)
 	$(PYTHON) -m pytest -m ray
 
 demo: $(DEMO_READY)
-	@echo "==> 1 of 2: speak a small corpus with espeak-ng into demo/corpus"
+	@echo "==> 1 of 3: speak a small corpus with espeak-ng into demo/corpus"
 	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus
-	@echo "==> 2 of 2: manifest, features, codebooks and tokens into demo/run, with the encoder that ships"
+	@echo "==> 2 of 3: manifest, features, codebooks and tokens into demo/run, with the encoder that ships"
 	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml
-	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained."
+	@echo "==> 3 of 3: the tokens as data for language models, into demo/export"
+	$(PYTHON) jobs/export_tokens.py --tokens demo/run/tokens --manifest demo/run/manifest --deduplicate \
+	    --valid-fraction 0.2 --split-by-speaker --output demo/export
+	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained;"
+	@echo "    demo/export/megatron and parquet open in trainers, demo/export/README.md says what is in them."
 	@echo "    Run make demo again: nothing is computed twice. Start afresh: rm -r demo"
 
 gpu-check: $(DEMO_READY)

@@ -1,0 +1,125 @@
+"""What an export's driver and workers need as documents grow: memory of planning the shards, and of making one.
+
+    python -m bench.export_scale [--rows 1000000 2000000 4000000] [--ids 750] [--order source|shuffled] [--json FILE]
+
+Rows are planned as ``export_tokens`` plans them, from arrays as its driver reads them, in a child process of its own for
+each number of rows; peak resident memory is that of the child, less that of a child that plans a hundred rows. Slopes
+are bytes a row. Then one shard of 100 million ids is assembled and written as Megatron, from rows in memory.
+"""
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bench.measuring import machine, peak_bytes, run_child, table, write_json
+from pipeline import schema
+from pipeline.export.assembling import assemble
+from pipeline.export.documents import Rows, ShardSettings, plan_shards
+from pipeline.export.formats import megatron
+from pipeline.export.formats.documents import Spelling
+from pipeline.export.sequences import Pattern
+from pipeline.export.vocabulary import Vocabulary
+
+SHARD_IDS = 100_000_000
+PER_UNIT = 120
+"""Utterances of a unit: 30 minutes in stretches of 15 s."""
+
+
+def plan(case: dict[str, Any]) -> dict[str, Any]:
+    """Plan the shards of so many rows."""
+    rng = np.random.default_rng(0)
+    count = case["rows"]
+    rows = Rows(
+        unit=(np.arange(count) // PER_UNIT).astype(np.int32),
+        row=(np.arange(count) % PER_UNIT).astype(np.int32),
+        document=rng.integers(0, 1 << 64, count, dtype=np.uint64),
+        num_ids=rng.integers(case["ids"] // 2, 3 * case["ids"] // 2, count),
+        framing=np.full(count, 2),
+        offset=np.zeros(count),
+        valid=rng.random(count) < 0.01,
+    )
+    start = time.perf_counter()
+    shards = plan_shards(rows, ShardSettings(shard_ids=SHARD_IDS, order=case["order"]))
+    return {"seconds": time.perf_counter() - start, "shards": len(shards), "peak_bytes": peak_bytes()}
+
+
+def write(case: dict[str, Any]) -> dict[str, Any]:
+    """Assemble and write one shard of so many ids."""
+    vocabulary = Vocabulary.build({"layer_07": 1_000})
+    count = case["shard_ids"] // case["ids"]
+    ids = np.random.default_rng(0).integers(0, 1_000, case["ids"]).astype(vocabulary.dtype).tobytes()
+    values: dict[str, Any] = {
+        "utterance_id": [f"utterance-{number:010d}" for number in range(count)],
+        "document_id": [f"utterance-{number:010d}" for number in range(count)],
+        "ids": pa.array([ids] * count, pa.large_binary()),
+        "prefix": [[]] * count,
+    }
+    constants = {"first_frame": 0, "num_frames": case["ids"], "num_kept": case["ids"], "num_ids": case["ids"]}
+    constants |= {"document": 0, "valid": False, "offset_seconds": 0.0, "seconds": case["ids"] / 50}
+    columns = {
+        field.name: pa.array(values[field.name], field.type)
+        if field.name in values
+        else pa.array([constants.get(field.name)] * count, field.type)
+        for field in schema.SEQUENCES
+    }
+    rows, before = pa.table(columns, schema=schema.SEQUENCES), peak_bytes()
+    start = time.perf_counter()
+    documents = assemble(rows, np.arange(count, dtype=np.int32), vocabulary)
+    assembled = time.perf_counter() - start
+    pattern = Pattern(columns=("layer_07",), delays=(0,))
+    files = megatron.write(documents, Spelling(vocabulary=vocabulary, pattern=pattern, frame_rate=50.0, lineage={}))
+    return {
+        "assemble_seconds": assembled,
+        "seconds": time.perf_counter() - start,
+        "bytes": sum(len(content) for content in files.values()),
+        "input_bytes": rows.nbytes,
+        "before_bytes": before,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
+        case = json.loads(sys.argv[1])
+        print(json.dumps({"plan": plan, "write": write}[case["what"]](case)))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 2_000_000, 4_000_000])
+    parser.add_argument("--ids", type=int, default=750, help="ids of an utterance: 15 s of one layer")
+    parser.add_argument("--order", choices=("source", "shuffled"), default="source")
+    parser.add_argument("--shard-ids", type=int, default=SHARD_IDS)
+    parser.add_argument("--json", help="file for the figures")
+    given = parser.parse_args()
+    base = run_child("bench.export_scale", {"what": "plan", "rows": 100, "ids": given.ids, "order": given.order})
+    plans = {
+        count: run_child("bench.export_scale", {"what": "plan", "rows": count, "ids": given.ids, "order": given.order})
+        for count in given.rows
+    }
+    rows = [
+        [
+            f"{count:,}",
+            f"{found['seconds']:.2f} s",
+            f"{found['shards']}",
+            f"{(found['peak_bytes'] - base['peak_bytes']) / 1e6:,.0f} MB",
+            f"{(found['peak_bytes'] - base['peak_bytes']) / count:.0f}",
+        ]
+        for count, found in plans.items()
+    ]
+    print(table(["rows", "planning", "shards", "memory", "bytes a row"], rows))
+    wrote = run_child("bench.export_scale", {"what": "write", "ids": given.ids, "shard_ids": given.shard_ids})
+    print(
+        f"\none shard of {given.shard_ids:,} ids: {wrote['seconds']:.2f} s ({wrote['assemble_seconds']:.2f} s of them "
+        f"to assemble), peak {wrote['peak_bytes'] / 1e6:,.0f} MB, {wrote['before_bytes'] / 1e6:,.0f} MB of them before"
+    )
+    if given.json:
+        write_json(given.json, {"machine": machine(), "base": base, "plans": plans, "write": wrote})
+
+
+if __name__ == "__main__":
+    main()
