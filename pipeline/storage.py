@@ -4,11 +4,12 @@ A write appears whole or not at all, and ``create`` (put-if-absent) lets exactly
 Nothing here knows what the bytes mean; datasets are built on top in ``dataset.py``.
 """
 
+import contextlib
 import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ TEMPORARY = "_tmp-"
 
 _FOLDER_RETRIES = 5
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a quota, or the largest file that a process may write."""
 
 
 class Store(Protocol):
@@ -130,20 +133,35 @@ class LocalStore:
     def _temporary(self, name: str, data: Bytes) -> Path:
         # In the root's own folder: a link or rename must not cross file systems.
         path = self.root / f"{TEMPORARY}{Path(name).name}.{uuid.uuid4().hex}"
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
+
+    @contextlib.contextmanager
+    def _room(self, name: str) -> Iterator[None]:
+        """Say what to do where the disk has no room for a name."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise StorageError(
+                f"{self.root} has no room for {name} ({error.strerror}); what is committed stays: "
+                "free space or raise the limit, and run the same command again"
+            ) from error
 
     def _settle(self, name: str, step: Callable[[Path], None]) -> None:
         """Run a step that makes a name, again where another process has just removed its folder."""
         for _ in range(_FOLDER_RETRIES):
-            self._path(name).parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with contextlib.suppress(FileNotFoundError), self._room(name):
+                self._path(name).parent.mkdir(parents=True, exist_ok=True)
                 return step(self._path(name))
-            except FileNotFoundError:
-                continue
         raise StorageError(f"{self._path(name)} could not be made: its folder disappears again and again")
 
     def read(self, name: str) -> bytes:
@@ -158,7 +176,11 @@ class LocalStore:
         """Put content under a name by renaming a finished file."""
 
         def rename(path: Path) -> None:
-            self._temporary(name, data).replace(path)
+            temporary = self._temporary(name, data)
+            try:
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
         self._settle(name, rename)
 
@@ -182,11 +204,16 @@ class LocalStore:
 
     def _create_exclusively(self, name: str, data: Bytes) -> bool:
         """Serve file systems without hard links; a crash inside leaves a name that readers refuse."""
+        path = self._path(name)
         try:
-            with self._path(name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with self._room(name), path.open("xb") as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    path.unlink()
+                    raise
         except FileExistsError:
             return False
         return True
@@ -200,14 +227,16 @@ class LocalStore:
     def _show(self, source: Path, target: Path) -> None:
         temporary = self.root / f"{TEMPORARY}{target.name}.{uuid.uuid4().hex}"
         try:
-            os.link(source, temporary)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            shutil.copyfile(source, temporary)
-        temporary.replace(target)
-        # rename() of two links to one file does nothing and leaves the first name (POSIX).
-        temporary.unlink(missing_ok=True)
+            try:
+                os.link(source, temporary)
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                shutil.copyfile(source, temporary)
+            temporary.replace(target)
+        finally:
+            # rename() of two links to one file does nothing and leaves the first name (POSIX).
+            temporary.unlink(missing_ok=True)
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove names."""

@@ -77,6 +77,33 @@ def test_writers_leave_no_temporary_files(store):
     assert store.tree("") == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("put", ["write", "create", "create without hard links"])
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(store, monkeypatch, put):
+    import errno
+    import os
+
+    name, _, bare = put.partition(" ")
+    room = [None] if bare else []
+
+    def fsync(_file):
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room.pop()
+
+    def refuse(*_args):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if bare:
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StorageError, match=f"^{store.root} has no room for new .*free space .*same command again$"):
+        getattr(store, name)("new", b"half")
+    assert store.tree("") == []
+    room += [None, None]
+    getattr(store, name)("new", b"whole")
+    assert (store.tree(""), store.read("new")) == (["new"], b"whole")
+
+
 def test_a_store_that_creates_twice_is_refused_by_name(store):
     probe(store)
 
