@@ -1,0 +1,200 @@
+"""What the training engine is given: a GPT-2 over ids, blocks of an export, and losses in nats.
+
+``ids_loss`` is over all targets and is what is learned; ``rows_loss`` is over ids of utterances alone, without begin,
+prefix and end, as the entropies of an export's card are, and ``rows_bits`` is the same in bits an id.
+
+Letters: B blocks, T ids of a block.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from examples.unit_language_model.packing import IGNORED, Block, Corpus, Epoch, window, windows
+from pipeline.errors import DatasetError
+from pipeline.training.recipe import Json, Tensors, rng
+
+IDS, ROWS = "ids", "rows"
+RATIOS = {"rows_bits": ("rows_bits", ROWS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is read, and how it is cut.
+
+    Attributes:
+        train: Folder and name of each shard to learn from; all workers see them under this path.
+        valid: Those of validation.
+        block: Ids of a block, T.
+        batch_blocks: Blocks of a micro-batch, B.
+        noise: Share of inputs that are replaced in training by inputs from elsewhere in the micro-batch.
+        end: Id of ``<|end_of_document|>``.
+        seed: Seed of order and noise.
+    """
+
+    train: tuple[tuple[str, str], ...]
+    valid: tuple[tuple[str, str], ...]
+    block: int
+    batch_blocks: int
+    noise: float
+    end: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTicket:
+    """A micro-batch.
+
+    Attributes:
+        key: What tells it from all others.
+        epoch: Its epoch; None for validation.
+        blocks: Numbers of its blocks in the epoch; for validation, of windows.
+    """
+
+    key: str
+    epoch: int | None
+    blocks: tuple[int, ...]
+
+
+class BlockSource:
+    """Blocks of an export's documents; see ``pipeline.training.recipe.Source``."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        self._settings = settings
+        self._train, self._valid = Corpus(settings.train), Corpus(settings.valid)
+        self._windows = [
+            (number, start)
+            for number, num_ids in enumerate(self._valid.lengths.tolist())
+            for start in windows(settings.block, num_ids)
+        ]
+        self._epoch: tuple[int, Epoch] | None = None
+
+    def _epoch_of(self, number: int) -> Epoch:
+        if self._epoch is None or self._epoch[0] != number:
+            settings = self._settings
+            epoch = Epoch(self._train, length=settings.block, end=settings.end, seed=settings.seed, epoch=number)
+            self._epoch = (number, epoch)
+        return self._epoch[1]
+
+    def tickets(self, cursor: Json) -> Iterator[tuple[BlockTicket, Json]]:
+        """Give micro-batches without end, epoch after epoch; the last one of an epoch may be smaller.
+
+        Raises:
+            DatasetError: There is nothing to learn from.
+        """
+        epoch, first = (0, 0) if cursor is None else (cursor["epoch"], cursor["block"])
+        size = self._settings.batch_blocks
+        while True:
+            blocks = self._epoch_of(epoch).blocks.tolist()
+            if not blocks:
+                raise DatasetError("the training shards hold no document; export with a smaller --valid-fraction")
+            for begin in range(first, len(blocks), size):
+                ticket = BlockTicket(key=f"{epoch}/{begin}", epoch=epoch, blocks=tuple(blocks[begin : begin + size]))
+                yield ticket, {"epoch": epoch, "block": begin + size}
+            epoch, first = epoch + 1, 0
+
+    def validation(self) -> Sequence[BlockTicket]:
+        """Give all windows of all validation documents."""
+        size = self._settings.batch_blocks
+        return [
+            BlockTicket(
+                key=f"validation/{begin}",
+                epoch=None,
+                blocks=tuple(range(begin, min(begin + size, len(self._windows)))),
+            )
+            for begin in range(0, len(self._windows), size)
+        ]
+
+    def load(self, ticket: BlockTicket, step: int) -> Tensors:
+        """Read one micro-batch.
+
+        Returns:
+            ``inputs`` and ``targets`` int64 (B, T), ``rows`` bool (B, T), and counts.
+        """
+        blocks = [self._block(ticket.epoch, number) for number in ticket.blocks]
+        inputs_BT, targets_BT, rows_BT = (
+            np.stack([getattr(block, name) for block in blocks]) for name in ("inputs", "targets", "rows")
+        )
+        if ticket.epoch is not None and self._settings.noise:
+            chance = rng(self._settings.seed, "noise", ticket.key, step)
+            others_BT = chance.permutation(inputs_BT.ravel()).reshape(inputs_BT.shape)
+            inputs_BT = np.where(chance.random(inputs_BT.shape) < self._settings.noise, others_BT, inputs_BT)
+        return {
+            "inputs": torch.from_numpy(inputs_BT),
+            "targets": torch.from_numpy(targets_BT),
+            "rows": torch.from_numpy(rows_BT),
+            f"count_{IDS}": torch.tensor(float((targets_BT != IGNORED).sum())),
+            f"count_{ROWS}": torch.tensor(float(rows_BT.sum())),
+            "seconds": torch.tensor(sum(block.seconds for block in blocks), dtype=torch.float64),
+        }
+
+    def _block(self, epoch: int | None, number: int) -> Block:
+        if epoch is not None:
+            return self._epoch_of(epoch).block(number)
+        document, start = self._windows[number]
+        settings = self._settings
+        return window(self._valid.document(document), start, length=settings.block, end=settings.end)
+
+    def notes(self) -> Mapping[str, float]:
+        """Count documents and ids."""
+        return {"documents": float(len(self._train)), "ids": float(self._train.lengths.sum())}
+
+    def close(self) -> None:
+        """Do nothing: files are memory maps."""
+
+
+class UnitLanguageModel(torch.nn.Module):
+    """A GPT-2 and its losses as sums."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.model = GPT2LMHeadModel(config)
+
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> Tensors:
+        """Sum the losses of a micro-batch.
+
+        Args:
+            inputs: int64 (B, T).
+            targets: int64 (B, T), ``IGNORED`` where no loss is taken.
+            rows: bool (B, T), targets that are ids of utterances.
+
+        Returns:
+            ``ids`` and ``rows`` in nats, ``rows_bits`` in bits; only ``ids`` has a gradient.
+        """
+        logits_BTV = self.model(input_ids=inputs, use_cache=False).logits.float()
+        nats_BT = cross_entropy(logits_BTV.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+        on_rows = (nats_BT.detach() * rows).sum()
+        return {IDS: nats_BT.sum(), ROWS: on_rows, "rows_bits": on_rows / math.log(2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelRecipe:
+    """Next-id prediction by a GPT-2; see ``pipeline.training.recipe.Recipe``.
+
+    Attributes:
+        data: What to read.
+        network: Fields of the model's ``GPT2Config``.
+    """
+
+    data: DataSettings
+    network: Mapping[str, Json]
+    loss_weights: Mapping[str, float] = field(default_factory=lambda: {IDS: 1.0, ROWS: 0.0})
+    ratios: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(RATIOS))
+
+    @property
+    def skips_weights(self) -> bool:
+        """Every weight has a gradient in every step."""
+        return False
+
+    def build(self) -> torch.nn.Module:
+        """Make the model with random weights."""
+        return UnitLanguageModel(GPT2Config(**self.network))
+
+    def source(self) -> BlockSource:
+        """Open the shards."""
+        return BlockSource(self.data)
