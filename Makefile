@@ -6,6 +6,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
+READERS ?= .venv-readers
 STRATA_TEST_DATA ?= $(abspath ../shared/data)
 export STRATA_TEST_DATA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -28,7 +29,7 @@ PIP := $(VENV)/bin/python -m pip
 PIP_INSTALL := $(PIP) install --progress-bar off --only-binary :all: --no-build-isolation -c constraints.txt
 SHOW := awk '/Downloading .*(MB|GB)/ {sub(/.*\//, "", $$2); split($$2, w, "-"); print "    " w[1], w[2], $$3, $$4; fflush()}'
 
-.PHONY: help install format check test demo gpu-check
+.PHONY: help install format check test readers demo gpu-check
 
 help:
 	@echo "make install     .venv with everything, tests included"
@@ -51,9 +52,16 @@ check: $(DEV_READY)
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 
 # Two processes where no Ray is: each Ray starts a dozen of its own, and gives up where they are slow to answer.
-test: $(DEV_READY)
+test: $(DEV_READY) readers
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray"
 	$(PYTHON) -m pytest -m ray
+
+# Readers of exports that do not fit beside our own pins: 73 MB, 10 s, once.
+readers: $(READERS)/.ready
+
+$(READERS)/.ready: tests/export/readers/requirements.txt $(DEV_READY)
+	@$(PYTHON) tests/export/readers/build.py $(READERS)
+	@touch $@
 
 demo: $(DEMO_READY)
 	@echo "==> 1 of 3: speak a small corpus with espeak-ng into demo/corpus"

@@ -10,6 +10,13 @@ from pipeline.reporting import Tally
 from pipeline.shards import make_unit
 
 
+class _Remote:
+    """A remote function that runs here."""
+
+    def __init__(self, function):
+        self.remote = function
+
+
 def without_ray(monkeypatch):
     """Make the units of an export here, one after the other; gives a counter of units made, by kind of dataset."""
     made = Counter()
@@ -25,6 +32,8 @@ def without_ray(monkeypatch):
         return tally.report(status(dataset), workers="none", dataset_sha256=digest)
 
     monkeypatch.setattr(stage, "run_stage", run_stage)
+    monkeypatch.setattr(stage.ray, "remote", lambda **resources: _Remote)
+    monkeypatch.setattr(stage.ray, "get", list)
     monkeypatch.setattr(stage, "cluster_shape", lambda placement, use_gpu: None)
     return made
 

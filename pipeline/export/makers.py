@@ -25,6 +25,7 @@ from pipeline.export.rows import labels_of, sequence_rows
 from pipeline.export.statistics import Statistics
 from pipeline.reading import read_unit
 from pipeline.shards import Utterance
+from pipeline.storage import Store, open_store
 
 READ_AT_ONCE = 256
 STATISTICS = "_statistics"
@@ -203,14 +204,14 @@ def scatter_units(layout: Layout) -> list[str]:
     return [group_name(number) for number in range(len(layout.groups))]
 
 
-def statistics_of(sequences: Dataset) -> Statistics:
-    """Add up what the units of a sequences dataset counted."""
-    return Statistics.total(_counted(sequences))
+def statistics_of(sequences: str, units: Sequence[str]) -> Statistics:
+    """Add up what some units of a sequences dataset counted."""
+    return Statistics.total(_counted(open_store(sequences), units))
 
 
-def _counted(sequences: Dataset) -> Iterator[Statistics]:
-    names = [f"{STATISTICS}/{unit}.json" for unit in sequences.plan.units]
+def _counted(store: Store, units: Sequence[str]) -> Iterator[Statistics]:
+    names = [f"{STATISTICS}/{unit}.json" for unit in units]
     for start in range(0, len(names), READ_AT_ONCE):
         held = names[start : start + READ_AT_ONCE]
-        for name, data in zip(held, sequences.store.read_many(held), strict=True):
-            yield Statistics.from_json(json.loads(data), f"{sequences.uri}/{name}")
+        for name, data in zip(held, store.read_many(held), strict=True):
+            yield Statistics.from_json(json.loads(data), f"{store.uri}/{name}")

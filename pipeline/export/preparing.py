@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import schema
+from pipeline import faults, schema
 from pipeline.audio.loading import Manifest
 from pipeline.completion import status, success
 from pipeline.dataset import Dataset, Plan, check_folder, sha256
@@ -84,7 +84,7 @@ def prepare(config: ExportTokensConfig) -> Prepared:
             frame_rate=tokens.plan.lineage["frame_rate"],
             lineage={},
         )
-        FORMATS[name].check(spelling, masked=config.loss_on != "all")
+        FORMATS[name].check(spelling, masked=config.words is not None)
     _ = sketch.dtype
     return Prepared(config=config, tokens=tokens, manifest=manifest, pattern=pattern, text=text, plan=plan, part=part)
 
@@ -305,6 +305,7 @@ def _unit_bpe(prepared: Prepared, store: Store) -> bytes:
         vocabulary = _blocks(prepared, num_merges=0)
         trained = bpe.train(_training_ids(prepared, vocabulary), vocabulary, prepared.config.bpe_merges)
         store.create(bpe.FILE, trained.to_bytes())
+    faults.point("after_merges", store.uri)
     return store.read(bpe.FILE)
 
 

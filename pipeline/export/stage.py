@@ -18,16 +18,27 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import ray
+
+from pipeline import faults
 from pipeline.completion import finish, success
 from pipeline.dataset import Dataset, Plan
 from pipeline.executor import cluster_shape, run_stage
-from pipeline.export.carding import write_card
+from pipeline.export.carding import counting_work, write_card
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.documents import Spelling
+from pipeline.export.formats.fairseq import dictionary
 from pipeline.export.formats.layout import described
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.layout import Layout, lay_out
-from pipeline.export.makers import FormatMaker, ScatterMaker, SequenceInput, SequenceMaker, scatter_units
+from pipeline.export.makers import (
+    FormatMaker,
+    ScatterMaker,
+    SequenceInput,
+    SequenceMaker,
+    scatter_units,
+    statistics_of,
+)
 from pipeline.export.parts import Part, claim_part, read_parts
 from pipeline.export.preparing import (
     Prepared,
@@ -39,6 +50,7 @@ from pipeline.export.preparing import (
     sequences_plan,
 )
 from pipeline.export.settings import ExportTokensConfig
+from pipeline.export.statistics import Statistics
 from pipeline.export.tokenizer_folder import FOLDER, tokenizer_folder
 from pipeline.provenance import record_settings
 from pipeline.reporting import StageReport
@@ -97,16 +109,20 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     record_settings(root.store, prepared.config)
     refuse_known(prepared, root.store)
     part = claim_part(root.store, prepared.part)
+    faults.point("after_part", root.uri)
     encoding = encoding_of(prepared, root.store, part)
+    faults.point("after_vocabulary", root.uri)
     _write_tokenizer(root, prepared, encoding)
+    faults.point("after_tokenizer", root.uri)
     shape = cluster_shape(config.placement, use_gpu=False)
     run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, shape=shape)
     reports = [run.sequences()]
     layout = run.lay_out()
+    faults.point("after_layout", root.uri)
     if layout.groups:
         reports.append(run.scattered(layout))
     reports += [run.written(layout, name) for name in config.formats]
-    write_card(root, encoding, read_vocabulary(root.store) or encoding.vocabulary)
+    write_card(root, encoding, read_vocabulary(root.store) or encoding.vocabulary, _counted(root))
     finish(root)
     return ExportReport(
         stage="export",
@@ -123,6 +139,15 @@ def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> N
     vocabulary = read_vocabulary(root.store) or encoding.vocabulary
     for name, content in tokenizer_folder(vocabulary, prepared.text).items():
         root.store.write(f"{FOLDER}/{name}", content)
+
+
+def _counted(root: Dataset) -> Statistics:
+    """Add up the counts of all units, in tasks where there are many."""
+    work = counting_work(root)
+    if len(work) == 1:
+        return statistics_of(*work[0])
+    count: Any = ray.remote(num_cpus=1)(statistics_of)
+    return Statistics.total(ray.get([count.remote(*some) for some in work]))
 
 
 def _located(config: ExportTokensConfig) -> ExportTokensConfig:
@@ -190,6 +215,9 @@ class _Run:
             },
             extension=FORMATS[form].EXTENSION,
         )
+        if form == "fairseq":
+            (block,) = self.encoding.vocabulary.layers
+            self.root.store.write(f"{form}/dict.km.txt", dictionary(block.size))
         scattered = self.folder(SCATTERED) if layout.groups else None
         factory = partial(FormatMaker, form, self.folder(SEQUENCES), scattered, layout, spelling, plan)
         return self._run(self.folder(form), plan, factory)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tokenizers
+import transformers
 from made_export import config_of, documents_of, without_ray
 from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
 
@@ -13,6 +14,7 @@ from pipeline.errors import SettingsError
 from pipeline.export.read_export import read_export
 from pipeline.export.stage import export_tokens
 from pipeline.export.vocabulary import BEGIN, END, SPEECH, TEXT, Vocabulary
+from pipeline.run import run_status
 
 COLUMNS = ("layer_03", "layer_07")
 
@@ -163,3 +165,52 @@ def test_what_cannot_be_read_back_is_refused(corpus, tmp_path, monkeypatch):
         read_export(str(tmp_path / "out"), source="olmo")
     with pytest.raises(SettingsError, match="has part-000, not part-007"):
         read_export(str(tmp_path / "out"), part="part-007")
+
+
+def test_units_of_one_layer_are_written_as_slamkit_and_fairseq_read_them(corpus, tmp_path, monkeypatch):
+    folder, made = corpus
+    without_ray(monkeypatch)
+    config = config_of(folder, tmp_path / "out", layers=(3,), formats=("slamkit", "fairseq"), valid_fraction=0.0)
+    export_tokens(config)
+    lines = (tmp_path / "out" / "fairseq" / "part-000" / "train-00000.km").read_text().splitlines()
+    assert lines == [" ".join(map(str, one.tokens.tolist())) for one in made.values()]
+    units = [line.split() for line in (tmp_path / "out" / "fairseq" / "dict.km.txt").read_text().splitlines()]
+    assert [unit for unit, _ in units] == [str(number) for number in range(NUM_CLUSTERS)]
+    assert documents_of(tmp_path / "out", "slamkit") == {"train-00000": [one.tokens.tolist() for one in made.values()]}
+
+
+@pytest.mark.parametrize("form", ["slamkit", "fairseq"])
+@pytest.mark.parametrize("settings", [{}, {"layers": (3,), "bpe_merges": 5}], ids=["two-layers", "bpe"])
+def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(corpus, tmp_path, form, settings):
+    folder, _ = corpus
+    with pytest.raises(SettingsError, match=form):
+        export_tokens(config_of(folder, tmp_path / "out", formats=(form,), **settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_state_of_an_export_is_told_from_its_commits(corpus, tmp_path, monkeypatch):
+    folder, made = corpus
+    without_ray(monkeypatch)
+    export_tokens(config_of(folder, tmp_path / "out", order="shuffled"))
+    states = {state.kind: state for state in run_status(str(tmp_path / "out"))}
+    assert set(states) == {"sequences", "scattered", "export-megatron", "export-parquet"}
+    assert all(state.finished and state.pending == 0 for state in states.values())
+    assert states["sequences"].rows == states["export-megatron"].rows == len(made)
+
+
+def test_the_card_tells_of_the_export(corpus, tmp_path, monkeypatch):
+    folder, made = corpus
+    without_ray(monkeypatch)
+    export_tokens(config_of(folder, tmp_path / "out", layers=(3,), deduplicate=True, corpus="tones"))
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    frames = sum(len(one.tokens) for one in made.values())
+    assert card["amounts"]["all"]["frames"] == frames
+    assert card["amounts"]["all"]["utterances"] == len(made)
+    runs = sum(1 + int((np.diff(one.tokens.astype(int)) != 0).sum()) for one in made.values())
+    assert card["amounts"]["all"]["ids"] == runs
+    written = sum(len(ids) for shard in documents_of(tmp_path / "out").values() for ids in shard)
+    assert card["formats"]["megatron"]["ids"] == written == runs + 2 * len(made)
+    assert card["lineage"]["part-000"]["encoder_sha256"] == "e" * 64
+    assert card["shares"]["corpus"]["largest"][0][0] == "tones"
+    assert "configs:" in (tmp_path / "out" / "README.md").read_text()
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer").vocab_size == 128
