@@ -158,7 +158,8 @@ class FormatMaker:
             seconds=facts.seconds,
             num_frames=facts.num_frames,
             notes={"ids": len(documents.ids)},
-            beside={unit + ending: content for ending, content in files.items()},
+            # Bytes and not views: a unit that died twice is made in a child process, which sends them.
+            beside={unit + ending: bytes(content) for ending, content in files.items()},
         )
 
     def _documents(self, unit: str) -> Documents:

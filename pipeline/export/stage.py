@@ -122,7 +122,9 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     if layout.groups:
         reports.append(run.scattered(layout))
     reports += [run.written(layout, name) for name in config.formats]
+    faults.point("before_card", root.uri)
     write_card(root, encoding, read_vocabulary(root.store) or encoding.vocabulary, _counted(root))
+    faults.point("after_card", root.uri)
     finish(root)
     return ExportReport(
         stage="export",
