@@ -1,23 +1,32 @@
 """What an export's driver and workers need as documents grow: memory of planning the shards, and of making one.
 
-    python -m bench.export_scale [--rows 1000000 2000000 4000000] [--ids 750] [--order source|shuffled] [--json FILE]
+    python -m bench.export_scale [--rows 1000000 2000000 4000000] [--ids 750] [--order source|shuffled]
+        [--documents 10000 100000 1000000] [--json FILE]
 
-Rows are planned as ``export_tokens`` plans them, from arrays as its driver reads them, in a child process of its own for
-each number of rows; peak resident memory is that of the child, less that of a child that plans a hundred rows. Slopes
-are bytes a row. Then one shard of 100 million ids is assembled and written as Megatron, from rows in memory.
+Rows are planned as ``export_tokens`` plans them, from arrays as its driver reads them, in a child process of its own
+for each number of rows; peak resident memory is that of the child, less that of a child that plans a hundred rows.
+Slopes are bytes a row. Then one shard of 100 million ids is assembled and written as Megatron, from rows in memory.
+
+``--documents`` runs the job itself, on Ray, on made tokens of so many utterances of 100 frames, 10,000 in a unit, with
+shards of 10 million ids in Megatron's format, and tells its time and the largest memory of driver and workers.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from bench.measuring import machine, peak_bytes, run_child, table, write_json
+from bench.memory import sampled_run
 from pipeline import schema
+from pipeline.completion import finish
+from pipeline.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.export.assembling import assemble
 from pipeline.export.documents import Rows, ShardSettings, plan_shards
 from pipeline.export.formats import megatron
@@ -26,6 +35,7 @@ from pipeline.export.sequences import Pattern
 from pipeline.export.vocabulary import Vocabulary
 
 SHARD_IDS = 100_000_000
+UTTERANCES, FRAMES = 10_000, 100
 PER_UNIT = 120
 """Utterances of a unit: 30 minutes in stretches of 15 s."""
 
@@ -83,6 +93,43 @@ def write(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def export(count: int, order: str) -> dict[str, Any]:
+    """Run export_tokens on made tokens of so many utterances."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_tokens(folder / "tokens", count)
+        start = time.perf_counter()
+        report = sampled_run(
+            "export_tokens",
+            *("--tokens", folder / "tokens", "--output", folder / "export", "--formats", "megatron"),
+            *("--order", order, "--shard-ids", 10_000_000),
+        )
+        return {"seconds": time.perf_counter() - start, "shards": report["shards"], "peaks": report["peaks"]}
+
+
+def make_tokens(folder: Path, count: int) -> None:
+    """Write a tokens dataset of utterances of 100 frames of one layer, K = 1,000."""
+    units = [f"shard-{number:05d}" for number in range(-(-count // UTTERANCES))]
+    lineage = {"encoder": "made", "encoder_sha256": "", "frame_rate": 50.0, "hop_length": 320}
+    lineage |= {"codebooks": {"layer_07": ""}, "num_clusters": {"layer_07": 1_000}}
+    dataset = Dataset.create(str(folder), Plan(kind="tokens", content={}, lineage=lineage, units=units))
+    rng = np.random.default_rng(0)
+    for number, unit in enumerate(units):
+        held = min(UTTERANCES, count - number * UTTERANCES)
+        ids = pa.array(rng.integers(0, 1_000, held * FRAMES).astype(np.uint16))
+        columns = {
+            "utterance_id": [f"utterance-{number * UTTERANCES + place:010d}" for place in range(held)],
+            "num_frames": pa.array([FRAMES] * held, pa.int32()),
+            "layer_07": pa.ListArray.from_arrays(pa.array(np.arange(held + 1) * FRAMES, pa.int32()), ids),
+        }
+        table = pa.table(columns).cast(schema.tokens(["layer_07"]))
+        output = Output(
+            data=parquet_bytes(table, lineage), rows=held, seconds=held * FRAMES / 50, num_frames=held * FRAMES
+        )
+        dataset.commit(unit, dataset.announce(unit), output, {})
+    finish(dataset)
+
+
 def main() -> None:
     """Measure, and print tables."""
     if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
@@ -93,6 +140,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 2_000_000, 4_000_000])
     parser.add_argument("--ids", type=int, default=750, help="ids of an utterance: 15 s of one layer")
     parser.add_argument("--order", choices=("source", "shuffled"), default="source")
+    parser.add_argument("--documents", type=int, nargs="*", default=[], help="utterances that the job exports")
     parser.add_argument("--shard-ids", type=int, default=SHARD_IDS)
     parser.add_argument("--json", help="file for the figures")
     given = parser.parse_args()
@@ -117,8 +165,20 @@ def main() -> None:
         f"\none shard of {given.shard_ids:,} ids: {wrote['seconds']:.2f} s ({wrote['assemble_seconds']:.2f} s of them "
         f"to assemble), peak {wrote['peak_bytes'] / 1e6:,.0f} MB, {wrote['before_bytes'] / 1e6:,.0f} MB of them before"
     )
+    exports = {count: export(count, given.order) for count in given.documents}
+    if exports:
+        rows = [
+            [
+                f"{count:,}",
+                f"{found['seconds']:.0f} s",
+                f"{found['shards']}",
+                *(f"{found['peaks'][role] / 1e6:,.0f} MB" for role in ("driver", "largest worker, own")),
+            ]
+            for count, found in exports.items()
+        ]
+        print("\n" + table(["documents", "job", "shards", "driver", "largest worker"], rows))
     if given.json:
-        write_json(given.json, {"machine": machine(), "base": base, "plans": plans, "write": wrote})
+        write_json(given.json, {"machine": machine(), "base": base, "plans": plans, "write": wrote, "exports": exports})
 
 
 if __name__ == "__main__":

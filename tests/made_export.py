@@ -33,7 +33,7 @@ def without_ray(monkeypatch):
 
     monkeypatch.setattr(stage, "run_stage", run_stage)
     monkeypatch.setattr(stage.ray, "remote", lambda **resources: _Remote)
-    monkeypatch.setattr(stage.ray, "get", list)
+    monkeypatch.setattr(stage.ray, "get", lambda found: found)
     monkeypatch.setattr(stage, "cluster_shape", lambda placement, use_gpu: None)
     return made
 

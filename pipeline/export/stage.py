@@ -24,7 +24,7 @@ from pipeline import faults
 from pipeline.completion import finish, success
 from pipeline.dataset import Dataset, Plan
 from pipeline.executor import cluster_shape, run_stage
-from pipeline.export.carding import counting_work, write_card
+from pipeline.export.carding import counting_work, ngrams_of, write_card
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.documents import Spelling
 from pipeline.export.formats.fairseq import dictionary
@@ -123,7 +123,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
         reports.append(run.scattered(layout))
     reports += [run.written(layout, name) for name in config.formats]
     faults.point("before_card", root.uri)
-    write_card(root, encoding, read_vocabulary(root.store) or encoding.vocabulary, _counted(root))
+    _write_card(root, encoding)
     faults.point("after_card", root.uri)
     finish(root)
     return ExportReport(
@@ -143,13 +143,14 @@ def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> N
         root.store.write(f"{FOLDER}/{name}", content)
 
 
-def _counted(root: Dataset) -> Statistics:
-    """Add up the counts of all units, in tasks where there are many."""
-    work = counting_work(root)
-    if len(work) == 1:
-        return statistics_of(*work[0])
+def _write_card(root: Dataset, encoding: Encoding) -> None:
+    """Write the card of all parts; its numbers are found in tasks, so the driver stays small."""
+    vocabulary = read_vocabulary(root.store) or encoding.vocabulary
     count: Any = ray.remote(num_cpus=1)(statistics_of)
-    return Statistics.total(ray.get([count.remote(*some) for some in work]))
+    measure: Any = ray.remote(num_cpus=1)(ngrams_of)
+    counts = [count.remote(*some) for some in counting_work(root)]
+    entropies = measure.remote(root.uri, vocabulary)
+    write_card(root, encoding, vocabulary, Statistics.total(ray.get(counts)), ray.get(entropies))
 
 
 def _located(config: ExportTokensConfig) -> ExportTokensConfig:
