@@ -13,13 +13,18 @@ from made_documents import made_shard, spelling, write_files
 from made_export_card import card_of, counted, ngrams
 from made_training import settings_of
 from safetensors.torch import load
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from examples.unit_language_model.packing import IGNORED, Corpus, Epoch, window, windows
 from examples.unit_language_model.recipe import IDS, ROWS, BlockSource, DataSettings, LanguageModelRecipe
-from examples.unit_language_model.train import UnitLanguageModelConfig, best_of, card_bits, ngram_bits
+from examples.unit_language_model.train import UnitLanguageModelConfig, best_of, card_bits, ngram_bits, prepare
+from pipeline.completion import finish
+from pipeline.dataset import Dataset, Output, Plan
 from pipeline.errors import DatasetError, SettingsError
+from pipeline.export.formats import megatron
 from pipeline.export.formats.documents import Documents
 from pipeline.export.ngrams import Sample, measure
+from pipeline.export.parts import Part, claim_part
 from pipeline.export.vocabulary import BEGIN, END
 from pipeline.storage import open_store
 from pipeline.training.checkpoint import MODEL, folder_of
@@ -232,7 +237,7 @@ def test_a_small_model_learns_what_bigrams_cannot_see(tmp_path, markov):
     shards = {side: ((str(markov), f"{side}-00000"),) for side in ("train", "valid")}
     data = data_of(markov, **shards, block=32, batch_blocks=16, end=vocabulary.special(END))
     given = settings_of(
-        num_steps=300, lr=5e-3, warmup_steps=20, validate_every=100, checkpoint_every=300, batches_per_step=1
+        num_steps=150, lr=5e-3, warmup_steps=20, validate_every=50, checkpoint_every=150, batches_per_step=1
     )
     torch.set_num_threads(1)
     world = World(rank=0, size=1, device=torch.device("cpu"))
@@ -244,10 +249,8 @@ def test_a_small_model_learns_what_bigrams_cannot_see(tmp_path, markov):
     assert found < bits["bigram, training shards"] - 0.3
     assert lines[-1]["validation_rows_bits"] == pytest.approx(lines[-1]["validation_rows_loss"] / math.log(2))
     # The weights that are kept say the same of ids that plain transformers are given, one document at a time.
-    from transformers import GPT2Config, GPT2LMHeadModel
-
     model = GPT2LMHeadModel(GPT2Config(**recipe_of(data, vocabulary).network)).eval()
-    weights = load(open_store(str(tmp_path)).read(f"{folder_of(300)}/{MODEL}"))
+    weights = load(open_store(str(tmp_path)).read(f"{folder_of(150)}/{MODEL}"))
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
     corpus, nats = Corpus(shards["valid"]), []
     for number in range(len(corpus)):
@@ -305,6 +308,46 @@ def test_the_best_validation_is_chosen_among_the_weights_that_were_kept():
     history.insert(1, {"step": 3, "loss": 0.1})
     assert best_of(history, [2, 4, 6, 8, 10])["step"] == 6
     assert best_of(history, [4, 8, 10])["step"] == 4
+
+
+def write_export(folder, *names):
+    """Write an export whose Megatron files are these shards, each of a few documents."""
+    given = spelling()
+    folder.mkdir()
+    (folder / "vocabulary.json").write_bytes(given.vocabulary.to_bytes())
+    part = Part(name="part-000", corpus="made", tokens_sha256="t" * 64, manifest_sha256=None, lineage={}, rejects={})
+    part = claim_part(open_store(str(folder)), part)
+    plan = Plan(kind="export-megatron", content={}, lineage={}, units=list(names), extension=megatron.EXTENSION)
+    dataset = Dataset.create(str(folder / "megatron" / part.name), plan)
+    for name in names:
+        made = made_shard([[5, 6], [7]], given=given)
+        data, *beside = megatron.write(made.documents, given).items()
+        dataset.commit(
+            name,
+            dataset.announce(name),
+            Output(data=data[1], rows=2, beside={f"{name}{ending}": content for ending, content in beside}),
+            {},
+        )
+    finish(dataset)
+    return str(folder)
+
+
+def test_an_export_is_taken_apart_by_sides_and_refused_where_one_is_missing(tmp_path):
+    whole = write_export(tmp_path / "whole", "train-00000", "train-00001", "valid-00000")
+    config = UnitLanguageModelConfig(export=whole, output=str(tmp_path / "model"))
+    data = prepare(config).recipe.data
+    assert [name for _, name in data.train] == ["train-00000", "train-00001"]
+    assert [name for _, name in data.valid] == ["valid-00000"]
+    assert [len(Corpus(side)) for side in (data.train, data.valid)] == [4, 2]
+    for names in (["train-00000"], ["valid-00000"]):
+        one_side = write_export(tmp_path / names[0], *names)
+        with pytest.raises(DatasetError, match="needs shards of train and valid"):
+            prepare(replace(config, export=one_side))
+    with pytest.raises(DatasetError, match="is no export"):
+        prepare(replace(config, export=str(tmp_path)))
+    with pytest.raises(SettingsError, match="local folder"):
+        prepare(replace(config, export="s3://bucket/export"))
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
