@@ -237,3 +237,26 @@ little-endian numbers in ``ids`` (uint16 or int32, as the vocabulary says) that 
 ``first_frame`` on, of which ``num_kept`` are left after deduplication; ``durations`` int32, one each;
 ``loss_mask`` one byte an id. ``document`` is a hash of ``document_id``; ``prefix`` are the ids of special tokens with
 which its document begins."""
+
+STRETCHES = pa.schema(
+    [
+        pa.field("document", pa.int64(), nullable=False),
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("num_ids", pa.int64(), nullable=False),
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("first_frame", pa.int64(), nullable=False),
+        pa.field("num_frames", pa.int64(), nullable=False),
+        pa.field("uri", pa.string()),
+        pa.field("offset_seconds", pa.float64()),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("durations", pa.list_(pa.int32())),
+    ]
+)
+"""What exports say of where their ids come from: one row for each stretch of an utterance in a document, in order.
+``document`` is its number in the shard; the stretch's ids are ``num_ids`` from ``start`` on (counted from the document's
+first id), and stand for ``num_frames`` frames of the utterance from ``first_frame`` on. ``durations`` are there where
+frames were deduplicated."""

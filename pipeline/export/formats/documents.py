@@ -11,30 +11,11 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from pipeline import schema
 from pipeline.export.sequences import Pattern
 from pipeline.export.vocabulary import Vocabulary
 
-META = pa.schema(
-    [
-        pa.field("document", pa.int64(), nullable=False),
-        pa.field("document_id", pa.string(), nullable=False),
-        pa.field("start", pa.int64(), nullable=False),
-        pa.field("num_ids", pa.int64(), nullable=False),
-        pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("first_frame", pa.int64(), nullable=False),
-        pa.field("num_frames", pa.int64(), nullable=False),
-        pa.field("uri", pa.string()),
-        pa.field("offset_seconds", pa.float64()),
-        pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("speaker", pa.string()),
-        pa.field("language", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("durations", pa.list_(pa.int32())),
-    ]
-)
-"""One row for each stretch of an utterance in a document, in order: ``document`` is its number in the shard, the
-stretch's ids are ``num_ids`` from ``start`` on (counted from the document's first id), and stand for ``num_frames``
-frames of the utterance from ``first_frame`` on. ``durations`` are there where frames were deduplicated."""
+META = schema.STRETCHES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
