@@ -257,6 +257,6 @@ STRETCHES = pa.schema(
     ]
 )
 """What exports say of where their ids come from: one row for each stretch of an utterance in a document, in order.
-``document`` is its number in the shard; the stretch's ids are ``num_ids`` from ``start`` on (counted from the document's
-first id), and stand for ``num_frames`` frames of the utterance from ``first_frame`` on. ``durations`` are there where
-frames were deduplicated."""
+``document`` is its number in the shard; the stretch's ids are ``num_ids`` from ``start`` on, counted from the first id
+of the document, and stand for ``num_frames`` frames of the utterance from ``first_frame`` on. ``durations`` are there
+where frames were deduplicated."""
