@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -160,12 +160,25 @@ def _check_folder(dataset: Dataset, commits: list[Commit]) -> list[str]:
     except (OSError, pa.ArrowException) as error:
         faults.append(f"{SHARDS} cannot be read: {error}")
     try:
-        claimed = json.loads(store.read(SUCCESS))["dataset_sha256"]
+        found = json.loads(store.read(SUCCESS))
+        claimed, sealed = found["dataset_sha256"], found[FILES] if ours else {}
     except (ValueError, KeyError) as error:
         return [*faults, f"{SUCCESS} is damaged: {error!r}"]
+    faults += _check_sealed(dataset, sealed)
     content = [[c.unit, c.data.sha256, c.rejects.sha256 if c.rejects else None] for c in commits]
     if claimed != sha256(canonical([dataset.plan.content, content]).encode()):
         faults.append(f"{SUCCESS} names another dataset hash than plan and commits give")
+    return faults
+
+
+def _check_sealed(dataset: Dataset, sealed: Mapping[str, str]) -> list[str]:
+    """Compare files of an export that no commit names with the hashes in its ``_SUCCESS``."""
+    faults: list[str] = []
+    for folder in sorted({name.partition("/")[0] for name in sealed if name.startswith("_")}):
+        later = [f"{folder}/{name}" for name in dataset.store.names(folder) if f"{folder}/{name}" not in sealed]
+        faults += [f"{name} is of a part that is not finished; run its export again" for name in later]
+    for name, digest in sorted(sealed.items()):
+        _read(dataset, name, digest, faults)
     return faults
 
 

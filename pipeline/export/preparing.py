@@ -31,6 +31,8 @@ from pipeline.reading import read_unit
 from pipeline.storage import Store, join, open_store
 
 DATA_VERSION = 1
+VOCABULARIES = "_vocabularies"
+"""Folder of the vocabularies that parts were begun with."""
 KEPT_LINEAGE = ("encoder", "encoder_sha256", "layers", "num_clusters", "codebooks", "frame_rate", "hop_length", "dtype")
 
 
@@ -284,7 +286,7 @@ def _with_specials(prepared: Prepared, store: Store, vocabulary: Vocabulary) -> 
 
 def _of_part(store: Store, part: Part, vocabulary: Vocabulary) -> Vocabulary:
     """Give the vocabulary that a part was begun with: later parts may have added special tokens behind."""
-    name = f"_vocabularies/{part.name}.json"
+    name = f"{VOCABULARIES}/{part.name}.json"
     store.create(name, vocabulary.to_bytes())
     return Vocabulary.from_json(json.loads(store.read(name)), f"{store.uri}/{name}")
 

@@ -22,9 +22,9 @@ import ray
 
 from pipeline import faults
 from pipeline.completion import finish, success
-from pipeline.dataset import Dataset, Plan
+from pipeline.dataset import FILES, Dataset, Plan
 from pipeline.executor import cluster_shape, run_stage
-from pipeline.export.carding import counting_work, ngrams_of, write_card
+from pipeline.export.carding import counting_work, finished_parts, ngrams_of, write_card
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.documents import Spelling
 from pipeline.export.formats.fairseq import dictionary
@@ -49,6 +49,7 @@ from pipeline.export.preparing import (
     refuse_known,
     sequences_plan,
 )
+from pipeline.export.sealing import sealed_files
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.statistics import Statistics
 from pipeline.export.tokenizer_folder import FOLDER, tokenizer_folder
@@ -125,7 +126,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     faults.point("before_card", root.uri)
     _write_card(root, encoding)
     faults.point("after_card", root.uri)
-    finish(root)
+    finish(root, extra={FILES: sealed_files(root.store, [done for done, _ in finished_parts(root)])})
     return ExportReport(
         stage="export",
         output=root.uri,

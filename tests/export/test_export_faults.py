@@ -9,7 +9,9 @@ from made_export import config_of, tree
 from made_export_kills import KILLED, export_in_child, names
 from made_tokens import write_corpus_of_tones
 
+from pipeline.errors import DatasetError
 from pipeline.export.settings import FORMAT_NAMES
+from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 UNIT_POINTS = (
     "after_announce_before_data",
@@ -192,11 +194,14 @@ def test_a_second_part_may_be_killed_and_the_first_run_again_before_it(corpora, 
     output = tmp_path / "export"
     fault = {"point": point, "match": match, "action": "kill"}
     assert export_in_child(config(corpora, tmp_path, "second"), [fault])[0] == KILLED
+    with pytest.raises(DatasetError, match="part-001.* not finished"):
+        verify_dataset(VerifyDatasetConfig(dataset=str(output)))
     assert export_in_child(config(corpora, tmp_path)) == (0, None, {})
     first = {name: data for name, data in tree(both / "one" / "export").items() if "/part-000/" in name}
     assert {name: tree(output)[name] for name in first} == first
     assert export_in_child(config(corpora, tmp_path, "second"))[:2] == (0, None)
     assert tree(output) == tree(both / "two" / "export")
     assert names(output) == names(both / "two" / "export")
+    assert verify_dataset(VerifyDatasetConfig(dataset=str(output))).rows == 144
     specials = json.loads((output / "vocabulary.json").read_text())["specials"]
     assert list(specials)[-2:] == ["<|first|>", "<|second|>"]
