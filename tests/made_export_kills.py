@@ -35,7 +35,9 @@ def export_in_child(config, faults=(), *, kill_at_write=0, most_file_bytes=0):
         Its exit code, the message of the error of ours that ended it or None, and the units made, by kind.
     """
     receiver, sender = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_export, args=(sender, config, list(faults), kill_at_write, most_file_bytes))
+    # The server has the environment of its start; a store in S3 is found by this process's.
+    environment = {**os.environ, VARIABLE: json.dumps(list(faults))}
+    process = _CONTEXT.Process(target=_export, args=(sender, config, environment, kill_at_write, most_file_bytes))
     process.start()
     sender.close()
     message, made = None, {}
@@ -47,10 +49,10 @@ def export_in_child(config, faults=(), *, kill_at_write=0, most_file_bytes=0):
     return process.exitcode, message, made
 
 
-def _export(sender, config, faults, kill_at_write, most_file_bytes):
+def _export(sender, config, environment, kill_at_write, most_file_bytes):
     # As where matplotlib is not installed: drawing takes longer than all else.
     sys.modules["matplotlib"] = None
-    os.environ[VARIABLE] = json.dumps(faults)
+    os.environ.update(environment)
     if kill_at_write:
         _kill_at_write(kill_at_write)
     if most_file_bytes:
