@@ -1,9 +1,13 @@
 """What the training engine is given: a GPT-2 over ids, blocks of an export, and losses in nats.
 
 ``ids_loss`` is over all targets and is what is learned; ``rows_loss`` is over ids of utterances alone, without begin,
-prefix and end, as the entropies of an export's card are, and ``rows_bits`` is the same in bits an id.
+prefix and end, as the entropies of an export's card are, and ``rows_bits`` is the same in bits an id. Little data is
+met with dropout, weight decay, and noise: some inputs are replaced by ids drawn as often as they occur.
 
-Letters: B blocks, T ids of a block.
+Letters: B blocks, T ids of a block, V ids of the vocabulary.
+
+Source: Radford et al. 2019, "Language models are unsupervised multitask learners" (GPT-2); Xie et al. 2017, arXiv
+1703.02573 (unigram noising; ours draws from the micro-batch).
 """
 
 import math
