@@ -356,7 +356,7 @@ def test_an_export_is_taken_apart_by_sides_and_refused_where_one_is_missing(tmp_
         ({"width": 30}, "multiple of num_heads"),
         ({"block": 1}, "block must be at least 2"),
         ({"noise": 1.0}, r"noise must be in \[0, 1\)"),
-        ({"validate_every": 50}, "multiple of checkpoint_every"),
+        ({"validate_every": 75}, "multiple of checkpoint_every"),
         ({"validate_every": 0}, "multiple of checkpoint_every"),
     ],
 )
