@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.dataset import canonical
-from pipeline.errors import CorruptDatasetError, SettingsError
+from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
 from pipeline.storage import Store
 
 FOLDER = "_parts"
@@ -72,10 +72,16 @@ def find_part(store: Store, wanted: Part) -> Part:
 
 
 def claim_part(store: Store, wanted: Part) -> Part:
-    """Take the part that is made of the same tokens, or make the next one."""
-    while True:
-        part = find_part(store, wanted)
-        store.create(f"{FOLDER}/{part.name}.json", canonical(asdict(part)).encode())
-        # Another driver may have been first with this number.
-        if part.tokens_sha256 in {held.tokens_sha256 for held in read_parts(store)}:
-            return find_part(store, wanted)
+    """Take the part that is made of the same tokens, or make the next one.
+
+    Raises:
+        DatasetError: Another run has just taken the next part for other tokens.
+    """
+    part = find_part(store, wanted)
+    store.create(f"{FOLDER}/{part.name}.json", canonical(asdict(part)).encode())
+    # Whatever create() said: another run of the same tokens may have been first with the same part.
+    if part.tokens_sha256 not in {held.tokens_sha256 for held in read_parts(store)}:
+        raise DatasetError(
+            f"another export into {store.uri} has just begun {part.name}; run this one again when it has finished"
+        )
+    return find_part(store, wanted)

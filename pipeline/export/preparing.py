@@ -10,8 +10,8 @@ import numpy as np
 from pipeline import faults, schema
 from pipeline.audio.loading import Manifest
 from pipeline.completion import status, success
-from pipeline.dataset import Dataset, Plan, check_folder, sha256
-from pipeline.errors import SettingsError
+from pipeline.dataset import SUCCESS, Dataset, Plan, check_folder, sha256
+from pipeline.errors import DatasetError, SettingsError
 from pipeline.export import bpe
 from pipeline.export.assembling import FRAMING
 from pipeline.export.documents import key_of
@@ -183,13 +183,19 @@ def refuse_known(prepared: Prepared, store: Store) -> None:
 
     Raises:
         SettingsError: There are some.
+        DatasetError: Another part was begun whose utterances and special tokens are not all there yet.
     """
     parts = read_parts(store)
     if not parts or prepared.part.name in {part.name for part in parts}:
         return
     mine = _utterances(prepared.tokens)
     for part in parts:
-        held = _utterances(Dataset.open(join(store.uri, "sequences", part.name), kind="sequences"))
+        sequences = join(store.uri, "sequences", part.name)
+        if not open_store(sequences).exists(SUCCESS):
+            raise DatasetError(
+                f"{part.name} of {store.uri}, the tokens of {part.corpus}, is not finished; run its export again first"
+            )
+        held = _utterances(Dataset.open(sequences, kind="sequences"))
         if (count := len(np.intersect1d(mine, held))) > 0:
             raise SettingsError(
                 f"{count:,} utterances of {prepared.tokens.uri} are in {part.name} of {store.uri} already; build the "

@@ -10,7 +10,9 @@ from made_export_kills import KILLED, export_in_child, names
 from made_tokens import write_corpus_of_tones
 
 from pipeline.errors import DatasetError
+from pipeline.export.parts import Part, claim_part, read_parts
 from pipeline.export.settings import FORMAT_NAMES
+from pipeline.storage import open_store
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 UNIT_POINTS = (
@@ -176,6 +178,41 @@ def both(corpora, tmp_path_factory):
     shutil.copytree(folder / "one", folder / "two")
     assert export_in_child(config(corpora, folder / "two", "second"))[:2] == (0, None)
     return folder
+
+
+def test_a_third_part_waits_for_a_second_that_was_begun(corpora, both, tmp_path):
+    """Else both might give the same ids to special tokens of their own."""
+    shutil.copytree(both / "one", tmp_path, dirs_exist_ok=True)
+    fault = {"point": "after_part", "action": "kill"}
+    assert export_in_child(config(corpora, tmp_path, "second"), [fault])[0] == KILLED
+    write_corpus_of_tones(tmp_path / "third", [0.5] * 4, columns=("layer_03", "layer_07"))
+    third = config_of(tmp_path / "third", tmp_path / "export", **SETTINGS)
+    _, message, made = export_in_child(third)
+    assert (message.endswith("tones, is not finished; run its export again first"), made) == (True, {})
+    assert [part.name for part in read_parts(open_store(third.output))] == ["part-000", "part-001"]
+    assert export_in_child(config(corpora, tmp_path, "second"))[:2] == (0, None)
+    assert export_in_child(third)[:2] == (0, None)
+    assert verify_dataset(VerifyDatasetConfig(dataset=third.output)).rows == 148
+
+
+def test_of_two_exports_that_begin_the_next_part_one_is_told_to_wait(tmp_path):
+    store = open_store(str(tmp_path))
+    mine, others = (
+        Part(name="", corpus="x", tokens_sha256=digest, manifest_sha256=None, lineage={}, rejects={})
+        for digest in ("1" * 64, "2" * 64)
+    )
+
+    class Slow(type(store)):
+        """A disk on which another run is first, after this one has looked."""
+
+        def create(self, name, data):
+            claim_part(store, others)
+            return super().create(name, data)
+
+    with pytest.raises(DatasetError, match="has just begun part-000; run this one again when it has finished"):
+        claim_part(Slow(str(tmp_path)), mine)
+    assert claim_part(store, mine).name == "part-001"
+    assert [part.tokens_sha256[0] for part in read_parts(store)] == ["2", "1"]
 
 
 @pytest.mark.parametrize(
