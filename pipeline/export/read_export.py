@@ -84,7 +84,7 @@ def read_export(uri: str, *, source: str = "sequences", part: str | None = None)
     """
     if source not in SOURCES:
         raise SettingsError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
-    if source != "sequences" and "://" in uri:
+    if source != "sequences" and uri.startswith("s3://"):
         raise SettingsError(f"source {source} needs a local folder, got {uri}; fetch it, or read its sequences")
     root = Dataset.open(uri, kind="export", finished=False)
     names = [found.name for found in read_parts(root.store)]
