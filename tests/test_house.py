@@ -99,19 +99,19 @@ def test_a_wrong_import_breaks_its_contract(copy, file, line, contract):
 
 
 def test_files_have_at_most_400_lines():
-    lengths = {path: len(path.read_text().splitlines()) for path in code_files("pipeline", "jobs", "tests", "bench")}
+    lengths = {path: len(path.read_text().splitlines()) for path in code_files("pipeline", "jobs", "tests", "bench", "examples")}
     assert {str(path): length for path, length in lengths.items() if length > 400} == {}
 
 
 def test_functions_have_at_most_60_lines():
     body = "    x = 1\n" * 60
     assert long_functions(f"class A:\n  def f(self):\n{body}") == ["f"]
-    found = {str(path): long_functions(path.read_text()) for path in code_files("pipeline", "jobs", "tests", "bench")}
+    found = {str(path): long_functions(path.read_text()) for path in code_files("pipeline", "jobs", "tests", "bench", "examples")}
     assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_no_module_is_a_junk_drawer():
-    files = code_files("pipeline", "jobs", "tests", "bench")
+    files = code_files("pipeline", "jobs", "tests", "bench", "examples")
     assert [str(path) for path in files if JUNK_DRAWERS & {path.stem, path.parent.name}] == []
 
 
