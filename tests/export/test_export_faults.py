@@ -107,12 +107,14 @@ def kill_one_step_later_each_time(settings, output, points, truth):
     assert sum(made.values()) == len(commits(output) - done)
 
 
-def points_of_formats():
-    """Three points of each format, others each time."""
-    for number, form in enumerate(FORMAT_NAMES):
-        yield UNIT_POINTS[number % 4], "train-00000"
-        yield UNIT_POINTS[(number + 1) % 4], "train-00001"
-        yield FOLDER_POINTS[number % 3], f"/{form}/"
+def points_of_format(form):
+    """All points of a format's pass; each of two shards is killed before its commit and after it."""
+    yield "after_plan", f"/{form}/"
+    yield "after_announce_before_data", "train-00000"
+    yield "after_commit_before_publish", "train-00000"
+    yield "after_data_before_commit", "train-00001"
+    yield "after_publish", "train-00001"
+    yield from ((point, f"/{form}/") for point in FOLDER_POINTS)
 
 
 def test_killed_at_one_point_after_the_other_an_export_has_the_bytes_of_one_never_killed(corpora, whole, tmp_path):
@@ -126,7 +128,7 @@ def test_killed_at_one_point_after_the_other_an_export_has_the_bytes_of_one_neve
         # There is one group; with the third attempt a child process makes it.
         *((point, "group-00000") for point in UNIT_POINTS[:3]),
         *((point, "/scattered/") for point in FOLDER_POINTS),
-        *points_of_formats(),
+        *(point for form in FORMAT_NAMES for point in points_of_format(form)),
         ("before_card", ""),
         ("after_card", ""),
     ]
