@@ -171,7 +171,8 @@ def _in_child(factory: MakerFactory, unit: str, utterances: Sequence[Utterance])
 def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utterance]) -> None:
     try:
         output = factory().make(unit, utterances)
-        sender.send(replace(output, data=bytes(output.data)))
+        beside = {name: bytes(data) for name, data in output.beside.items()}
+        sender.send(replace(output, data=bytes(output.data), beside=beside))
     except Exception as error:
         sender.send(error)
 

@@ -2,10 +2,10 @@
 
 from made_sequences import sequences, stretch
 
-from pipeline.export.card import FormatFacts, make_card
-from pipeline.export.ngrams import Sample, measure
+from pipeline.export.cards.card import FormatFacts, make_card
+from pipeline.export.cards.ngrams import Sample, measure
+from pipeline.export.cards.statistics import Statistics
 from pipeline.export.sequences import Pattern
-from pipeline.export.statistics import Statistics
 from pipeline.export.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build({"layer_01": 4, "layer_02": 2})

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CODE = ("pipeline", "jobs", "tests", "bench", "examples")
 JUNK_DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 HEAVY = ("ray", "ray.data", "torch", "transformers", "faiss", "s3fs", "soundfile", "soxr", "pyarrow.parquet", "tyro")
 
@@ -99,19 +100,19 @@ def test_a_wrong_import_breaks_its_contract(copy, file, line, contract):
 
 
 def test_files_have_at_most_400_lines():
-    lengths = {path: len(path.read_text().splitlines()) for path in code_files("pipeline", "jobs", "tests", "bench", "examples")}
+    lengths = {path: len(path.read_text().splitlines()) for path in code_files(*CODE)}
     assert {str(path): length for path, length in lengths.items() if length > 400} == {}
 
 
 def test_functions_have_at_most_60_lines():
     body = "    x = 1\n" * 60
     assert long_functions(f"class A:\n  def f(self):\n{body}") == ["f"]
-    found = {str(path): long_functions(path.read_text()) for path in code_files("pipeline", "jobs", "tests", "bench", "examples")}
+    found = {str(path): long_functions(path.read_text()) for path in code_files(*CODE)}
     assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_no_module_is_a_junk_drawer():
-    files = code_files("pipeline", "jobs", "tests", "bench", "examples")
+    files = code_files(*CODE)
     assert [str(path) for path in files if JUNK_DRAWERS & {path.stem, path.parent.name}] == []
 
 

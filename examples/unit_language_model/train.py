@@ -33,9 +33,9 @@ from pipeline import cli
 from pipeline.completion import finish, success
 from pipeline.dataset import SUCCESS, Dataset, Output, Plan, check_folder
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.export.carding import JSON as CARD
+from pipeline.export.cards.making import JSON as CARD
+from pipeline.export.cards.ngrams import MAX_IDS, BigramModel
 from pipeline.export.documents import TRAIN, VALID
-from pipeline.export.ngrams import MAX_IDS, BigramModel
 from pipeline.export.parts import read_parts
 from pipeline.export.vocabulary import BEGIN, END, FILE, Vocabulary
 from pipeline.features.numerics import numerics_key

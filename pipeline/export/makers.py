@@ -17,12 +17,12 @@ from pipeline import schema
 from pipeline.audio.loading import open_manifest
 from pipeline.dataset import Dataset, Output, Plan, canonical, parquet_bytes
 from pipeline.export.assembling import assemble, gather, rows_by_unit
+from pipeline.export.cards.statistics import Statistics
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.documents import Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.layout import Layout, group_name, read_layout
 from pipeline.export.rows import labels_of, sequence_rows
-from pipeline.export.statistics import Statistics
 from pipeline.reading import read_unit
 from pipeline.shards import Utterance
 from pipeline.storage import Store, open_store
@@ -158,8 +158,7 @@ class FormatMaker:
             seconds=facts.seconds,
             num_frames=facts.num_frames,
             notes={"ids": len(documents.ids)},
-            # Bytes and not views: a unit that died twice is made in a child process, which sends them.
-            beside={unit + ending: bytes(content) for ending, content in files.items()},
+            beside={unit + ending: content for ending, content in files.items()},
         )
 
     def _documents(self, unit: str) -> Documents:

@@ -7,7 +7,8 @@ they are for people, who may edit them.
 from collections.abc import Iterator, Sequence
 
 from pipeline.dataset import PLAN, sha256
-from pipeline.export import bpe, carding, parts, preparing, tokenizer_folder, vocabulary
+from pipeline.export import bpe, parts, preparing, tokenizer_folder, vocabulary
+from pipeline.export.cards import making
 from pipeline.export.formats.registry import FORMATS
 from pipeline.storage import Store
 
@@ -29,7 +30,7 @@ def sealed_files(store: Store, finished: Sequence[parts.Part]) -> dict[str, str]
 
 
 def _names(store: Store, finished: Sequence[parts.Part]) -> Iterator[str]:
-    yield from (vocabulary.FILE, bpe.FILE, carding.JSON)
+    yield from (vocabulary.FILE, bpe.FILE, making.JSON)
     yield from (f"{tokenizer_folder.FOLDER}/{name}" for name in store.names(tokenizer_folder.FOLDER))
     for part in finished:
         yield from (f"{folder}/{part.name}.json" for folder in (parts.FOLDER, preparing.VOCABULARIES))

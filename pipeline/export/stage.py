@@ -24,7 +24,8 @@ from pipeline import faults
 from pipeline.completion import finish, success
 from pipeline.dataset import FILES, Dataset, Plan
 from pipeline.executor import cluster_shape, run_stage
-from pipeline.export.carding import counting_work, finished_parts, ngrams_of, write_card
+from pipeline.export.cards.making import counting_work, finished_parts, ngrams_of, write_card
+from pipeline.export.cards.statistics import Statistics
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.documents import Spelling
 from pipeline.export.formats.fairseq import dictionary
@@ -51,7 +52,6 @@ from pipeline.export.preparing import (
 )
 from pipeline.export.sealing import sealed_files
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.export.statistics import Statistics
 from pipeline.export.tokenizer_folder import FOLDER, tokenizer_folder
 from pipeline.provenance import record_settings
 from pipeline.reporting import StageReport

@@ -9,11 +9,11 @@ from made_export_card import LINEAGE, PATTERN, VOCABULARY, card_of, counted, ngr
 from made_sequences import sequences, stretch
 
 from pipeline.errors import CorruptDatasetError, SettingsError
-from pipeline.export import card_plots
 from pipeline.export.bpe import train
-from pipeline.export.card_markdown import render
-from pipeline.export.card_measures import MOST_VALUES, shares
-from pipeline.export.statistics import LENGTH_EDGES, Statistics, read_ids
+from pipeline.export.cards import plots
+from pipeline.export.cards.markdown import render
+from pipeline.export.cards.measures import MOST_VALUES, shares
+from pipeline.export.cards.statistics import LENGTH_EDGES, Statistics, read_ids
 
 
 def test_measures_are_those_computed_by_hand():
@@ -148,15 +148,15 @@ def test_a_card_of_nothing_is_written():
     assert card.rates.ids == 0
     assert card.lengths.quantiles == {}
     assert "0 hours of speech" in render(card, plots=True)
-    assert card_plots.draw(card) == {}
+    assert plots.draw(card) == {}
 
 
 def test_plots_are_png_and_equal_for_equal_cards():
     card = card_of(counted(), ngrams=ngrams())
-    drawn = card_plots.draw(card)
-    assert sorted(drawn) == sorted(card_plots.PLOTS)
+    drawn = plots.draw(card)
+    assert sorted(drawn) == sorted(plots.PLOTS)
     assert all(png.startswith(b"\x89PNG\r\n") for png in drawn.values())
-    assert card_plots.draw(card_of(counted(), ngrams=ngrams())) == drawn
+    assert plots.draw(card_of(counted(), ngrams=ngrams())) == drawn
 
 
 def test_lengths_without_an_outer_edge_are_drawn():
@@ -170,4 +170,4 @@ def test_lengths_without_an_outer_edge_are_drawn():
         (0, int(LENGTH_EDGES[0])),
         (int(LENGTH_EDGES[-1]), None),
     ]
-    assert card_plots.draw(card)["lengths"].startswith(b"\x89PNG")
+    assert plots.draw(card)["lengths"].startswith(b"\x89PNG")

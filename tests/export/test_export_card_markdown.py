@@ -9,10 +9,10 @@ from made_export_card import FACTS, PATTERN, VOCABULARY, card_of, counted, ngram
 from made_sequences import sequences, stretch
 from markdown_it import MarkdownIt
 
-from pipeline.export.card_commands import commands, size_category
-from pipeline.export.card_markdown import render
-from pipeline.export.card_text import escaped, plain
-from pipeline.export.statistics import Statistics
+from pipeline.export.cards.commands import commands, size_category
+from pipeline.export.cards.markdown import render
+from pipeline.export.cards.statistics import Statistics
+from pipeline.export.cards.text import escaped, plain
 from pipeline.export.vocabulary import Vocabulary
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_sequences import sequences, stretch
 
 from pipeline.errors import SettingsError
-from pipeline.export.ngrams import MAX_IDS, BigramModel, Sample, count_ngrams, measure, row_limit
+from pipeline.export.cards.ngrams import MAX_IDS, BigramModel, Sample, count_ngrams, measure, row_limit
 from pipeline.export.sequences import Pattern
 from pipeline.export.vocabulary import Vocabulary
 

@@ -9,9 +9,9 @@ from made_sequences import sequences, stretch
 
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.bpe import train
+from pipeline.export.cards.statistics import LENGTH_EDGES, Statistics, read_ids
 from pipeline.export.interleaving import Interleaver, Words
 from pipeline.export.sequences import Pattern, encode
-from pipeline.export.statistics import LENGTH_EDGES, Statistics, read_ids
 from pipeline.export.vocabulary import EMPTY, SPEECH, TEXT, Vocabulary
 
 VOCABULARY = Vocabulary.build({"layer_01": 4, "layer_02": 3}, text_size=10)

@@ -21,9 +21,9 @@ from examples.unit_language_model.train import UnitLanguageModelConfig, best_of,
 from pipeline.completion import finish
 from pipeline.dataset import Dataset, Output, Plan
 from pipeline.errors import DatasetError, SettingsError
+from pipeline.export.cards.ngrams import Sample, measure
 from pipeline.export.formats import megatron
 from pipeline.export.formats.documents import Documents
-from pipeline.export.ngrams import Sample, measure
 from pipeline.export.parts import Part, claim_part
 from pipeline.export.vocabulary import BEGIN, END
 from pipeline.storage import open_store

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.errors import SettingsError
 from pipeline.export.bpe import UnitBpe
+from pipeline.export.cards.statistics import LENGTH_EDGES, MICROSECONDS, Counts
 from pipeline.export.sequences import Pattern
-from pipeline.export.statistics import LENGTH_EDGES, MICROSECONDS, Counts
 from pipeline.export.vocabulary import Block, Vocabulary
 from pipeline.kmeans.cards.quality import entropy
 

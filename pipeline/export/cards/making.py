@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.dataset import PLAN, SUCCESS, Dataset
-from pipeline.export import card_markdown, card_plots, ngrams
 from pipeline.export.bpe import UnitBpe
-from pipeline.export.card import ExportCard, FormatFacts, make_card
+from pipeline.export.cards import markdown, ngrams, plots
+from pipeline.export.cards.card import ExportCard, FormatFacts, make_card
+from pipeline.export.cards.statistics import Statistics
 from pipeline.export.documents import TRAIN, VALID, key_of
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.layout import read_columns
 from pipeline.export.parts import Part, read_parts
-from pipeline.export.statistics import Statistics
 from pipeline.export.vocabulary import Vocabulary
 from pipeline.kmeans.cards.plots import can_plot
 from pipeline.storage import Store, join, open_store
@@ -85,10 +85,10 @@ def _finished(root: Dataset, kind: str, part: Part) -> Dataset | None:
 
 
 def _write(store: Store, card: ExportCard) -> None:
-    plots = can_plot()
-    for name, content in (card_plots.draw(card) if plots else {}).items():
-        store.write(f"{card_markdown.FOLDER}/{name}.png", content)
-    store.write(MARKDOWN, card_markdown.render(card, plots=plots).encode())
+    drawn = can_plot()
+    for name, content in (plots.draw(card) if drawn else {}).items():
+        store.write(f"{markdown.FOLDER}/{name}.png", content)
+    store.write(MARKDOWN, markdown.render(card, plots=drawn).encode())
     store.write(JSON, card.to_json())
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.export.card import ExportCard
-from pipeline.export.statistics import MICROSECONDS
+from pipeline.export.cards.card import ExportCard
+from pipeline.export.cards.statistics import MICROSECONDS
 
 PLOTS = {
     "lengths": "Lengths of utterances",

@@ -1,6 +1,6 @@
 """The card of an export: what was exported and what it is like, as facts that are written as JSON.
 
-``card_markdown.py`` and ``card_plots.py`` show it. Every count comes from the sum of all parts, so the card of a corpus
+``markdown.py`` and ``plots.py`` show it. Every count comes from the sum of all parts, so the card of a corpus
 that was exported in parts is that of all at once; measures are computed from the counts, once. Equal exports give equal
 bytes.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.bpe import UnitBpe
-from pipeline.export.card_measures import (
+from pipeline.export.cards.measures import (
     Bitrate,
     Lengths,
     Rates,
@@ -27,10 +27,10 @@ from pipeline.export.card_measures import (
     taken_apart,
     vocabulary_use,
 )
+from pipeline.export.cards.ngrams import NgramEntropies
+from pipeline.export.cards.statistics import GROUPS, Counts, Statistics
 from pipeline.export.documents import TRAIN, VALID
-from pipeline.export.ngrams import NgramEntropies
 from pipeline.export.sequences import Pattern
-from pipeline.export.statistics import GROUPS, Counts, Statistics
 from pipeline.export.vocabulary import Vocabulary
 
 CARD_VERSION = 1

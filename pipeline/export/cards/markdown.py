@@ -1,15 +1,15 @@
 """A card as Markdown for people, in the form of a dataset card of the Hugging Face Hub.
 
-Names, paths and labels come from data: they are shown as they are and cannot become markup (``card_text.py``).
+Names, paths and labels come from data: they are shown as they are and cannot become markup (``text.py``).
 """
 
-from pipeline.export.card import ALL, ExportCard
-from pipeline.export.card_commands import commands, documents, front_matter
-from pipeline.export.card_measures import SPECIALS, TEXT, Shares
-from pipeline.export.card_plots import PLOTS, wanted_plots
-from pipeline.export.card_text import escaped
+from pipeline.export.cards.card import ALL, ExportCard
+from pipeline.export.cards.commands import commands, documents, front_matter
+from pipeline.export.cards.measures import SPECIALS, TEXT, Shares
+from pipeline.export.cards.plots import PLOTS, wanted_plots
+from pipeline.export.cards.statistics import MICROSECONDS
+from pipeline.export.cards.text import escaped
 from pipeline.export.documents import TRAIN, VALID
-from pipeline.export.statistics import MICROSECONDS
 from pipeline.kmeans.cards.markdown import table
 
 FOLDER = "_card"

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import SettingsError
+from pipeline.export.cards.statistics import read_ids
 from pipeline.export.documents import key_of
-from pipeline.export.statistics import read_ids
 from pipeline.export.vocabulary import Vocabulary
 from pipeline.kmeans.cards.quality import entropy
 
