@@ -77,7 +77,7 @@ class Grouping:
         if self.by == "utterance":
             return utterance_id
         if self.by == "recording":
-            parts = [labels["uri"], labels.get("member"), labels.get("row_group"), labels.get("row")]
+            parts = [labels["recording"], labels.get("member"), labels.get("row_group"), labels.get("row")]
             if labels.get("channel") is not None:
                 parts.append(f"channel {labels['channel']}")
             return "#".join(str(part) for part in parts if part is not None)

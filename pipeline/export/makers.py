@@ -74,7 +74,10 @@ class SequenceMaker:
         tokens = read_unit(self._tokens, unit)
         interleaving = encoding.interleaving
         words = interleaving.words_of(tokens["utterance_id"].to_pylist()) if interleaving is not None else {}
-        labels = labels_of(open_manifest(given.manifest).rows(unit)) if given.manifest is not None else None
+        labels = None
+        if given.manifest is not None:
+            manifest = open_manifest(given.manifest)
+            labels = labels_of(manifest.rows(unit), manifest.roots)
         table = sequence_rows(
             tokens,
             labels,

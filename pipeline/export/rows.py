@@ -114,12 +114,21 @@ def token_cells(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, 
         yield utterance_id, {name: flat[name][ends[name][row] : ends[name][row + 1]] for name in columns}
 
 
-def labels_of(manifest_rows: pa.Table | None) -> dict[str, dict[str, Any]]:
-    """Give the rows of a manifest's shard by utterance_id."""
-    if manifest_rows is None:
-        return {}
+def labels_of(manifest_rows: pa.Table, roots: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give the rows of a manifest's shard by utterance_id.
+
+    Args:
+        manifest_rows: Rows of a manifest.
+        roots: Folders and prefixes under which its audio lies. ``recording`` is the uri below the deepest of them, so
+            a corpus that moves keeps the names of its recordings.
+    """
     chosen = manifest_rows.select(["utterance_id", *LABEL_COLUMNS])
-    return {row["utterance_id"]: row for row in chosen.to_pylist()}
+    deepest = sorted((root.rstrip("/") + "/" for root in roots), key=len, reverse=True)
+
+    def below(uri: str) -> str:
+        return next((uri.removeprefix(root) for root in deepest if uri.startswith(root)), uri)
+
+    return {row["utterance_id"]: {**row, "recording": below(row["uri"])} for row in chosen.to_pylist()}
 
 
 def sequence_rows(

@@ -130,7 +130,7 @@ def test_the_side_of_a_document_depends_on_its_name_alone():
 
 def test_documents_are_utterances_recordings_columns_or_parts_of_names():
     row = {
-        "uri": "a.tar",
+        "recording": "a.tar",
         "member": "x.wav",
         "channel": 1,
         "row_group": None,
@@ -140,7 +140,7 @@ def test_documents_are_utterances_recordings_columns_or_parts_of_names():
     }
     assert Grouping().document_id("u1", {}) == "u1"
     assert Grouping(by="recording").document_id("u1", row) == "a.tar#x.wav#channel 1"
-    assert Grouping(by="recording").document_id("u1", {"uri": "a.wav", "channel": None}) == "a.wav"
+    assert Grouping(by="recording").document_id("u1", {"recording": "a.wav", "channel": None}) == "a.wav"
     assert Grouping(by="speaker").document_id("u1", row) == "s"
     assert Grouping(by="text").document_id("u1", row) == "u1"
     chapter = Grouping(pattern=r"^(\d+-\d+)-\d+$")

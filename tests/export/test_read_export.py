@@ -214,3 +214,18 @@ def test_the_card_tells_of_the_export(corpus, tmp_path, monkeypatch):
     assert card["shares"]["corpus"]["largest"][0][0] == "tones"
     assert "configs:" in (tmp_path / "out" / "README.md").read_text()
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer").vocab_size == 128
+
+
+def test_a_corpus_that_moves_keeps_the_names_and_sides_of_its_recordings(tmp_path, monkeypatch):
+    without_ray(monkeypatch)
+    found = {}
+    for place in ("here", "there/and/deeper"):
+        write_corpus_of_tones(tmp_path / place, [0.4] * 30, columns=COLUMNS)
+        config = config_of(tmp_path / place, tmp_path / place / "out", documents="recording", valid_fraction=0.5)
+        export_tokens(config)
+        table = pq.read_table(tmp_path / place / "out" / "megatron" / "part-000" / "valid-00000.meta.parquet")
+        found[place] = table["document_id"].to_pylist()
+    assert found["here"] == found["there/and/deeper"]
+    assert 5 < len(found["here"]) < 25
+    assert found["here"][0].endswith(".wav#channel 0")
+    assert "/" not in found["here"][0]
