@@ -21,7 +21,7 @@ _SMALL = {
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "conv_bias": True,
-    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embeddings": 8,
 }
 
 _LARGE = {
