@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -95,35 +96,48 @@ def write_old_bin(folder, model):
     (folder / "model.safetensors").unlink()
 
 
-def free_port():
-    with socket.socket() as probe_socket:
-        probe_socket.bind(("127.0.0.1", 0))
-        return probe_socket.getsockname()[1]
+def free_ports(count):
+    """Ports that are free now, all different: they are held together until all are known."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def start_s3(folder):
+    """Start an S3 server; gives its process and address."""
+    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
+    names = ("master", "volume", "filer", "s3")
+    ports = free_ports(2 * len(names))
+    command = [weed, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)]
+    command += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)]
+    # They would listen on fixed ports, where another test process has its own server.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-volume.max=50", "-master.volumeSizeLimitMB=64"]
+    server = subprocess.Popen(command, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
+    return server, f"http://127.0.0.1:{ports[3]}"
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """An S3 server on loopback with one bucket, ended with the module."""
-    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
-    folder = tmp_path_factory.mktemp("s3")
-    master, volume, filer, s3 = (free_port() for _ in range(4))
-    command = [weed, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
-    for name in ("master", "volume", "filer", "s3"):
-        command.append(f"-{name}.port.grpc={free_port()}")
-    # They would listen on fixed ports, where another test process has its own server.
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    command += ["-volume.max=50", "-master.volumeSizeLimitMB=64"]
-    server = subprocess.Popen(command, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT)
+    for attempt in range(3):
+        folder = tmp_path_factory.mktemp("s3")
+        server, address = start_s3(folder)
+        # Another process may have taken one of the ports meanwhile; then the server ends at once.
+        if _makes_bucket(f"{address}/corpus", server):
+            break
+        assert attempt < 2, (folder / "log").read_text()[-2_000:]
     old = dict(os.environ)
     os.environ.update(
         AWS_ACCESS_KEY_ID="any",
         AWS_SECRET_ACCESS_KEY="any",
-        AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3}",
+        AWS_ENDPOINT_URL=address,
         AWS_DEFAULT_REGION="us-east-1",
     )
     try:
-        _make_bucket(f"http://127.0.0.1:{s3}/corpus", server)
         yield "s3://corpus"
     finally:
         server.kill()
@@ -134,13 +148,14 @@ def bucket(tmp_path_factory):
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-def _make_bucket(url, server):
+def _makes_bucket(url, server):
+    """Make a bucket as soon as the server answers; False where it has ended."""
     deadline = time.monotonic() + 60
-    while True:
+    while server.poll() is None:
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
-            return
+            return True
         except OSError:
-            assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.3)
+    return False
