@@ -60,7 +60,9 @@ class Known:
         left_out = 0
         while batch := list(islice(candidates, BATCH)):
             keys = np.fromiter(map(self._key, batch), np.uint64, len(batch))
-            known = np.isin(keys, self._hashes, assume_unique=False)
+            # A search in what is sorted already; np.isin would sort all of it again for each batch.
+            places = np.searchsorted(self._hashes, keys, side="right") - 1
+            known = (places >= 0) & (self._hashes[places] == keys) if len(self._hashes) else np.zeros(len(keys), bool)
             left_out += int(known.sum())
             yield from (candidate for candidate, old in zip(batch, known.tolist(), strict=True) if not old)
         logger.info("%d utterances of the corpus are in earlier manifests and left out", left_out)

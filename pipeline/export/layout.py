@@ -1,8 +1,8 @@
 """The layout of an export: read from what its rows say, kept beside them, read again by the workers.
 
-``_layout/HASH/train-00000.parquet`` in a sequences dataset names a shard's rows in order; where documents are shuffled,
-``_layout/HASH/group-00000.parquet`` also names, for units that are scattered together, where each row goes.
-Cost: the driver reads six small columns of every unit, 32 files at a time.
+``_layout/HASH/train-00000.parquet`` in a sequences dataset names a shard's rows in order; where their rows lie
+all over the units, ``_layout/HASH/group-00000.parquet`` also names, for units scattered together, where each row goes.
+Cost: the driver reads seven small columns of every unit, 32 files at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,10 @@ READERS = 32
 COLUMNS = ("document", "num_ids", "valid", "offset_seconds", "prefix", "seconds", "num_frames")
 GROUP_BYTES = 256 << 20
 """Bytes of units that are scattered together: so many are in a worker's memory."""
+
+SPREAD = 4
+"""Reads of a unit, on average, from which on rows are scattered first: documents may lie all over the corpus, as those
+of speakers. Documents that follow each other give little more than 1."""
 
 SHARD = pa.schema([("unit", pa.int32()), ("row", pa.int32()), ("document", pa.int32())])
 GROUP = pa.schema([("unit", pa.int32()), ("row", pa.int32()), ("shard", pa.int32()), ("place", pa.int64())])
@@ -53,7 +57,7 @@ class Layout:
     Attributes:
         sha256: Hash of the sequences and of the settings that the layout depends on.
         shards: All shards, in order.
-        groups: Units that are scattered together, by group; empty where shards take rows in source order.
+        groups: Units that are scattered together, by group; empty where shards read the units of their rows.
     """
 
     sha256: str
@@ -111,7 +115,7 @@ def lay_out(sequences: Dataset, sequences_sha256: str, settings: ShardSettings) 
         table = pa.table([rows.unit[shard.rows], rows.row[shard.rows], shard.document], schema=SHARD)
         _write(sequences, digest, shard.name, table)
     groups: tuple[tuple[int, ...], ...] = ()
-    if settings.order == "shuffled":
+    if settings.order == "shuffled" or _spread(rows, shards) > SPREAD:
         groups = _groups([commit.data.bytes for commit in sequences.commits()])
         for number, table in enumerate(_scattered(rows, shards, groups)):
             _write(sequences, digest, group_name(number), table)
@@ -126,6 +130,12 @@ def lay_out(sequences: Dataset, sequences_sha256: str, settings: ShardSettings) 
         for shard in shards
     )
     return Layout(sha256=digest, shards=facts, groups=groups)
+
+
+def _spread(rows: Rows, shards: Sequence[ShardRows]) -> float:
+    """Count how often a unit would be read on average, were each shard to read the units of its rows."""
+    reads = sum(len(np.unique(rows.unit[shard.rows])) for shard in shards)
+    return reads / max(1, len(np.unique(rows.unit)))
 
 
 def group_name(number: int) -> str:

@@ -143,6 +143,8 @@ class FormatMaker:
         self._writer = FORMATS[form]
         self._sequences = Dataset.open(sequences, kind="sequences")
         self._scattered = Dataset.open(scattered, kind="scattered") if scattered is not None else None
+        # Read once a worker: a shard takes rows of every group.
+        self._groups = self._scattered.commits() if self._scattered is not None else []
         self._layout, self._spelling, self._plan = layout, spelling, plan
 
     def numerics(self) -> Mapping[str, str]:
@@ -175,7 +177,7 @@ class FormatMaker:
     def _gathered(self, shard: int) -> pa.Table:
         assert self._scattered is not None
         found = []
-        for commit in self._scattered.commits():
+        for commit in self._groups:
             row_group = commit.notes["shards"].get(str(shard))
             if row_group is None:
                 continue

@@ -56,8 +56,7 @@ class Prefix:
     @classmethod
     def of(cls, templates: Sequence[str], columns: Sequence[str], vocabulary: Vocabulary) -> "Prefix":
         """Look the tokens up in a vocabulary."""
-        specials = {name: vocabulary.special(name) for name in vocabulary.specials}
-        return cls(templates=tuple(templates), columns=tuple(columns), specials=specials)
+        return cls(templates=tuple(templates), columns=tuple(columns), specials=vocabulary.special_ids)
 
     def ids(self, about: Mapping[str, Any]) -> list[int]:
         """Give the ids for a row of the manifest; without a manifest every column is unknown.

@@ -77,18 +77,21 @@ def prepare(config: ExportTokensConfig) -> Prepared:
     store = open_store(config.output)
     check_folder(store, plan)
     part = find_part(store, _part(config, tokens, manifest))
-    sketch = Vocabulary.build(_num_clusters(tokens, pattern), text_size=text.size if text else 0)
     _check_limit(config, pattern)
+    prepared = Prepared(
+        config=config, tokens=tokens, manifest=manifest, pattern=pattern, text=text, plan=plan, part=part
+    )
+    sketch = Spelling(
+        vocabulary=_blocks(prepared, num_merges=config.bpe_merges),
+        pattern=pattern,
+        frame_rate=tokens.plan.lineage["frame_rate"],
+        lineage={},
+    )
+    # Raises where ids would pass int32.
+    _ = sketch.vocabulary.dtype
     for name in config.formats:
-        spelling = Spelling(
-            vocabulary=Vocabulary.build(_num_clusters(tokens, pattern), num_merges=config.bpe_merges),
-            pattern=pattern,
-            frame_rate=tokens.plan.lineage["frame_rate"],
-            lineage={},
-        )
-        FORMATS[name].check(spelling, masked=config.words is not None)
-    _ = sketch.dtype
-    return Prepared(config=config, tokens=tokens, manifest=manifest, pattern=pattern, text=text, plan=plan, part=part)
+        FORMATS[name].check(sketch, masked=config.words is not None)
+    return prepared
 
 
 def _check_manifest(tokens: Dataset, manifest: Manifest) -> None:

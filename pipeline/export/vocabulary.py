@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -155,9 +156,14 @@ class Vocabulary:
             SettingsError: There is none.
         """
         try:
-            return self.units_end + self.specials.index(name)
-        except ValueError:
+            return self.special_ids[name]
+        except KeyError:
             raise SettingsError(f"the vocabulary has no special token {name!r}") from None
+
+    @cached_property
+    def special_ids(self) -> Mapping[str, int]:
+        """The ids of all special tokens: speakers may be tens of thousands of them."""
+        return {name: self.units_end + place for place, name in enumerate(self.specials)}
 
     def names(self) -> list[str]:
         """Name every id from ``units_start`` on, padding included, as ``<|layer_07_12|>``."""
@@ -191,7 +197,7 @@ class Vocabulary:
             "text": {"start": 0, "size": self.text_size},
             "layers": [asdict(block) for block in self.layers],
             "bpe": asdict(self.bpe) if self.bpe else None,
-            "specials": {name: self.special(name) for name in self.specials},
+            "specials": dict(self.special_ids),
         }
 
     @classmethod

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -6,11 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 import transformers
-from made_export import config_of, documents_of, without_ray
+from made_export import config_of, documents_of, tree, without_ray
 from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
 
 from pipeline import schema
 from pipeline.errors import SettingsError
+from pipeline.export import layout
+from pipeline.export.documents import Rows, ShardSettings, key_of, plan_shards
 from pipeline.export.read_export import read_export
 from pipeline.export.stage import export_tokens
 from pipeline.export.vocabulary import BEGIN, END, SPEECH, TEXT, Vocabulary
@@ -229,3 +232,36 @@ def test_a_corpus_that_moves_keeps_the_names_and_sides_of_its_recordings(tmp_pat
     assert 5 < len(found["here"]) < 25
     assert found["here"][0].endswith(".wav#channel 0")
     assert "/" not in found["here"][0]
+
+
+def test_rows_that_are_scattered_first_make_the_same_files(corpus, tmp_path, monkeypatch):
+    folder, _ = corpus
+    made = without_ray(monkeypatch)
+    settings = {"document_pattern": r"(\d)$", "shard_ids": 1_500, "valid_fraction": 0.0}
+    export_tokens(config_of(folder, tmp_path / "plain", **settings))
+    assert made["scattered"] == 0
+    monkeypatch.setattr(layout, "SPREAD", 0)
+    export_tokens(config_of(folder, tmp_path / "scattered", **settings))
+    assert made["scattered"] == 1
+    files = {name: data for name, data in tree(tmp_path / "plain").items() if "part-000" in name}
+    scattered = {name: data for name, data in tree(tmp_path / "scattered").items() if "part-000" in name}
+    assert {name: scattered[name] for name in files} == files
+
+
+def test_documents_all_over_the_corpus_are_scattered():
+    count = 4_000
+    speakers = np.random.default_rng(0).integers(0, 400, count).tolist()
+    rows = Rows(
+        unit=(np.arange(count) // 10).astype(np.int32),
+        row=(np.arange(count) % 10).astype(np.int32),
+        document=np.array([key_of(str(speaker)) for speaker in speakers], np.uint64),
+        num_ids=np.full(count, 10),
+        framing=np.full(count, 2),
+        offset=np.zeros(count),
+        valid=np.zeros(count, bool),
+    )
+    settings = ShardSettings(shard_ids=3_000)
+    spread = layout._spread(rows, plan_shards(rows, settings))
+    assert spread > layout.SPREAD
+    together = replace(rows, document=np.array([key_of(str(number // 10)) for number in range(count)], np.uint64))
+    assert layout._spread(together, plan_shards(together, settings)) < 1.1
