@@ -210,6 +210,16 @@ def with_lineage(schema: pa.Schema, lineage: str) -> pa.Schema:
     return schema.with_metadata(dict(metadata))
 
 
+_ORIGIN = (
+    pa.field("uri", pa.string()),
+    pa.field("offset_seconds", pa.float64()),
+    pa.field("seconds", pa.float64(), nullable=False),
+    pa.field("speaker", pa.string()),
+    pa.field("language", pa.string()),
+    pa.field("text", pa.string()),
+)
+"""What exports know of where ids come from."""
+
 SEQUENCES = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
@@ -224,12 +234,7 @@ SEQUENCES = pa.schema(
         pa.field("durations", pa.large_binary()),
         pa.field("loss_mask", pa.large_binary()),
         pa.field("prefix", pa.list_(pa.int32()), nullable=False),
-        pa.field("uri", pa.string()),
-        pa.field("offset_seconds", pa.float64()),
-        pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("speaker", pa.string()),
-        pa.field("language", pa.string()),
-        pa.field("text", pa.string()),
+        *_ORIGIN,
     ]
 )
 """One row for each stretch of an utterance, which is all of it unless it passes the maximum length: ``num_ids``
@@ -247,12 +252,7 @@ STRETCHES = pa.schema(
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("first_frame", pa.int64(), nullable=False),
         pa.field("num_frames", pa.int64(), nullable=False),
-        pa.field("uri", pa.string()),
-        pa.field("offset_seconds", pa.float64()),
-        pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("speaker", pa.string()),
-        pa.field("language", pa.string()),
-        pa.field("text", pa.string()),
+        *_ORIGIN,
         pa.field("durations", pa.list_(pa.int32())),
     ]
 )

@@ -5,7 +5,6 @@ that was exported in parts is that of all at once; measures are computed from th
 bytes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,13 +31,12 @@ from pipeline.export.cards.statistics import GROUPS, Counts, Statistics
 from pipeline.export.documents import TRAIN, VALID
 from pipeline.export.sequences import Pattern
 from pipeline.export.vocabulary import Vocabulary
+from pipeline.kmeans.cards.card import card_bytes
 
 CARD_VERSION = 1
 """Goes up when a number of the card changes its meaning."""
 ALL = "all"
 """Both sides of the split together."""
-
-_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +126,7 @@ class ExportCard:
 
     def to_json(self) -> bytes:
         """Write the card: sorted keys, measures of nine digits, a line for each of the attributes."""
-        facts = sorted(_rounded(asdict(self)).items())
-        lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in facts]
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        return card_bytes(asdict(self))
 
 
 def make_card(
@@ -192,13 +188,3 @@ def make_card(
 
 def _amounts(counts: Counts) -> Amounts:
     return Amounts(**{name: getattr(counts, name) for name in Amounts.__dataclass_fields__})
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
-    if isinstance(value, Mapping):
-        return {name: _rounded(found) for name, found in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(found) for found in value]
-    return value

@@ -166,9 +166,7 @@ class CodebookCard:
 
     def to_json(self) -> bytes:
         """Write the card: sorted keys, numbers of nine digits, a line for each of the attributes."""
-        facts = sorted(_rounded(asdict(self)).items())
-        lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in facts]
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        return card_bytes(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> "CodebookCard":
@@ -293,6 +291,14 @@ def _stability(subject: Subject, counts: CodeCounts) -> Stability:
         matched_agreement=quality.matched_agreement(table),
         nmi=quality.normalized_mutual_information(table),
     )
+
+
+def card_bytes(facts: Mapping[str, Any]) -> bytes:
+    """Write the facts of a card as JSON: sorted keys, numbers of nine digits, a line for each of the facts."""
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(_rounded(facts).items())
+    ]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _rounded(value: Any) -> Any:
