@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset, canonical, sha256
+from pipeline.errors import CorruptDatasetError
 from pipeline.export.assembling import FRAMING
 from pipeline.export.documents import Rows, ShardRows, ShardSettings, plan_shards
 
@@ -87,11 +88,20 @@ def read_rows(sequences: Dataset) -> tuple[Rows, np.ndarray, np.ndarray]:
 
 
 def read_columns(dataset: Dataset, columns: Sequence[str], units: Sequence[str] | None = None) -> list[pa.Table]:
-    """Read some columns of units of a finished dataset, default of all, in order."""
+    """Read some columns of units of a finished dataset, default of all, in order.
+
+    Raises:
+        CorruptDatasetError: A file is damaged or gone.
+    """
 
     def read(unit: str) -> pa.Table:
-        with dataset.store.open(dataset.data_file(unit)) as file:
-            return pq.read_table(file, columns=list(columns)).replace_schema_metadata(None)
+        try:
+            with dataset.store.open(dataset.data_file(unit)) as file:
+                table = pq.read_table(file, columns=list(columns), page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            name = f"{dataset.uri}/{dataset.data_file(unit)}"
+            raise CorruptDatasetError(f"{name} cannot be read ({error}); run verify_dataset") from error
+        return table.replace_schema_metadata(None)
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(read, dataset.plan.units if units is None else units))

@@ -23,7 +23,7 @@ from pipeline.export.formats.documents import Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.layout import Layout, group_name, read_layout
 from pipeline.export.rows import labels_of, sequence_rows
-from pipeline.reading import read_unit
+from pipeline.reading import footer_sha256, read_row_group, read_unit
 from pipeline.shards import Utterance
 from pipeline.storage import Store, open_store
 
@@ -120,15 +120,20 @@ class ScatterMaker:
         bounds = [*starts.tolist(), layout.num_rows]
         sink = pa.BufferOutputStream()
         lineage = {schema.LINEAGE_KEY: canonical(self._plan.lineage).encode()}
-        with pq.ParquetWriter(sink, whole.schema.with_metadata(lineage), compression="zstd") as writer:
+        columns = whole.schema.with_metadata(lineage)
+        with pq.ParquetWriter(sink, columns, compression="zstd", write_page_checksum=True) as writer:
             for begin, end in zip(bounds, bounds[1:], strict=False):
                 writer.write_table(whole.slice(begin, end - begin).replace_schema_metadata(lineage))
+        data = sink.getvalue()
         return Output(
-            data=memoryview(sink.getvalue()),
+            data=memoryview(data),
             rows=len(whole["utterance_id"].unique()),
             seconds=sum(whole["seconds"].to_pylist()),
             num_frames=sum(whole["num_frames"].to_pylist()),
-            notes={"shards": {str(target): number for number, target in enumerate(targets.tolist())}},
+            notes={
+                "shards": {str(target): number for number, target in enumerate(targets.tolist())},
+                "footer_sha256": footer_sha256(pa.BufferReader(data)),
+            },
         )
 
 
@@ -181,10 +186,9 @@ class FormatMaker:
             row_group = commit.notes["shards"].get(str(shard))
             if row_group is None:
                 continue
-            with self._scattered.store.open(self._scattered.data_file(commit.unit)) as file:
-                parquet = pq.ParquetFile(file, page_checksum_verification=True)
-                table = parquet.read_row_group(row_group)
-            found.append((table.drop_columns("place"), table["place"].to_numpy()))
+            table = read_row_group(self._scattered, commit.unit, row_group, commit.notes["footer_sha256"])
+            rows = table.drop_columns("place").replace_schema_metadata(None)
+            found.append((rows, table["place"].to_numpy()))
         return gather(found)
 
 

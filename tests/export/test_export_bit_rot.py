@@ -1,14 +1,17 @@
 """A byte of an export that has changed is found, and its file is named."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_export import config_of
+from made_export import config_of, documents_of, without_ray
 from made_export_kills import export_in_child
 from made_tokens import write_corpus_of_tones
 
 from pipeline.errors import CorruptDatasetError, DatasetError
 from pipeline.export.read_export import read_export
+from pipeline.export.stage import export_tokens
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 SETTINGS = {"bpe_merges": 5, "shard_ids": 150, "order": "shuffled", "valid_fraction": 0.2}
@@ -97,3 +100,23 @@ def test_what_people_write_into_the_readme_is_no_fault(output):
     with (output / "README.md").open("a") as file:
         file.write("A line of our own.\n")
     assert check(output).rows == 32
+
+
+def test_a_scattered_row_group_that_has_changed_is_refused(tmp_path, monkeypatch):
+    write_corpus_of_tones(tmp_path, [0.5] * 12)
+    without_ray(monkeypatch)
+    config = config_of(tmp_path, tmp_path / "out", order="shuffled", formats=("megatron",))
+    export_tokens(config)
+    (file,) = (tmp_path / "out" / "scattered" / "part-000").glob("group-*.parquet")
+    data = bytearray(file.read_bytes())
+    for place in (len(data) // 2, len(data) - 60):
+        changed = bytearray(data)
+        changed[place] ^= 4
+        file.unlink()
+        file.write_bytes(changed)
+        with pytest.raises(CorruptDatasetError, match="group-00000.parquet"):
+            export_tokens(replace(config, formats=("olmo",)))
+    file.unlink()
+    file.write_bytes(data)
+    export_tokens(replace(config, formats=("olmo",)))
+    assert documents_of(tmp_path / "out", "olmo") == documents_of(tmp_path / "out", "megatron")
