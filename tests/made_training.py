@@ -63,9 +63,6 @@ class NoiseSource:
     def validation(self):
         return [NoiseTicket(-number, 5 * number) for number in range(1, self.recipe.validation + 1)]
 
-    def notes(self):
-        return {}
-
     def close(self):
         pass
 

@@ -144,10 +144,6 @@ class BlockSource:
         settings = self._settings
         return window(self._valid.document(document), start, length=settings.block, end=settings.end)
 
-    def notes(self) -> Mapping[str, float]:
-        """Count documents and ids."""
-        return {"documents": float(len(self._train)), "ids": float(self._train.lengths.sum())}
-
     def close(self) -> None:
         """Do nothing: files are memory maps."""
 

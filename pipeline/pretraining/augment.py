@@ -22,7 +22,7 @@ class AugmentSettings:
     speed_probability: float = 0.5
     """Share of utterances whose speed is changed, where speed_range is above 0."""
     noise: str | None = None
-    """Manifest of noises to add, local or s3://."""
+    """Manifest of noises to add, local or s3://; of more than an hour, an hour at random."""
     noise_probability: float = 0.3
     """Share of crops that noise is added to, where there are noises."""
     min_snr_db: float = 0.0
@@ -30,7 +30,7 @@ class AugmentSettings:
     max_snr_db: float = 20.0
     """Highest ratio of speech to added noise, dB."""
     rooms: str | None = None
-    """Manifest of room impulse responses, local or s3://."""
+    """Manifest of room impulse responses, local or s3://; of more than an hour, an hour at random."""
     room_probability: float = 0.2
     """Share of crops that are heard in a room, where there are rooms."""
 

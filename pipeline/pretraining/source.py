@@ -7,7 +7,7 @@ Letters: B batch, S samples, T frames, C target columns.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,11 @@ from pipeline.pretraining.augment import Augmenter, AugmentSettings, change_spee
 from pipeline.pretraining.crops import Clock, Group, crop, group_by_length, longest_crop, token_index
 from pipeline.pretraining.masking import span_mask
 from pipeline.pretraining.model import MASKED, UNMASKED
-from pipeline.pretraining.utterances import Piece, Utterances, Waveforms, read_all, share
+from pipeline.pretraining.utterances import Piece, Utterances, Waveforms, read_some, share
 from pipeline.training.recipe import Json, Tensors, rng
+
+TOO_SHORT = "too_short"
+"""What a cursor and a commit count: utterances, or ends of long ones, left out for having too few frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +82,34 @@ class TokenSource:
             clock, self._utterances.roots, normalize=settings.normalize, cache_bytes=settings.cache_bytes
         )
         noises, rooms = (
-            read_all(uri, clock.sample_rate) if uri is not None else [] for uri in (augment.noise, augment.rooms)
+            read_some(uri, clock.sample_rate, settings.seed) if uri is not None else []
+            for uri in (augment.noise, augment.rooms)
         )
         self._augmenter = Augmenter(augment, noises, rooms)
         self._longest = clock.frames(int(settings.crop_seconds * clock.sample_rate))
-        self._short: dict[str, int] = {}
 
     def tickets(self, cursor: Json) -> Iterator[tuple[CropTicket, Json]]:
         """Give micro-batches without end, pool after pool, epoch after epoch; see ``Source.tickets``.
 
+        A cursor holds ``too_short`` too: utterances left out of the first epoch, in the pools before its own and in it.
+
         Raises:
             DatasetError: A whole epoch has none.
         """
-        epoch, pool, first = (0, 0, 0) if cursor is None else (cursor["epoch"], cursor["pool"], cursor["batch"])
+        start = cursor or {"epoch": 0, "pool": 0, "batch": 0, TOO_SHORT: 0}
+        epoch, pool, first, short = start["epoch"], start["pool"], start["batch"], start[TOO_SHORT]
         while True:
             pools = self._pools(epoch)
             empty = pool == 0
             for number in range(pool, len(pools)):
-                found = self._pool(epoch, number, pools[number])
+                pieces = self._training_pieces(pools[number])
+                enough = [piece for piece in pieces if piece.num_frames >= self._settings.min_frames]
+                if epoch == 0 and first == 0:
+                    short += len(pieces) - len(enough)
+                found = self._pool(epoch, number, enough)
                 empty = empty and not found
                 for place in range(first, len(found)):
-                    yield found[place], {"epoch": epoch, "pool": number, "batch": place + 1}
+                    yield found[place], {"epoch": epoch, "pool": number, "batch": place + 1, TOO_SHORT: short}
                 first = 0
             if empty:
                 settings = self._settings
@@ -117,11 +127,11 @@ class TokenSource:
         count = min(len(units), max(1, math.ceil(hours / settings.shuffle_hours)))
         return [[units[place] for place in part] for part in np.array_split(order, count)]
 
-    def _pool(self, epoch: int, number: int, units: Sequence[str]) -> list[CropTicket]:
+    def _training_pieces(self, units: Sequence[str]) -> list[Piece]:
+        return [piece for piece in self._utterances.pieces(units) if not self._validates(piece)]
+
+    def _pool(self, epoch: int, number: int, pieces: Sequence[Piece]) -> list[CropTicket]:
         settings = self._settings
-        pieces = [piece for piece in self._utterances.pieces(units) if not self._validates(piece)]
-        self._short |= {piece.key: 1 for piece in pieces if piece.num_frames < settings.min_frames}
-        pieces = [piece for piece in pieces if piece.num_frames >= settings.min_frames]
         speeds = [self._speed(piece, epoch) for piece in pieces]
         lengths = [
             longest_crop(settings.clock, piece.num_frames, speed) for piece, speed in zip(pieces, speeds, strict=True)
@@ -223,10 +233,6 @@ class TokenSource:
             rng=rng(settings.seed, "mask", piece.key, step),
         )
         return np.ascontiguousarray(waveform, dtype=np.float32), targets, mask
-
-    def notes(self) -> Mapping[str, float]:
-        """Count the utterances that are too short to train on, of those seen so far."""
-        return {"too_short": float(len(self._short))}
 
     def close(self) -> None:
         """End the decoding process."""

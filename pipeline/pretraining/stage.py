@@ -25,7 +25,8 @@ from pipeline.pretraining.crops import Clock
 from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
 from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
-from pipeline.pretraining.source import DataSettings
+from pipeline.pretraining.source import TOO_SHORT, DataSettings
+from pipeline.pretraining.utterances import check_amount
 from pipeline.provenance import record_settings
 from pipeline.storage import absolute, open_store
 from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
@@ -61,7 +62,7 @@ class MaskingSettings(AugmentSettings):
     crop_seconds: float = 15.6
     """Longest crop of an utterance, seconds."""
     min_frames: int = 10
-    """Utterances of fewer frames are left out and counted."""
+    """Utterances of fewer frames are left out; the report counts them."""
     shuffle_hours: float = 8.0
     """Hours of audio among which utterances are shuffled and sorted by length."""
     valid_fraction: float = 0.01
@@ -131,6 +132,7 @@ class TrainingReport:
         dataset_sha256: Hash of the finished folder.
         num_steps: Steps in all.
         audio_hours: Audio learned from, over all epochs.
+        too_short: Training utterances, or ends of long ones, left out for having fewer frames than ``min_frames``.
         wall_seconds: Time this run took.
         num_parameters: Weights of the encoder.
         num_bytes: Bytes of its weights on disk.
@@ -143,6 +145,7 @@ class TrainingReport:
     dataset_sha256: str
     num_steps: int
     audio_hours: float
+    too_short: int
     wall_seconds: float
     num_parameters: int
     num_bytes: int
@@ -157,8 +160,8 @@ class TrainingReport:
         """Give the report as label and value pairs."""
         size = f"{self.num_parameters:,} parameters, {self.num_bytes / 1e6:.2f} MB"
         lines = [("output", self.output), ("encoder", size), ("steps", f"{self.num_steps:,}")]
-        lines += [("audio", f"{self.audio_hours:.2f} h"), ("wall time", f"{self.wall_seconds:.1f} s")]
-        lines.append(("workers", self.workers))
+        lines += [("audio", f"{self.audio_hours:.2f} h"), ("too short, left out", f"{self.too_short:,} utterances")]
+        lines += [("wall time", f"{self.wall_seconds:.1f} s"), ("workers", self.workers)]
         for point in self.curve:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in point.items() if name != "step")
             lines.append((f"step {int(point['step']):,}", shown))
@@ -202,7 +205,7 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         )
     own = {name: getattr(config, name) for name in MaskingSettings.__dataclass_fields__ if name != "cache_gb"}
     made_of = {"tokens_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
-    made_of |= {f"{name}_sha256": _manifest_sha256(getattr(config, name)) for name in ("noise", "rooms")}
+    made_of |= {f"{name}_sha256": _augmentation_sha256(name, getattr(config, name)) for name in ("noise", "rooms")}
     for name in ("noise", "rooms", "init_encoder", "init_revision"):
         own.pop(name)
     content = {
@@ -232,8 +235,11 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
     return PreparedTraining(plan=plan, recipe=recipe, network=network)
 
 
-def _manifest_sha256(uri: str | None) -> str | None:
-    return None if uri is None else str(success(Dataset.open(uri, kind="manifest"))["dataset_sha256"])
+def _augmentation_sha256(name: str, uri: str | None) -> str | None:
+    if uri is None:
+        return None
+    check_amount(name, uri)
+    return str(success(Dataset.open(uri, kind="manifest"))["dataset_sha256"])
 
 
 def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str | None]:
@@ -346,6 +352,7 @@ def _publish(
         seconds=progress.audio_seconds,
         notes={
             "curve": _curve(progress),
+            TOO_SHORT: progress.cursor[TOO_SHORT],
             FILES: {name: sha256(dataset.store.read(name)) for name in (CONFIG, PREPROCESSOR, METRICS)},
         },
     )
@@ -375,6 +382,7 @@ def _report(dataset: Dataset, digest: str, workers: str, seconds: float) -> Trai
         dataset_sha256=digest,
         num_steps=int(dataset.plan.content["num_steps"]),
         audio_hours=commit.seconds / 3600,
+        too_short=int(commit.notes[TOO_SHORT]),
         wall_seconds=seconds,
         num_parameters=commit.data.rows,
         num_bytes=commit.data.bytes,

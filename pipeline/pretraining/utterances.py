@@ -5,6 +5,7 @@ in random order. Memory: the tokens of two pools, and decoded audio up to a budg
 """
 
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,15 @@ from pipeline.errors import DatasetError
 from pipeline.features.encoder import VARIANCE_FLOOR
 from pipeline.pretraining.crops import Clock
 from pipeline.reading import read_unit
+from pipeline.training.recipe import rng
 
 MAX_SECONDS = 60.0
 """Longer utterances are cut into pieces of this length, so that a crop never costs the decoding of an hour."""
+MOST_SECONDS = 3600.0
+"""Audio of noises, or of rooms, that each worker holds in memory: 230 MB."""
 _OPEN_UNITS = 64
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,13 +218,15 @@ class Waveforms:
                 self._left += self._kept.popitem(last=False)[1].nbytes
 
 
-def read_all(manifest: str, sample_rate: int, *, most_seconds: float = 3600.0) -> list[np.ndarray]:
-    """Decode the recordings of a small manifest, as of noises or rooms.
+def read_some(manifest: str, sample_rate: int, seed: int, *, most_seconds: float = MOST_SECONDS) -> list[np.ndarray]:
+    """Decode the recordings of a manifest that all workers hold in memory, as of noises or rooms.
 
     Args:
         manifest: Manifest dataset.
         sample_rate: Rate of the waveforms, Hz.
-        most_seconds: Audio at most; what comes after it is left out.
+        seed: Chooses the order of shards where there is more than ``most_seconds``, so that it is not the first folder
+            alone that is heard.
+        most_seconds: Audio at most, but for the end of a recording.
 
     Returns:
         float32 (S,) each.
@@ -227,13 +235,31 @@ def read_all(manifest: str, sample_rate: int, *, most_seconds: float = 3600.0) -
         AudioDecodeError: A recording cannot be used.
     """
     opened = Manifest(manifest)
+    units = opened.units
+    if opened.seconds > most_seconds:
+        units = [units[place] for place in rng(seed, "read some").permutation(len(units))]
     found: list[np.ndarray] = []
     seconds = 0.0
     with Decoder(sample_rate=sample_rate, limits=DecodeLimits(), roots=tuple(opened.roots)) as decoder:
-        for unit in opened.units:
+        for unit in units:
             for row in opened.rows(unit).select(list(PLACE)).to_pylist():
                 if seconds >= most_seconds:
                     return found
                 found.append(to_float32(decoder.decode(**decode_arguments(row))))
                 seconds += len(found[-1]) / sample_rate
     return found
+
+
+def check_amount(name: str, manifest: str) -> None:
+    """Warn of a manifest that ``read_some`` does not read whole.
+
+    Args:
+        name: The setting that names it.
+        manifest: Manifest dataset.
+    """
+    seconds = Manifest(manifest).seconds
+    if seconds > MOST_SECONDS:
+        logger.warning(
+            "%s: %s has %.1f h of audio; training hears %g h of it, shards chosen at random",
+            name, manifest, seconds / 3600, MOST_SECONDS / 3600,
+        )  # fmt: skip

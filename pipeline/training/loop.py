@@ -229,10 +229,12 @@ class Loop:
         totals = self._world.sum(window.clone())
         seconds, norms, steps = totals[-3:].tolist()
         self._progress = replace(self._progress, audio_seconds=self._progress.audio_seconds + seconds)
-        metrics = self._ratios(totals)
+        metrics, step = self._ratios(totals), self._progress.step
+        when = f"at step {step}" if steps == 1 else f"in steps {step - int(steps) + 1} to {step}"
         if not math.isfinite(metrics["loss"]) or not math.isfinite(norms):
             raise TrainingError(
-                f"the loss is not finite at step {self._progress.step} ({metrics}, gradient norm {norms / steps:g}); "
+                f"the loss is not finite {when} ({metrics}, gradient norm "
+                f"{norms / steps:g}); "
                 "lower --lr, lengthen --warmup-steps, or use --dtype float32"
             )
         metrics |= {"gradient_norm": norms / steps, "lr": learning_rate(self._settings, self._progress.step - 1)}

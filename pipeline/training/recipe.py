@@ -54,9 +54,6 @@ class Source(Protocol[AnyTicket]):
     def validation(self) -> Sequence[AnyTicket]:
         """Give the micro-batches that validation is computed on, always the same; none where there is no validation."""
 
-    def notes(self) -> Mapping[str, float]:
-        """Give counts worth reporting, as utterances left out because they are too short."""
-
     def close(self) -> None:
         """Let go of processes and files."""
 

@@ -111,6 +111,18 @@ def test_cosine_logits_are_cosines_over_the_temperature():
     assert logits.std() > 0.1
 
 
+def test_cosines_are_not_rounded_to_bfloat16():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head, hidden = CosineHead(24, 8), torch.randn(50, 24)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = head(hidden)
+        projected = head.projection(hidden)
+    assert (found.dtype, projected.dtype) == (torch.float32, torch.bfloat16)
+    expected = cosine_similarity(projected.float()[:, None], head.embeddings[None], dim=2) / 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_every_parameter_gets_a_gradient(tiny):
     for head in ("linear", "cosine"):
         network = model(tiny, head).train()

@@ -10,7 +10,7 @@ import soundfile
 from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones, write_manifest, write_tokens
 
 from pipeline.errors import AudioDecodeError, DatasetError
-from pipeline.pretraining.utterances import Utterances, Waveforms, read_all, share
+from pipeline.pretraining.utterances import Utterances, Waveforms, check_amount, read_some, share
 
 RATES = (16_000, 22_050, 8_000)
 
@@ -235,7 +235,22 @@ def test_shares_are_even_and_depend_on_seed_and_utterance_alone():
 def test_noises_are_read_whole_up_to_the_audio_asked_for(tmp_path):
     made = speak(tmp_path / "audio", [1.0, 0.5, 2.0, 1.0], rates=(16_000, 8_000))
     write_manifest(tmp_path / "manifest", made, per_shard=2)
-    found = read_all(str(tmp_path / "manifest"), 16_000)
+    found = read_some(str(tmp_path / "manifest"), 16_000, 0)
     assert [len(waveform) for waveform in found] == [16_000, 8_000, 32_000, 16_000]
     np.testing.assert_allclose(found[2], made[2].waveform, atol=2e-4)
-    assert [len(w) for w in read_all(str(tmp_path / "manifest"), 16_000, most_seconds=1.2)] == [16_000, 8_000]
+    chosen = {
+        tuple(len(waveform) for waveform in read_some(str(tmp_path / "manifest"), 16_000, seed, most_seconds=1.2))
+        for seed in range(12)
+    }
+    assert chosen == {(16_000, 8_000), (32_000,)}
+
+
+def test_more_noise_than_is_read_is_told(tmp_path, caplog, monkeypatch):
+    write_manifest(tmp_path / "manifest", speak(tmp_path / "audio", [2.0, 1.6]))
+    check_amount("noise", str(tmp_path / "manifest"))
+    assert caplog.messages == []
+    monkeypatch.setattr("pipeline.pretraining.utterances.MOST_SECONDS", 1.8)
+    check_amount("noise", str(tmp_path / "manifest"))
+    (said,) = caplog.messages
+    assert said.startswith("noise: ")
+    assert "training hears 0.0005 h of it" in said

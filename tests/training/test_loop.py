@@ -161,11 +161,11 @@ def test_without_validation_data_nothing_is_said_of_it(tmp_path):
     assert not any(name.startswith("validation") for line in progress.history for name in line)
 
 
-@pytest.mark.parametrize("log_every", [1, 4, 100])
-def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_no_checkpoint(tmp_path, log_every):
+@pytest.mark.parametrize(("log_every", "when"), [(1, "at step 6"), (4, "in steps 5 to 6"), (100, "in steps 5 to 6")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_no_checkpoint(tmp_path, log_every, when):
     """Micro-batch 10 belongs to step 6: whatever is logged when, no weights made of it are saved."""
     settings = settings_of(num_steps=12, checkpoint_every=2, log_every=log_every, keep_checkpoints=9)
-    with pytest.raises(TrainingError, match=r"not finite at step 6 .*--lr"):
+    with pytest.raises(TrainingError, match=rf"not finite {when} .*--lr"):
         run(NoiseRecipe(broken=10), settings, tmp_path)
     store = open_store(str(tmp_path))
     assert steps_saved(store) == [2, 4]
