@@ -1,16 +1,24 @@
-"""Speed, rooms and noise: what is done to a crop before the encoder hears it. Targets stay those of clean speech.
+"""Speed, equaliser, rooms, noise and telephone band: what is done to a crop before the encoder hears it.
 
-Speed changes pitch and formants with the tempo, as another speaker would. Everything keeps the crop's power, because
-each utterance comes with unit variance.
+Targets stay those of clean speech. Speed changes pitch and formants with the tempo, as another speaker would; an
+equaliser changes what microphone and vocal tract colour. Everything keeps the crop's power, because each utterance
+comes with unit variance.
+
+Source of the random equaliser: Choi et al. 2021, NANSY, arXiv 2110.14513, section 3.1; Qian et al. 2022, ContentVec,
+arXiv 2204.09224, section 3.3. Theirs has peaking filters; this one interpolates gains of octaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import soxr
 
 from pipeline.errors import SettingsError
+
+_OCTAVES = 8
+"""Octaves of the equaliser: from 62.5 Hz to 8 kHz at 16 kHz."""
+_TELEPHONE_HZ = (3400.0, 4000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +29,12 @@ class AugmentSettings:
     """Utterances are played up to this much faster or slower, as 0.1 for 0.9 to 1.1; 0: never."""
     speed_probability: float = 0.5
     """Share of utterances whose speed is changed, where speed_range is above 0."""
+    equalizer_range: float = 0.0
+    """Each octave is made up to this much louder or softer, dB, with straight lines between octaves; 0: never."""
+    equalizer_probability: float = 0.5
+    """Share of crops that an equaliser is applied to, where equalizer_range is above 0."""
+    narrowband_probability: float = 0.0
+    """Share of crops that lose what is above 3.4 to 4 kHz, as over a telephone."""
     noise: str | None = None
     """Manifest of noises to add, local or s3://; of more than an hour, an hour at random."""
     noise_probability: float = 0.3
@@ -42,9 +56,12 @@ class AugmentSettings:
         """
         if not 0 <= self.speed_range <= 0.5:
             raise SettingsError(f"speed_range must be in [0, 0.5], got {self.speed_range}")
-        for name in ("speed_probability", "noise_probability", "room_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.equalizer_range <= 40:
+            raise SettingsError(f"equalizer_range must be in [0, 40] dB, got {self.equalizer_range}")
+        for name in ("speed", "equalizer", "narrowband", "noise", "room"):
+            share = getattr(self, f"{name}_probability")
+            if not 0 <= share <= 1:
+                raise SettingsError(f"{name}_probability must be in [0, 1], got {share}")
         if not self.min_snr_db <= self.max_snr_db:
             raise SettingsError(f"min_snr_db {self.min_snr_db} must not be above max_snr_db {self.max_snr_db}")
 
@@ -114,6 +131,51 @@ def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     return _with_power(heard, float(np.mean(waveform**2)))
 
 
+def equalize(waveform: np.ndarray, gains_db: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Make octaves louder or softer, without delay.
+
+    Args:
+        waveform: float32 (S,).
+        gains_db: (G,), the gain at the G octaves that end at half the sample rate, lowest first; below the lowest it
+            stays, between two it is a straight line of dB over octaves.
+        sample_rate: Hz.
+
+    Returns:
+        float32 (S,), with the waveform's power.
+    """
+    octaves = np.arange(1 - len(gains_db), 1)
+
+    def gain(frequencies: np.ndarray) -> np.ndarray:
+        heights = np.log2(np.maximum(frequencies, 1.0) / (sample_rate / 2))
+        found: np.ndarray = 10 ** (np.interp(heights, octaves, gains_db) / 20)
+        return found
+
+    return _filtered(waveform, gain, sample_rate)
+
+
+def narrow(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Take away what a telephone does not carry: all above 4 kHz, from 3.4 kHz on more and more.
+
+    Args:
+        waveform: float32 (S,).
+        sample_rate: Hz.
+
+    Returns:
+        float32 (S,), with the waveform's power.
+    """
+    return _filtered(waveform, lambda frequencies: np.interp(frequencies, _TELEPHONE_HZ, (1.0, 0.0)), sample_rate)
+
+
+def _filtered(waveform: np.ndarray, gain: Callable[[np.ndarray], np.ndarray], sample_rate: int) -> np.ndarray:
+    """Multiply a spectrum; the filter has no phase, so frames stay aligned."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    # The end must not be heard at the beginning: a tenth of a second is longer than the filters ring.
+    size = next_fast_len(len(waveform) + sample_rate // 10, real=True)
+    spectrum = rfft(waveform, size) * gain(np.fft.rfftfreq(size, 1 / sample_rate)).astype(np.float32)
+    return _with_power(irfft(spectrum, size)[: len(waveform)], float(np.mean(waveform**2)))
+
+
 def _with_power(waveform: np.ndarray, power: float) -> np.ndarray:
     found = float(np.mean(waveform**2))
     scaled: np.ndarray = waveform * np.float32(np.sqrt(power / found)) if found else waveform
@@ -121,17 +183,24 @@ def _with_power(waveform: np.ndarray, power: float) -> np.ndarray:
 
 
 class Augmenter:
-    """Puts crops into rooms and noise."""
+    """Changes how crops sound: equaliser, room, noise, telephone, in this order."""
 
-    def __init__(self, settings: AugmentSettings, noises: Sequence[np.ndarray], rooms: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        sample_rate: int,
+        noises: Sequence[np.ndarray],
+        rooms: Sequence[np.ndarray],
+    ) -> None:
         """Take the recordings.
 
         Args:
             settings: How often.
+            sample_rate: Of the encoder, Hz.
             noises: float32 (N,) each, at the encoder's rate.
             rooms: float32 (R,) each, at the encoder's rate.
         """
-        self._settings, self._noises, self._rooms = settings, noises, rooms
+        self._settings, self._rate, self._noises, self._rooms = settings, sample_rate, noises, rooms
 
     def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change a crop, or leave it as it is.
@@ -141,9 +210,14 @@ class Augmenter:
             rng: What is done.
         """
         settings = self._settings
+        if settings.equalizer_range and rng.random() < settings.equalizer_probability:
+            gains = rng.uniform(-settings.equalizer_range, settings.equalizer_range, _OCTAVES)
+            waveform = equalize(waveform, gains, self._rate)
         if self._rooms and rng.random() < settings.room_probability:
             waveform = in_room(waveform, self._rooms[int(rng.integers(len(self._rooms)))])
         if self._noises and rng.random() < settings.noise_probability:
             noise = self._noises[int(rng.integers(len(self._noises)))]
             waveform = add_noise(waveform, noise, float(rng.uniform(settings.min_snr_db, settings.max_snr_db)), rng)
+        if settings.narrowband_probability and rng.random() < settings.narrowband_probability:
+            waveform = narrow(waveform, self._rate)
         return waveform

@@ -85,7 +85,7 @@ class TokenSource:
             read_some(uri, clock.sample_rate, settings.seed) if uri is not None else []
             for uri in (augment.noise, augment.rooms)
         )
-        self._augmenter = Augmenter(augment, noises, rooms)
+        self._augmenter = Augmenter(augment, clock.sample_rate, noises, rooms)
         self._longest = clock.frames(int(settings.crop_seconds * clock.sample_rate))
 
     def tickets(self, cursor: Json) -> Iterator[tuple[CropTicket, Json]]:

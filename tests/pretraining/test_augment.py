@@ -10,7 +10,9 @@ from pipeline.pretraining.augment import (
     add_noise,
     change_speed,
     draw_speed,
+    equalize,
     in_room,
+    narrow,
 )
 
 
@@ -74,11 +76,48 @@ def test_a_room_longer_than_the_crop_gives_the_crops_length():
 @pytest.mark.parametrize("silent", ["crop", "room"])
 def test_silence_stays_finite(silent):
     waveform = np.zeros(500, np.float32) if silent == "crop" else sound(500)
+    assert np.isfinite(narrow(equalize(waveform, np.ones(8), 16_000), 16_000)).all()
     response = np.zeros(100, np.float32) if silent == "room" else sound(100, 1)
     found = add_noise(in_room(waveform, response), sound(100, 2), 5.0, np.random.default_rng(0))
     assert np.isfinite(found).all()
     # A response without any sound in it is no room: the crop stays.
     assert power(found) == pytest.approx(power(waveform), rel=1e-3)
+
+
+def tone(hertz, num_samples=16_000):
+    return np.sin(2 * np.pi * hertz / 16_000 * np.arange(num_samples)).astype(np.float32)
+
+
+def loudness(waveform, hertz):
+    """Give the amplitude of a tone in the middle of a second of sound."""
+    middle = waveform[4000:12_000]
+    return 2 * abs(np.mean(middle * np.exp(-2j * np.pi * hertz / 16_000 * np.arange(4000, 12_000))))
+
+
+def test_an_equaliser_gives_octaves_their_gains_and_straight_lines_between_them():
+    gains = np.array([0.0, 0.0, 0.0, 6.0, -12.0, 10.0, 0.0, 0.0])
+    mixed = tone(500) + tone(1000) + tone(2000) + tone(1000 * 2**0.5)
+    found = equalize(mixed, gains, 16_000)
+    assert found.dtype == np.float32
+    assert power(found) == pytest.approx(power(mixed), rel=1e-4)
+    relative = [20 * np.log10(loudness(found, hertz) / loudness(found, 500)) for hertz in (1000, 2000, 1000 * 2**0.5)]
+    assert relative == pytest.approx([-18.0, 4.0, -7.0], abs=0.05)
+
+
+def test_filters_have_no_delay_and_do_not_wrap_around():
+    clicks = np.zeros(4000, np.float32)
+    clicks[[2000, 3999]] = 1
+    for found in (equalize(clicks, np.linspace(-20, 20, 8), 16_000), narrow(clicks, 16_000)):
+        assert found.shape == clicks.shape
+        assert int(np.argmax(np.abs(found[:3000]))) == 2000
+        assert np.abs(found[:500]).max() < 1e-3 * np.abs(found).max()
+
+
+def test_a_telephone_carries_nothing_above_4_khz():
+    found = narrow(tone(1000) + tone(3700) + tone(5000), 16_000)
+    low, edge, high = (loudness(found, hertz) for hertz in (1000, 3700, 5000))
+    assert high < 1e-4 * low
+    assert edge == pytest.approx(low / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
@@ -112,13 +151,18 @@ def test_speeds_are_drawn_within_the_range_as_often_as_asked():
 def test_crops_are_augmented_as_often_as_asked_and_are_not_changed_in_place():
     waveform = sound(2000)
     kept = waveform.copy()
+    filters = [{"equalizer_range": 6.0, "equalizer_probability": 0.4}, {"narrowband_probability": 0.4}]
     settings = AugmentSettings(noise_probability=0.3, room_probability=0.2)
     rng = np.random.default_rng(0)
     rooms = [np.r_[1.0, np.zeros(99), 0.5].astype(np.float32)]
     for noises, responses, share in (([sound(900, 1)], [], 0.3), ([], rooms, 0.2), ([], [], 0.0)):
-        augment = Augmenter(settings, noises, responses)
+        augment = Augmenter(settings, 16_000, noises, responses)
         changed = [not np.array_equal(augment(waveform, rng), kept) for _ in range(1500)]
         assert np.mean(changed) == pytest.approx(share, abs=0.04)
+    for given in filters:
+        augment = Augmenter(AugmentSettings(**given), 16_000, [], [])
+        changed = [not np.array_equal(augment(waveform, rng), kept) for _ in range(1500)]
+        assert np.mean(changed) == pytest.approx(0.4, abs=0.04)
     assert np.array_equal(waveform, kept)
 
 
@@ -129,6 +173,10 @@ def test_crops_are_augmented_as_often_as_asked_and_are_not_changed_in_place():
         ("speed_range", -0.1),
         ("speed_range", float("nan")),
         ("speed_probability", 1.1),
+        ("equalizer_range", -1.0),
+        ("equalizer_range", float("inf")),
+        ("equalizer_probability", 1.5),
+        ("narrowband_probability", -0.5),
         ("noise_probability", -0.1),
         ("room_probability", 2.0),
         ("min_snr_db", 30.0),
