@@ -181,6 +181,7 @@ CHANGES = {
     "crop_seconds": 0.9, "min_frames": 12, "shuffle_hours": 1.0, "valid_fraction": 0.3, "valid_minutes": 1.0,
     "dropout": 0.2, "layerdrop": 0.1, "normalize_waveform": False, "weights_dtype": "float16", "speed_range": 0.1,
     "speed_probability": 0.1, "noise_probability": 0.1, "min_snr_db": 1.0, "max_snr_db": 30.0, "room_probability": 0.1,
+    "equalizer_range": 6.0, "equalizer_probability": 0.1, "narrowband_probability": 0.1,
 }  # fmt: skip
 
 
