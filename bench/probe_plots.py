@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+from bench.probe_report import INFORMED
+
 _FLAT = {"mfcc": ("MFCC", "0.2", "--"), "random": ("random encoder, its best layer", "tab:red", ":")}
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:cyan")
 
@@ -24,17 +26,17 @@ def draw(found: Mapping[str, Any]) -> bytes:
 
     tasks = [each["task"] for each in found["tasks"]]
     parts = [part for part in ("features", "tokens", "information") if found[part]]
-    columns = max(len(tasks), 2 if "information" in parts else 1)
+    columns = max(len(tasks), len(INFORMED) if "information" in parts else 1)
     figure = Figure(figsize=(3.0 * columns, 2.7 * len(parts) + 0.5), dpi=110, layout="constrained")
     for part, row in zip(parts, figure.subplots(len(parts), columns, squeeze=False), strict=True):
-        panels = tasks if part != "information" else ["digit_corrected", "speaker_corrected"]
+        panels = tasks if part != "information" else [f"{label}_corrected" for label in INFORMED]
         for axes, measure in zip(row, panels, strict=False):
             _panel(
                 axes, [each for each in found[part] if each["measure"] == measure], 100 if part != "information" else 1
             )
             axes.set_title(measure.replace("_corrected", "").replace("_", " "), fontsize=9)
         if part == "information":
-            for axes, label in zip(row, ("digit", "speaker"), strict=False):
+            for axes, label in zip(row, INFORMED, strict=False):
                 _shuffled(axes, found[part], f"{label}_shuffled_corrected")
         for axes in row[len(panels) :]:
             axes.set_axis_off()

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from bench.probe_tasks import Task
 
+INFORMED = ("digit", "digit_new_speaker", "speaker")
+"""Tasks whose labels I(token; label) is asked of."""
 ESTIMATES = ("plain", "corrected", "shuffled_plain", "shuffled_corrected")
 
 
@@ -87,7 +89,7 @@ def tables(found: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list
             yield f"Accuracy of {what}, %: {many}", ["system", "layer", *tasks], [guess, *lines]
     if found["information"]:
         lines = []
-        for label in ("digit", "speaker"):
+        for label in INFORMED:
             measures = [f"{label}_{estimate}" for estimate in ESTIMATES]
             lines += [
                 [name, str(layer), label, *cells] for name, layer, cells in _lines(found["information"], measures, 1, 3)

@@ -9,8 +9,8 @@ the one that is given; those to compare it with. All are loaded by the product's
 Features: the means of the four quarters of an utterance, and logistic regression on them (bench/probe_classifier.py).
 Tokens: each layer's codebook, K clusters fitted on FSDD and LibriSpeech as far as training heard them, or read from
 --codebooks where they are of that encoder; the square roots of the shares of the tokens in an utterance go to the same
-classifier. I(token; label) is of all frames of FSDD's takes 0 to 4, plain and corrected for bias, beside it with labels
-shuffled among utterances.
+classifier. I(token; label) is of all frames of what is told, FSDD's takes 0 to 4, or all of the new speaker, where it
+holds nothing of who speaks; plain and corrected for bias, beside it with labels shuffled among utterances.
 
 Tasks (bench/probe_tasks.py), split alike for all systems:
     digit              FSDD: take 5 and above of six speakers; told: takes 0 to 4
@@ -40,7 +40,7 @@ from bench.measuring import machine, write_json
 from bench.probe_classifier import MAX_ITERATIONS, C, accuracy
 from bench.probe_measures import bag_of_tokens, information
 from bench.probe_plots import draw
-from bench.probe_report import Figures, show, task_facts
+from bench.probe_report import INFORMED, Figures, show, task_facts
 from bench.probe_systems import (
     Encoded,
     System,
@@ -84,7 +84,7 @@ class Probes:
         self._num_clusters = num_clusters
         self._books = books
         self._heard = heard_by_training(recordings)
-        self._spoken = make_tasks(["digit", "speaker"], recordings, {}) if num_clusters else []
+        self._spoken = make_tasks(INFORMED, recordings, {}) if num_clusters else []
 
     def measure(self, system: System, encoded: Encoded, seed: int) -> None:
         """Add the figures of the next seed of a system."""
