@@ -11,6 +11,8 @@ from bench.probe_tasks import Task
 
 INFORMED = ("digit", "digit_new_speaker", "speaker")
 """Tasks whose labels I(token; label) is asked of."""
+PARTS = ("features", "tokens", "perplexity", "information")
+"""Kinds of figures."""
 ESTIMATES = ("plain", "corrected", "shuffled_plain", "shuffled_corrected")
 
 
@@ -24,7 +26,7 @@ class Figures:
         """Take the figure of the next seed.
 
         Args:
-            part: ``features``, ``tokens`` or ``information``.
+            part: One of ``PARTS``.
             system: Name of the system.
             layer: Its layer.
             measure: A task; for information the label and the estimate, as ``digit_corrected``.
@@ -87,6 +89,9 @@ def tables(found: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list
         if found[part]:
             lines = [[name, str(layer), *cells] for name, layer, cells in _lines(found[part], tasks, 100, 1)]
             yield f"Accuracy of {what}, %: {many}", ["system", "layer", *tasks], [guess, *lines]
+    if found["perplexity"]:
+        lines = [[name, str(layer), *cells] for name, layer, cells in _lines(found["perplexity"], INFORMED, 1, 1)]
+        yield f"Perplexity of the tokens told: {many}", ["system", "layer", *INFORMED], lines
     if found["information"]:
         lines = []
         for label in INFORMED:

@@ -17,7 +17,7 @@ from bench.measuring import ROOT, environment
 from bench.probe_classifier import C, accuracy, bootstrap_weights, predict
 from bench.probe_measures import bag_of_tokens, information, pool_segments
 from bench.probe_plots import draw
-from bench.probe_report import Figures, tables
+from bench.probe_report import PARTS, Figures, tables
 from bench.probe_systems import Encoded, count_tokens, draw_encoder, encode, fit_codebook, read_waveforms
 from bench.probe_tasks import CORPUS_OF, Fold, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
 from bench.probes import check_codebooks_are_used, systems
@@ -260,7 +260,7 @@ def test_figures_have_mean_deviation_and_the_one_of_seed_0_and_a_single_seed_has
     assert (row["mean"], row["std"]) == pytest.approx((0.7, 0.2))
     assert figures.rows("tokens")[0]["std"] is None
     facts = {"settings": {"seeds": 3, "num_clusters": 9}, "tasks": [{"task": "digit", "majority": 0.1}]}
-    shown = list(tables({**facts, **{part: figures.rows(part) for part in ("features", "tokens", "information")}}))
+    shown = list(tables({**facts, **{part: figures.rows(part) for part in PARTS}}))
     assert [lines[-1] for _, _, lines in shown] == [["mfcc", "0", "70.0 +- 20.0 (50.0)"], ["mfcc", "0", "25.0"]]
 
 
@@ -293,6 +293,7 @@ def test_one_command_measures_prints_and_draws_every_system(small_encoder, tmp_p
     write_codebooks(tmp_path / "books", [book])
     command = [sys.executable, "-m", "bench.probes", "--encoder", encoder, "--compare", f"same={encoder}"]
     command += ["--layers", "0", "1", "--seeds", "2", "--data", tmp_path, "--codebooks", tmp_path / "books"]
+    command += ["--fit-on", "fsdd"]
     command += ["--json", tmp_path / "found.json", "--plot", tmp_path / "plot.png"]
     run = subprocess.run(list(map(str, command)), env=environment(1), cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -313,7 +314,12 @@ def test_one_command_measures_prints_and_draws_every_system(small_encoder, tmp_p
     bits = {(row["system"], row["layer"], row["measure"]): row["by_seed"] for row in found["information"]}
     assert bits["encoder", 1, "digit_plain"][0] == bits["encoder", 1, "digit_plain"][1]
     assert bits["mfcc", 0, "digit_corrected"][0] > bits["mfcc", 0, "digit_shuffled_corrected"][0] + 0.3
-    for title in ("Accuracy of features", "Accuracy of tokens, K = 5", "I(token; label)"):
+    used = {(row["system"], row["layer"], row["measure"]): row["by_seed"] for row in found["perplexity"]}
+    assert used.keys() == {(*layer, task) for layer in layers for task in ("digit", "digit_new_speaker", "speaker")}
+    # Digits of FSDD have all clusters of a codebook that was fitted on them, and share those of the one that is given.
+    assert 3.5 < used["mfcc", 0, "digit"][0] <= 5
+    assert used["encoder", 1, "digit"][0] == used["encoder", 1, "digit"][1] < 3.5
+    for title in ("Accuracy of features", "Accuracy of tokens, K = 5", "Perplexity of the tokens", "I(token; label)"):
         assert title in run.stderr
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     without = {**found, "tokens": [], "information": []}
