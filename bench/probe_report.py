@@ -7,10 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.probe_tasks import Task
+from bench.probe_tasks import INFORMED, Task
 
-INFORMED = ("digit", "digit_new_speaker", "speaker")
-"""Tasks whose labels I(token; label) is asked of."""
 PARTS = ("features", "tokens", "perplexity", "information")
 """Kinds of figures."""
 ESTIMATES = ("plain", "corrected", "shuffled_plain", "shuffled_corrected")

@@ -29,6 +29,8 @@ CORPUS_OF = {
     "sex": "librispeech",
 }
 """The tasks, and the corpus of each."""
+INFORMED = ("digit", "digit_new_speaker", "speaker")
+"""Those whose labels I(token; label) is asked of."""
 
 Side = Callable[[Recording], bool | None]
 """Whether a recording is tested on; False where it is trained on, None where it is neither."""

@@ -11,7 +11,7 @@ Features: the means of the four quarters of an utterance, and logistic regressio
 Tokens: each layer's codebook, K clusters fitted on the corpora of --fit-on as far as training heard them, or read from
 --codebooks where they are of that encoder; the square roots of the shares of the tokens in an utterance go to the same
 classifier. Fitted on both corpora, codebooks of different layers leave digits different numbers of clusters (perplexity
-76 to 38 of 100, of the encoder that ships), so their bags compare layers and room at once; fitted on FSDD alone, digits
+73 to 36 of 100, of the encoder that ships), so their bags compare layers and room at once; fitted on FSDD alone, digits
 have all K in every layer. I(token; label) is of all frames of what is told, FSDD's takes 0 to 4, or all of the new
 speaker, where it holds nothing of who speaks; plain and corrected for bias, beside it with labels shuffled among
 utterances.
@@ -44,7 +44,7 @@ from bench.measuring import machine, write_json
 from bench.probe_classifier import MAX_ITERATIONS, C, accuracy
 from bench.probe_measures import bag_of_tokens, information
 from bench.probe_plots import draw
-from bench.probe_report import INFORMED, PARTS, Figures, show, task_facts
+from bench.probe_report import PARTS, Figures, show, task_facts
 from bench.probe_systems import (
     Encoded,
     System,
@@ -55,7 +55,7 @@ from bench.probe_systems import (
     given_codebooks,
     read_waveforms,
 )
-from bench.probe_tasks import CORPUS_OF, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
+from bench.probe_tasks import CORPUS_OF, INFORMED, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
 from bench.small_corpus import DATA, Recording
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.features import mfcc

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import schema
+from pipeline.audio.loading import Manifest
 from pipeline.completion import finish, success
 from pipeline.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.errors import DatasetError, SettingsError
@@ -160,7 +161,7 @@ class TrainingReport:
         """Give the report as label and value pairs."""
         size = f"{self.num_parameters:,} parameters, {self.num_bytes / 1e6:.2f} MB"
         lines = [("output", self.output), ("encoder", size), ("steps", f"{self.num_steps:,}")]
-        lines += [("audio", f"{self.audio_hours:.2f} h"), ("too short, left out", f"{self.too_short:,} utterances")]
+        lines += [("audio", f"{self.audio_hours:.2f} h"), ("too short, left out", f"{self.too_short:,}")]
         lines += [("wall time", f"{self.wall_seconds:.1f} s"), ("workers", self.workers)]
         for point in self.curve:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in point.items() if name != "step")
@@ -238,8 +239,9 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
 def _augmentation_sha256(name: str, uri: str | None) -> str | None:
     if uri is None:
         return None
-    check_amount(name, uri)
-    return str(success(Dataset.open(uri, kind="manifest"))["dataset_sha256"])
+    manifest = Manifest(uri)
+    check_amount(name, manifest)
+    return str(success(manifest.dataset)["dataset_sha256"])
 
 
 def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str | None]:

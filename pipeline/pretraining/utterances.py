@@ -250,16 +250,15 @@ def read_some(manifest: str, sample_rate: int, seed: int, *, most_seconds: float
     return found
 
 
-def check_amount(name: str, manifest: str) -> None:
+def check_amount(name: str, manifest: Manifest) -> None:
     """Warn of a manifest that ``read_some`` does not read whole.
 
     Args:
         name: The setting that names it.
-        manifest: Manifest dataset.
+        manifest: It, opened.
     """
-    seconds = Manifest(manifest).seconds
-    if seconds > MOST_SECONDS:
+    if manifest.seconds > MOST_SECONDS:
         logger.warning(
             "%s: %s has %.1f h of audio; training hears %g h of it, shards chosen at random",
-            name, manifest, seconds / 3600, MOST_SECONDS / 3600,
+            name, manifest.dataset.uri, manifest.seconds / 3600, MOST_SECONDS / 3600,
         )  # fmt: skip

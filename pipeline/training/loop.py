@@ -233,8 +233,7 @@ class Loop:
         when = f"at step {step}" if steps == 1 else f"in steps {step - int(steps) + 1} to {step}"
         if not math.isfinite(metrics["loss"]) or not math.isfinite(norms):
             raise TrainingError(
-                f"the loss is not finite {when} ({metrics}, gradient norm "
-                f"{norms / steps:g}); "
+                f"the loss is not finite {when} ({metrics}, gradient norm {norms / steps:g}); "
                 "lower --lr, lengthen --warmup-steps, or use --dtype float32"
             )
         metrics |= {"gradient_norm": norms / steps, "lr": learning_rate(self._settings, self._progress.step - 1)}

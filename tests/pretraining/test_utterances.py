@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones, write_manifest, write_tokens
 
+from pipeline.audio.loading import Manifest
 from pipeline.errors import AudioDecodeError, DatasetError
 from pipeline.pretraining.utterances import Utterances, Waveforms, check_amount, read_some, share
 
@@ -247,10 +248,10 @@ def test_noises_are_read_whole_up_to_the_audio_asked_for(tmp_path):
 
 def test_more_noise_than_is_read_is_told(tmp_path, caplog, monkeypatch):
     write_manifest(tmp_path / "manifest", speak(tmp_path / "audio", [2.0, 1.6]))
-    check_amount("noise", str(tmp_path / "manifest"))
+    check_amount("noise", Manifest(str(tmp_path / "manifest")))
     assert caplog.messages == []
     monkeypatch.setattr("pipeline.pretraining.utterances.MOST_SECONDS", 1.8)
-    check_amount("noise", str(tmp_path / "manifest"))
+    check_amount("noise", Manifest(str(tmp_path / "manifest")))
     (said,) = caplog.messages
     assert said.startswith("noise: ")
     assert "training hears 0.0005 h of it" in said
