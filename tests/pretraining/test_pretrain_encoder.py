@@ -17,6 +17,7 @@ from pipeline.features.encoder import SslEncoder
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
 from pipeline.pretraining.export import LINEAGE
 from pipeline.pretraining.stage import PretrainEncoderConfig, prepare, pretrain_encoder
+from pipeline.pretraining.utterances import share
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
@@ -30,6 +31,7 @@ FLAGS = {
     "batch_seconds": 3.0,
     "batches_per_step": 2,
     "crop_seconds": 1.0,
+    "min_frames": 32,
     "valid_fraction": 0.2,
     "validate_every": 3,
     "checkpoint_every": 2,
@@ -92,7 +94,10 @@ def test_an_encoder_is_trained_and_its_folder_holds_nothing_of_the_way(base, tra
     assert [line["step"] for line in history(config.output) if "validation_loss" in line] == [3, 6]
     assert (report.stage, report.num_steps) == ("encoder", 6)
     assert 0 < report.audio_hours * 3600 <= 6 * 2 * 3.0
-    assert report.too_short == 0
+    # The first utterance, 0.6 s, has 29 frames, the second 34; validation would not count it.
+    assert share(config.seed, "u000") >= config.valid_fraction
+    assert report.too_short == 1
+    assert ("too short, left out", "1") in report.lines()
     assert [point["step"] for point in report.curve if "loss" in point] == steps
     assert report.curve[-1]["validation_loss"] > 0
     assert any("worker(s) of 1 thread(s)" in value for _, value in report.lines())
