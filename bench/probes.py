@@ -26,7 +26,7 @@ Tasks (bench/probe_tasks.py), split alike for all systems:
 Seed 0 learns from every training utterance once; a further seed from a bootstrap sample of them, the same for all
 systems, and it also seeds K-means and the weights of the random encoder. Tables are on standard error; the last line
 of standard output is JSON. All of it runs on one thread: 3 seeds of the encoder that ships, seven layers of width 192,
-take four minutes of one core of an AMD EPYC.
+take seven minutes of one core of an AMD EPYC, most of it for the random encoders.
 """
 
 import argparse
@@ -176,7 +176,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     check_codebooks_are_used(books, compared)
     sizes = {book.num_clusters for book in books.values()} or {given.num_clusters or NUM_CLUSTERS}
     num_clusters = sizes.pop()
-    corpora = {CORPUS_OF[name] for name in given.tasks} | ({"fsdd", "librispeech"} if given.tokens else set())
+    corpora = {CORPUS_OF[name] for name in given.tasks}
+    if given.tokens:
+        corpora |= {CORPUS_OF[name] for name in INFORMED} | set(given.fit_on)
     recordings = recordings_of(corpora, given.data)
     listed = given.data / "LibriSpeech" / "SPEAKERS.TXT"
     tasks = make_tasks(given.tasks, recordings, parse_sexes(listed.read_text()) if "sex" in given.tasks else {})

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from bench.probe_plots import draw
 from bench.probe_report import PARTS, Figures, tables
 from bench.probe_systems import Encoded, count_tokens, draw_encoder, encode, fit_codebook, read_waveforms
 from bench.probe_tasks import CORPUS_OF, Fold, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
-from bench.probes import check_codebooks_are_used, systems
+from bench.probes import check_codebooks_are_used, parser, run, systems
 from bench.small_corpus import Recording, chosen
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.features.encoder_info import describe
@@ -324,6 +325,19 @@ def test_one_command_measures_prints_and_draws_every_system(small_encoder, tmp_p
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     without = {**found, "tokens": [], "information": []}
     assert len(draw(without)) < len((tmp_path / "plot.png").read_bytes())
+
+
+def test_corpora_that_nothing_asks_of_need_not_be_there(small_encoder, tmp_path):
+    write_corpora(tmp_path)
+    rmtree(tmp_path / "emodb")
+    rmtree(tmp_path / "LibriSpeech")
+    flags = ["--encoder", small_encoder(num_layers=1), "--no-random", "--seeds", "1", "--data", str(tmp_path)]
+    flags += ["--tasks", "digit", "--num-clusters", "5"]
+    found = run(parser().parse_args([*flags, "--fit-on", "fsdd"]))
+    assert found["settings"]["recordings"] == 2 * 4 * len(SPEAKERS)
+    assert {row["measure"] for row in found["tokens"]} == {"digit"}
+    with pytest.raises(SettingsError, match="no recordings of librispeech"):
+        run(parser().parse_args(flags))
 
 
 def test_a_folder_without_corpora_is_refused_in_one_sentence(small_encoder, tmp_path):
