@@ -72,7 +72,7 @@ def _block(case: dict[str, Any], dtype: Any) -> tuple[Callable[[], None], Callab
     import torch
     from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-    from pipeline.features.attention import GatedAttention
+    from pipeline.features.encoders.attention import GatedAttention
 
     attention: Any = WavLMAttention(DIM, HEADS).eval().to(dtype)
     hidden = torch.randn(case["batch"], frames(case["seconds"]), DIM, dtype=dtype)
@@ -93,7 +93,7 @@ def _network(case: dict[str, Any], dtype: Any) -> tuple[Callable[[], None], Call
     import torch
     import transformers
 
-    from pipeline.features.attention import use_sdpa
+    from pipeline.features.encoders.attention import use_sdpa
 
     name = {"wavlm": "WavLM", "hubert": "Hubert"}[case["what"]]
     config = getattr(transformers, f"{name}Config")(mask_time_prob=0.0)

@@ -49,8 +49,8 @@ def decode(row: dict[str, Any], sample_rate: int) -> np.ndarray:
 def bare(settings: Settings) -> Work:
     """Load the cut encoder and all waveforms; then encode the batches of each shard."""
     from pipeline.audio.batching import plan_batches
-    from pipeline.features.encoder import SslEncoder
-    from pipeline.runtime import set_threads
+    from pipeline.features.encoders.encoder import SslEncoder
+    from pipeline.work.runtime import set_threads
 
     set_threads(settings["threads"])
     encoder = SslEncoder.from_pretrained(
@@ -94,7 +94,7 @@ def _codebooks(settings: Settings) -> dict[int, Any]:
     """Make scikit-learn's estimators around given centroids."""
     from sklearn.cluster import MiniBatchKMeans
 
-    from pipeline.kmeans.reading import read_codebooks
+    from pipeline.kmeans.read_codebooks import read_codebooks
 
     found = {}
     for book in read_codebooks(settings["codebooks"], tuple(settings["layers"])):

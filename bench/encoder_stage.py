@@ -228,7 +228,7 @@ def _say(what: str) -> None:
 
 def main() -> None:
     """Run every contender on every model; print a table and the ratios."""
-    from pipeline.features.encoding import EncodingConfig
+    from pipeline.features.passes.settings import EncodingConfig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS[:3]))

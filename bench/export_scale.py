@@ -25,14 +25,14 @@ import pyarrow as pa
 from bench.measuring import machine, peak_bytes, run_child, table, write_json
 from bench.memory import sampled_run
 from pipeline import schema
-from pipeline.completion import finish
-from pipeline.dataset import Dataset, Output, Plan, parquet_bytes
-from pipeline.export.assembling import assemble
-from pipeline.export.documents import Rows, ShardSettings, plan_shards
 from pipeline.export.formats import megatron
-from pipeline.export.formats.documents import Spelling
-from pipeline.export.sequences import Pattern
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.formats.arrays import Spelling
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.vocabulary import Vocabulary
+from pipeline.export.shards.assembling import assemble
+from pipeline.export.shards.documents import Rows, ShardSettings, plan_shards
+from pipeline.store.completion import finish
+from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 
 SHARD_IDS = 100_000_000
 UTTERANCES, FRAMES = 10_000, 100

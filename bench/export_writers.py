@@ -29,10 +29,10 @@ import numpy as np
 import pyarrow as pa
 
 from bench.measuring import machine, peak_bytes, run_child, table, write_json
-from pipeline.export.formats.documents import META, Documents, Spelling
+from pipeline.export.formats.arrays import META, Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.sequences import Pattern
-from pipeline.export.vocabulary import BEGIN, END, Vocabulary
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.vocabulary import BEGIN, END, Vocabulary
 
 BASELINE = "datatrove, lists"
 RATE = 50

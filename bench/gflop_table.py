@@ -3,7 +3,8 @@
     python bench/gflop_table.py [--seconds 15] [--json FILE]
 
 The hours are arithmetic from the published peak of an H100 SXM in dense bfloat16, 989 TFLOP/s; nothing here was
-measured on one. The counts are those of pipeline/features/flops.py, which the tests compare with torch's counter.
+measured on one. The counts are those of pipeline/features/encoders/flops.py, which the tests compare with torch's
+counter.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.features.flops import gflop_per_second
+from pipeline.features.encoders.flops import gflop_per_second
 
 H100_BF16 = 989e3
 """GFLOP/s, dense, from NVIDIA's data sheet."""

@@ -110,7 +110,7 @@ def ours(work: KmeansWorkload, output: Path, given: Settings, *flags: object, se
         flags: Further flags, which win over those from ``given``.
         seeded: Whether it begins with the given centroids.
     """
-    from pipeline.kmeans.reading import read_codebooks
+    from pipeline.kmeans.read_codebooks import read_codebooks
 
     seeds = ("--init-codebooks", work.seed_codebooks) if seeded else ()
     report = run_ours(work, output, given, *seeds, *flags)

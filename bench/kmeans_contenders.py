@@ -181,7 +181,7 @@ def exact_inertia(rows: Path, centroids: np.ndarray) -> float:
         rows: float16 (n, D) .npy.
         centroids: float32 (K, D).
     """
-    from pipeline.kmeans.assignment import CentroidTable
+    from pipeline.kmeans.search.assignment import CentroidTable
 
     table, features = CentroidTable(centroids), np.load(rows, mmap_mode="r")
     sums = []

@@ -213,9 +213,9 @@ def write_rows(features: Path, layer: int, path: Path, frames: int) -> None:
     Raises:
         SystemExit: It has another number of rows than wanted.
     """
-    from pipeline.dataset import Dataset
     from pipeline.features.feature_rows import feature_rows
-    from pipeline.reading import read_pieces
+    from pipeline.store.dataset import Dataset
+    from pipeline.store.reading import read_pieces
 
     dataset = Dataset.open(str(features), kind="features")
     dim = int(dataset.plan.lineage["dim"])
@@ -235,15 +235,15 @@ def write_rows(features: Path, layer: int, path: Path, frames: int) -> None:
 
 def num_rows(features: Path) -> int:
     """Give the frames of a features dataset."""
-    from pipeline.completion import read_shard_table
-    from pipeline.dataset import Dataset
+    from pipeline.store.completion import read_shard_table
+    from pipeline.store.dataset import Dataset
 
     return int(sum(read_shard_table(Dataset.open(str(features), kind="features"))["num_frames"].to_pylist()))
 
 
 def _choose_seeds(folder: Path, rows: Path, shape: Shape, encoder: str) -> None:
     """Choose first centroids by our k-means++ on 64 rows a cluster, and make a codebooks dataset of them."""
-    from pipeline.kmeans.seeding import kmeans_plus_plus
+    from pipeline.kmeans.fit.seeding import kmeans_plus_plus
 
     folder.mkdir(exist_ok=True)
     features = np.load(rows, mmap_mode="r")

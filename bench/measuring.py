@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime import ALLOCATOR
+from pipeline.work.runtime import ALLOCATOR
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,14 +13,14 @@ import numpy as np
 from bench.probe_measures import SEGMENTS, pool_segments, token_counts
 from bench.small_corpus import Recording
 from pipeline.errors import SettingsError
-from pipeline.features.encoder_info import MODELS, find
-from pipeline.features.extractor import FeatureExtractor, Rejected
-from pipeline.features.loading import PREPROCESSOR
-from pipeline.kmeans import lloyd
-from pipeline.kmeans.assignment import CentroidTable
+from pipeline.features.encoders.files import PREPROCESSOR
+from pipeline.features.encoders.info import MODELS, find
+from pipeline.features.passes.extractor import FeatureExtractor, Rejected
 from pipeline.kmeans.codebook import Codebook
-from pipeline.kmeans.reading import read_codebooks
-from pipeline.kmeans.seeding import kmeans_plus_plus
+from pipeline.kmeans.fit import lloyd
+from pipeline.kmeans.fit.seeding import kmeans_plus_plus
+from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.kmeans.search.assignment import CentroidTable
 from pipeline.tokens.quantize import check_codebooks, quantize
 
 SAMPLE_RATE = 16_000

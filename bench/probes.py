@@ -58,11 +58,11 @@ from bench.probe_systems import (
 from bench.probe_tasks import CORPUS_OF, INFORMED, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
 from bench.small_corpus import DATA, Recording
 from pipeline.errors import PipelineError, SettingsError
-from pipeline.features import mfcc
-from pipeline.features.encoder_info import describe
+from pipeline.features.encoders import mfcc
+from pipeline.features.encoders.info import describe
 from pipeline.kmeans.cards.quality import entropy
 from pipeline.kmeans.codebook import Codebook
-from pipeline.runtime import set_threads
+from pipeline.work.runtime import set_threads
 
 NUM_CLUSTERS = 100
 FITTED_ON = ("fsdd", "librispeech")

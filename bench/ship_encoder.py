@@ -10,11 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline.dataset import Dataset
-from pipeline.features.encoder_info import describe
-from pipeline.features.loading import folder_files
-from pipeline.features.shipped import CODEBOOKS, FOLDER
-from pipeline.kmeans.reading import read_units
+from pipeline.features.encoders.files import folder_files
+from pipeline.features.encoders.info import describe
+from pipeline.features.encoders.shipped import CODEBOOKS, FOLDER
+from pipeline.kmeans.read_codebooks import read_units
+from pipeline.store.dataset import Dataset
 
 _NOT_SHIPPED = ("_config.json", "_report.json", "_probe")
 """Files that name folders of the machine on which the codebooks were made."""

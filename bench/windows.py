@@ -21,9 +21,9 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.features.device import EncodeLog  # noqa: E402
-from pipeline.features.extractor import FeatureExtractor  # noqa: E402
-from pipeline.kmeans.assignment import nearest  # noqa: E402
+from pipeline.features.passes.device import EncodeLog  # noqa: E402
+from pipeline.features.passes.extractor import FeatureExtractor  # noqa: E402
+from pipeline.kmeans.search.assignment import nearest  # noqa: E402
 
 RATE = 16_000
 KINDS = {

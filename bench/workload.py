@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.measuring import ROOT, environment, last_json
-from pipeline.features import shipped
+from pipeline.features.encoders import shipped
 
 MODELS = ("hubert-base", "wavlm-base-plus", "small", "encoder-small")
 DATA = Path(os.environ.get("STRATA_TEST_DATA", ROOT / "../shared/data")).resolve()
@@ -55,7 +55,7 @@ def build_model(name: str, folder: Path) -> None:
         shutil.copytree(shipped.FOLDER, folder, ignore=shutil.ignore_patterns(shipped.CODEBOOKS), dirs_exist_ok=True)
         return
     if name == "small":
-        from pipeline.features.demo_encoder import build_small_encoder
+        from pipeline.features.encoders.demo_encoder import build_small_encoder
 
         build_small_encoder(folder)
         return

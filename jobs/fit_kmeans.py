@@ -8,7 +8,7 @@ Centroids are bit-identical for any number of workers; a checkpoint follows ever
 """
 
 from pipeline import cli
-from pipeline.kmeans.stage import fit_kmeans
+from pipeline.kmeans.fit.stage import fit_kmeans
 
 if __name__ == "__main__":
     cli.run(fit_kmeans, description=__doc__)

@@ -9,7 +9,7 @@ Pickles are opened in a process of their own, and none of their code is run. Nee
 """
 
 from pipeline import cli
-from pipeline.kmeans.import_stage import import_codebooks
+from pipeline.kmeans.imports.stage import import_codebooks
 
 if __name__ == "__main__":
     cli.run(import_codebooks, description=__doc__)

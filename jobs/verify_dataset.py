@@ -7,7 +7,7 @@ With --status, only say what is done, pending and rejected. Starts no Ray.
 """
 
 from pipeline import cli
-from pipeline.verification import verify_dataset
+from pipeline.store.verification import verify_dataset
 
 if __name__ == "__main__":
     cli.run(verify_dataset, description=__doc__)

@@ -22,10 +22,10 @@ import tyro
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.estimation.stage import estimate
-from pipeline.reporting import print_report
 from pipeline.run import run_status
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 from pipeline.training.telling import read_standing
+from pipeline.work.reporting import print_report
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +33,15 @@ JOBS = {
     "run_pipeline": "pipeline.run",
     "build_manifest": "pipeline.audio.stage",
     "extract_features": "pipeline.features.stage",
-    "fit_kmeans": "pipeline.kmeans.stage",
-    "import_codebooks": "pipeline.kmeans.import_stage",
+    "fit_kmeans": "pipeline.kmeans.fit.stage",
+    "import_codebooks": "pipeline.kmeans.imports.stage",
     "describe_codebooks": "pipeline.kmeans.cards.stage",
     "sweep_codebooks": "pipeline.kmeans.sweep.stage",
     "tokenize_corpus": "pipeline.tokens.stage",
     "export_tokens": "pipeline.export.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
-    "verify_dataset": "pipeline.verification",
+    "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
 }

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PipelineError, SettingsError
-from pipeline.features.demo_encoder import build_small_encoder
-from pipeline.features.extractor import FeatureExtractor, Rejected
-from pipeline.kmeans.assignment import nearest
-from pipeline.kmeans.seeding import kmeans_plus_plus
+from pipeline.features.encoders.demo_encoder import build_small_encoder
+from pipeline.features.passes.extractor import FeatureExtractor, Rejected
+from pipeline.kmeans.fit.seeding import kmeans_plus_plus
+from pipeline.kmeans.search.assignment import nearest
 
 NOT_RUN = "this check has not been run on a GPU by its authors: report what it prints"
 SAMPLE_RATE = 16_000

@@ -13,20 +13,20 @@ from typing import Any, Literal
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
-from pipeline.completion import Status, nested, status
-from pipeline.dataset import PLAN, Dataset
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.features import shipped
-from pipeline.features.encoder_info import encoder_files
-from pipeline.features.encoding import EncodingConfig
+from pipeline.features.encoders import shipped
+from pipeline.features.encoders.info import encoder_files
+from pipeline.features.passes.settings import EncodingConfig
 from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
 from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, describe_codebooks
-from pipeline.kmeans.reading import read_codebooks
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
-from pipeline.reporting import StageReport
-from pipeline.storage import join, open_store
+from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.store.completion import Status, nested, status
+from pipeline.store.dataset import PLAN, Dataset
+from pipeline.store.storage import join, open_store
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
 from pipeline.tokens.tokenizer import save_bundle
+from pipeline.work.reporting import StageReport
 
 logger = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def local_ray():
     import ray
 
     os.environ["RAY_ADDRESS"] = "local"
-    from pipeline.executor import connect
+    from pipeline.work.executor import connect
 
     connect()
     yield

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.export.formats.documents import META, Documents, Spelling
+from pipeline.export.formats.arrays import META, Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.sequences import Pattern, encode
-from pipeline.export.vocabulary import BEGIN, END, SPEECH, Vocabulary
+from pipeline.export.ids.patterns import Pattern, encode
+from pipeline.export.ids.vocabulary import BEGIN, END, SPEECH, Vocabulary
 
 ONE_LAYER = ("slamkit", "fairseq")
 NASTY = (

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from pipeline.completion import finish, status
 from pipeline.export import stage
 from pipeline.export.formats.registry import READERS
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.reporting import Tally
-from pipeline.shards import make_unit
+from pipeline.store.completion import finish, status
+from pipeline.work.reporting import Tally
+from pipeline.work.units import make_unit
 
 
 class _Remote:

@@ -5,8 +5,8 @@ from made_sequences import sequences, stretch
 from pipeline.export.cards.card import FormatFacts, make_card
 from pipeline.export.cards.ngrams import Sample, measure
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.sequences import Pattern
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build({"layer_01": 4, "layer_02": 2})
 PATTERN = Pattern(columns=("layer_01", "layer_02"), delays=(0, 0), deduplicate=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.completion import finish
-from pipeline.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.kmeans.codebook import Codebook
+from pipeline.store.completion import finish
+from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 
 ENCODER = "e" * 64
 LINEAGE = {

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.export.bpe import UnitBpe
-from pipeline.export.sequences import Pattern, encode
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.patterns import Pattern, encode
+from pipeline.export.ids.vocabulary import Vocabulary
 
 FRAME_RATE = 50.0
 

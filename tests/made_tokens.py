@@ -9,12 +9,12 @@ import soundfile
 
 from pipeline import schema
 from pipeline.audio.loading import INDEX
-from pipeline.completion import finish
-from pipeline.dataset import Dataset, Output, Plan, canonical, parquet_bytes, sha256
 from pipeline.pretraining.augment import AugmentSettings
 from pipeline.pretraining.crops import Clock
 from pipeline.pretraining.source import DataSettings
-from pipeline.reading import footer_sha256
+from pipeline.store.completion import finish
+from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes, sha256
+from pipeline.store.reading import footer_sha256
 
 CLOCK = Clock(sample_rate=16_000, hop=320, field=400)
 NUM_CLUSTERS = 8

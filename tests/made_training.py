@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 from pipeline.training.loop import Loop, World
 from pipeline.training.recipe import rng
 from pipeline.training.settings import TrainingSettings

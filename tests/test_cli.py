@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.dataset import Dataset, Plan
 from pipeline.errors import SettingsError
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
+from pipeline.store.dataset import Dataset, Plan
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))

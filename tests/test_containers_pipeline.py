@@ -14,10 +14,10 @@ from pipeline.audio.loading import Manifest, ShardLoader
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.stage import BuildManifestConfig, build_manifest, prepare
 from pipeline.errors import SettingsError
-from pipeline.payload import pack, unpack
 from pipeline.run import RunPipelineConfig, run_pipeline
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.work.payload import pack, unpack
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 

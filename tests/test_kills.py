@@ -16,7 +16,7 @@ from made_corpus import data_bytes, write_corpus
 
 from pipeline.faults import VARIABLE
 from pipeline.run import RunPipelineConfig, run_pipeline
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]

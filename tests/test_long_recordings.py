@@ -5,13 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from pipeline.dataset import Dataset
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline
+from pipeline.store.dataset import Dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 

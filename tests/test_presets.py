@@ -142,7 +142,7 @@ def test_the_encoder_of_a_preset_gives_its_layers_on_meta_tensors(name):
     import torch
     import transformers
 
-    from pipeline.features.encoder_info import MODELS
+    from pipeline.features.encoders.info import MODELS
 
     preset = settings(name)
     config = published_config(preset["encoder"])

@@ -13,9 +13,9 @@ import pytest
 from made_corpus import data_bytes, write_corpus
 
 from pipeline.run import run_status
-from pipeline.storage import open_store, probe
+from pipeline.store.storage import open_store, probe
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.tokenizer import Tokenizer
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +39,7 @@ def test_the_store_keeps_its_promises_on_s3(bucket):
 
 def test_large_data_goes_to_s3_and_comes_back_in_parts(bucket, monkeypatch):
     # The smallest part that S3 takes.
-    monkeypatch.setattr("pipeline.s3_store.PART_BYTES", 5 << 20)
+    monkeypatch.setattr("pipeline.store.s3_store.PART_BYTES", 5 << 20)
     store = open_store(f"{bucket}/parts")
     data = os.urandom((12 << 20) + 1)
     store.write("large", memoryview(data))

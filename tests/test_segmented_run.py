@@ -12,7 +12,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.audio.stage import BuildManifestConfig, build_manifest, prepare
 from pipeline.errors import ManifestError, PlanMismatchError, SettingsError
 from pipeline.run import RunPipelineConfig, run_pipeline
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 RATE = 22_050
 LIST = """recording,start,end,speaker

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from pipeline.features.encoder_info import MODELS
+from pipeline.features.encoders.info import MODELS
 
 
 def hooked_layers(folder, input_B, mask_B=None):

@@ -30,17 +30,17 @@ from transformers import GPT2Config
 from examples.unit_language_model.packing import Corpus
 from examples.unit_language_model.recipe import DataSettings, LanguageModelRecipe
 from pipeline import cli
-from pipeline.completion import finish, success
-from pipeline.dataset import SUCCESS, Dataset, Output, Plan, check_folder
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.cards.making import JSON as CARD
 from pipeline.export.cards.ngrams import MAX_IDS, BigramModel
-from pipeline.export.documents import TRAIN, VALID
+from pipeline.export.ids.vocabulary import BEGIN, END, FILE, Vocabulary
 from pipeline.export.parts import read_parts
-from pipeline.export.vocabulary import BEGIN, END, FILE, Vocabulary
+from pipeline.export.shards.documents import TRAIN, VALID
 from pipeline.features.numerics import numerics_key
-from pipeline.provenance import record_settings
-from pipeline.storage import LocalStore, absolute, join, open_store
+from pipeline.store.completion import finish, success
+from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import LocalStore, absolute, join, open_store
 from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
 from pipeline.training.checkpoint import Progress, read_checkpoint, steps_saved
 from pipeline.training.launch import shape_of, train

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.audio.remote import open_ranged
 from pipeline.errors import AudioDecodeError, StorageError
 from pipeline.schema import Reason

@@ -20,7 +20,7 @@ from pipeline.audio.tar_shards import read_shards
 from pipeline.audio.walking import container_files, container_folder, require_folder, walk
 from pipeline.errors import ManifestError
 from pipeline.schema import Reason
-from pipeline.storage import join, open_store
+from pipeline.store.storage import join, open_store
 
 logger = logging.getLogger(__name__)
 

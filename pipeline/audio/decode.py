@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.audio.decode_process import DecodeLimits as DecodeLimits
 from pipeline.audio.decode_process import DecodeProcess
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.audio.sources import Sources
 from pipeline.errors import AudioDecodeError, SettingsError
 from pipeline.schema import Reason

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.audio.candidate import Candidate
 from pipeline.audio.loading import Manifest
-from pipeline.completion import success
 from pipeline.schema import PART
+from pipeline.store.completion import success
 
 logger = logging.getLogger(__name__)
 

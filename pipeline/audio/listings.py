@@ -21,7 +21,7 @@ from pipeline.audio.candidate import Candidate, locate, printable, redact, stem,
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.schema import LABELS, Reason
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "uri": ("uri", "audio_filepath", "path", "audio", "audio_path", "file", "file_name"),

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.parts import Part
-from pipeline.completion import success
-from pipeline.dataset import Dataset, sha256, shard_name
+from pipeline.audio.places import Part
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
-from pipeline.reading import read_row_group, read_row_groups
 from pipeline.schema import PART
-from pipeline.shards import Utterance
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, sha256, shard_name
+from pipeline.store.reading import read_row_group, read_row_groups
+from pipeline.work.units import Utterance
 
 INDEX = "_index.parquet"
 PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id", *PART)

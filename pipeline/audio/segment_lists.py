@@ -17,7 +17,7 @@ from typing import IO, Any
 from pipeline.audio.candidate import printable, redact, storable
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.schema import Reason
-from pipeline.storage import absolute, open_store
+from pipeline.store.storage import absolute, open_store
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.audio.cells import CellReader
 from pipeline.audio.containers import sniff
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.audio.remote import HEAD_BYTES, WHOLE_HEAD_BYTES, Download, RemoteObject, check_size
 from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.audio.decode import Decoder, to_float32
 from pipeline.audio.endpoints import speech_segments
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.audio.segments import segment_id
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings
 from pipeline.errors import AudioDecodeError

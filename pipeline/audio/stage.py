@@ -23,22 +23,32 @@ from pipeline.audio.corpora import Candidate
 from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
+from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
-from pipeline.audio.probing import CANDIDATES, PROBED, ProbeFactory
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
-from pipeline.completion import check_rejects, finish, status
-from pipeline.dataset import SUCCESS, Dataset, Output, Plan, canonical, check_folder, parquet_bytes, sha256, shard_name
 from pipeline.errors import ManifestError, SettingsError
-from pipeline.executor import cluster_shape, run_stage
-from pipeline.provenance import record_settings
-from pipeline.reading import footer_sha256, read_unit
-from pipeline.reporting import StageReport, Tally
 from pipeline.schema import Reason
-from pipeline.shards import Reject, rejects_table
-from pipeline.storage import absolute, join, open_store
-from pipeline.worker_shape import Placement
+from pipeline.store.completion import check_rejects, finish, status
+from pipeline.store.dataset import (
+    SUCCESS,
+    Dataset,
+    Output,
+    Plan,
+    canonical,
+    check_folder,
+    parquet_bytes,
+    sha256,
+    shard_name,
+)
+from pipeline.store.provenance import record_settings
+from pipeline.store.reading import footer_sha256, read_unit
+from pipeline.store.storage import absolute, join, open_store
+from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.reporting import StageReport, Tally
+from pipeline.work.units import Reject, rejects_table
+from pipeline.work.worker_shape import Placement
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from pipeline.audio.candidate import locate, printable
 from pipeline.errors import AudioDecodeError, ManifestError
-from pipeline.storage import join, open_store
+from pipeline.store.storage import join, open_store
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.audio.loading import ShardLoader, open_manifest
-from pipeline.features.device import EncodeLog
-from pipeline.features.encoding import EncodingConfig, shard_loader
-from pipeline.features.extractor import FeatureExtractor
-from pipeline.features.matmul import matmul_peak
+from pipeline.features.passes.device import EncodeLog
+from pipeline.features.passes.extractor import FeatureExtractor
+from pipeline.features.passes.matmul import matmul_peak
+from pipeline.features.passes.settings import EncodingConfig, shard_loader
 
 _SECONDS_A_BUDGET = 4.0
 _MOST_SAMPLE_SECONDS = 1_800.0

@@ -13,11 +13,11 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.audio.batching import pad_waste, plan_batches
 from pipeline.audio.loading import Manifest, decoded_lengths
-from pipeline.dataset import parquet_bytes
-from pipeline.features.encoder_info import EncoderInfo
-from pipeline.features.encoding import EncodingConfig, encoding_lineage
-from pipeline.features.flops import encoder_gflop
-from pipeline.features.windows import Windowing
+from pipeline.features.encoders.flops import encoder_gflop
+from pipeline.features.encoders.info import EncoderInfo
+from pipeline.features.passes.settings import EncodingConfig, encoding_lineage
+from pipeline.features.passes.windows import Windowing
+from pipeline.store.dataset import parquet_bytes
 
 _SAMPLED_SHARDS = 16
 

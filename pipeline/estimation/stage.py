@@ -13,20 +13,20 @@ from typing import Any
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
-from pipeline.dataset import Dataset
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
 from pipeline.estimation.corpus import CorpusSize, Sample, corpus_size
-from pipeline.executor import cluster_shape, on_workers
-from pipeline.features.encoder_info import find, info_of
-from pipeline.features.encoding import EncodingConfig, located
+from pipeline.features.encoders.info import find, info_of
+from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.stage import ExtractFeaturesConfig
-from pipeline.kmeans.reading import read_codebooks
-from pipeline.provenance import record_estimate
+from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.run import RunPipelineConfig
-from pipeline.storage import join, open_store
+from pipeline.store.dataset import Dataset
+from pipeline.store.provenance import record_estimate
+from pipeline.store.storage import join, open_store
 from pipeline.tokens.stage import TokenizeCorpusConfig
-from pipeline.worker_shape import WorkerShape
+from pipeline.work.executor import cluster_shape, on_workers
+from pipeline.work.worker_shape import WorkerShape
 
 logger = logging.getLogger(__name__)
 

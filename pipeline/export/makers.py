@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.loading import open_manifest
-from pipeline.dataset import Dataset, Output, Plan, canonical, parquet_bytes
-from pipeline.export.assembling import assemble, gather, rows_by_unit
 from pipeline.export.cards.statistics import Statistics
 from pipeline.export.encoding import Encoding
-from pipeline.export.formats.documents import Documents, Spelling
+from pipeline.export.formats.arrays import Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.layout import Layout, group_name, read_layout
 from pipeline.export.rows import labels_of, sequence_rows
-from pipeline.reading import footer_sha256, read_row_group, read_unit
-from pipeline.shards import Utterance
-from pipeline.storage import Store, open_store
+from pipeline.export.shards.assembling import assemble, gather, rows_by_unit
+from pipeline.export.shards.layout import Layout, group_name, read_layout
+from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes
+from pipeline.store.reading import footer_sha256, read_row_group, read_unit
+from pipeline.store.storage import Store, open_store
+from pipeline.work.units import Utterance
 
 READ_AT_ONCE = 256
 STATISTICS = "_statistics"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.dataset import canonical
 from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
-from pipeline.storage import Store
+from pipeline.store.dataset import canonical
+from pipeline.store.storage import Store
 
 FOLDER = "_parts"
 

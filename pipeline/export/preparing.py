@@ -9,26 +9,26 @@ import numpy as np
 
 from pipeline import faults, schema
 from pipeline.audio.loading import Manifest
-from pipeline.completion import status, success
-from pipeline.dataset import SUCCESS, Dataset, Plan, check_folder, sha256
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.export import bpe
-from pipeline.export.assembling import FRAMING
-from pipeline.export.documents import key_of
 from pipeline.export.encoding import Encoding, Interleaving
-from pipeline.export.formats.documents import Spelling
+from pipeline.export.formats.arrays import Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.layout import read_columns
+from pipeline.export.ids import bpe
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.prefix import fields_of, special_tokens
+from pipeline.export.ids.tokenizer_folder import TextTokenizer
+from pipeline.export.ids.vocabulary import FILE, SPEECH, TEXT, Vocabulary
 from pipeline.export.parts import Part, find_part, read_parts
-from pipeline.export.prefix import fields_of, special_tokens
 from pipeline.export.rows import PlainEncoder, token_cells
-from pipeline.export.sequences import Pattern
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.export.tokenizer_folder import TextTokenizer
-from pipeline.export.vocabulary import FILE, SPEECH, TEXT, Vocabulary
+from pipeline.export.shards.assembling import FRAMING
+from pipeline.export.shards.documents import key_of
+from pipeline.export.shards.layout import read_columns
 from pipeline.kmeans.cards.labels import Alignment
-from pipeline.reading import read_unit
-from pipeline.storage import Store, join, open_store
+from pipeline.store.completion import status, success
+from pipeline.store.dataset import SUCCESS, Dataset, Plan, check_folder, sha256
+from pipeline.store.reading import read_unit
+from pipeline.store.storage import Store, join, open_store
 
 DATA_VERSION = 1
 VOCABULARIES = "_vocabularies"

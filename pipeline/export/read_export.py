@@ -16,17 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset import Dataset
 from pipeline.errors import CorruptDatasetError, SettingsError
-from pipeline.export import bpe
 from pipeline.export.formats.registry import READERS
-from pipeline.export.interleaving import speech_sequences
+from pipeline.export.ids import bpe
+from pipeline.export.ids.interleaving import speech_sequences
+from pipeline.export.ids.patterns import Pattern, UnitSequence, decode
+from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.parts import read_parts
 from pipeline.export.preparing import read_vocabulary
-from pipeline.export.sequences import Pattern, UnitSequence, decode
-from pipeline.export.vocabulary import Vocabulary
-from pipeline.reading import read_unit
-from pipeline.storage import join
+from pipeline.store.dataset import Dataset
+from pipeline.store.reading import read_unit
+from pipeline.store.storage import join
 
 SOURCES = ("sequences", "megatron", "parquet")
 """What can be read back: the others do not keep durations and places beside the ids."""

@@ -6,11 +6,12 @@ they are for people, who may edit them.
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.dataset import PLAN, sha256
-from pipeline.export import bpe, parts, preparing, tokenizer_folder, vocabulary
+from pipeline.export import parts, preparing
 from pipeline.export.cards import making
 from pipeline.export.formats.registry import FORMATS
-from pipeline.storage import Store
+from pipeline.export.ids import bpe, tokenizer_folder, vocabulary
+from pipeline.store.dataset import PLAN, sha256
+from pipeline.store.storage import Store
 
 KINDS = ("sequences", "scattered", *FORMATS)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import SettingsError
-from pipeline.export.documents import Grouping, ShardSettings
-from pipeline.export.prefix import fields_of
-from pipeline.worker_shape import Placement
+from pipeline.export.ids.prefix import fields_of
+from pipeline.export.shards.documents import Grouping, ShardSettings
+from pipeline.work.worker_shape import Placement
 
 FORMAT_NAMES = ("megatron", "nanotron", "olmo", "parquet", "webdataset", "slamkit", "fairseq")
 

@@ -21,17 +21,14 @@ from typing import Any
 import ray
 
 from pipeline import faults
-from pipeline.completion import finish, success
-from pipeline.dataset import FILES, Dataset, Plan
-from pipeline.executor import cluster_shape, run_stage
 from pipeline.export.cards.making import counting_work, finished_parts, ngrams_of, write_card
 from pipeline.export.cards.statistics import Statistics
 from pipeline.export.encoding import Encoding
-from pipeline.export.formats.documents import Spelling
+from pipeline.export.formats.arrays import Spelling
 from pipeline.export.formats.fairseq import dictionary
-from pipeline.export.formats.layout import described
+from pipeline.export.formats.files import described
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.layout import Layout, lay_out
+from pipeline.export.ids.tokenizer_folder import FOLDER, tokenizer_folder
 from pipeline.export.makers import (
     FormatMaker,
     ScatterMaker,
@@ -52,12 +49,15 @@ from pipeline.export.preparing import (
 )
 from pipeline.export.sealing import sealed_files
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.export.tokenizer_folder import FOLDER, tokenizer_folder
-from pipeline.provenance import record_settings
-from pipeline.reporting import StageReport
-from pipeline.shards import MakerFactory
-from pipeline.storage import absolute, join
-from pipeline.worker_shape import WorkerShape
+from pipeline.export.shards.layout import Layout, lay_out
+from pipeline.store.completion import finish, success
+from pipeline.store.dataset import FILES, Dataset, Plan
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import absolute, join
+from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.reporting import StageReport
+from pipeline.work.units import MakerFactory
+from pipeline.work.worker_shape import WorkerShape
 
 SEQUENCES, SCATTERED = "sequences", "scattered"
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.dataset import Json, canonical, parquet_bytes
+from pipeline.store.dataset import Json, canonical, parquet_bytes
 
 SPILL_BYTES = 128 << 20
 """Features of 7 minutes at L = 5, D = 768: most shards stay in memory."""

@@ -18,12 +18,11 @@ import numpy as np
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest, open_manifest
-from pipeline.completion import success
-from pipeline.dataset import Dataset, Output, Plan, check_folder
 from pipeline.errors import SettingsError
-from pipeline.executor import cluster_shape, run_stage
-from pipeline.features.encoder_info import EncoderInfo
-from pipeline.features.encoding import (
+from pipeline.features.encoders.info import EncoderInfo
+from pipeline.features.feature_file import FeatureFile
+from pipeline.features.passes.extractor import Piece
+from pipeline.features.passes.settings import (
     EncodingConfig,
     encoding_content,
     encoding_lineage,
@@ -31,15 +30,16 @@ from pipeline.features.encoding import (
     remark_small_batches,
     shard_loader,
 )
-from pipeline.features.extractor import Piece
-from pipeline.features.feature_file import FeatureFile
-from pipeline.features.manifest_sample import ManifestSample, choose_frames, stratum_values
-from pipeline.features.sampling import last_hash_of, sampled_frames
-from pipeline.features.shard_encoder import ShardEncoder
-from pipeline.provenance import record_settings
-from pipeline.reporting import StageReport
-from pipeline.shards import Utterance, rejects_table
-from pipeline.storage import open_store
+from pipeline.features.passes.shards import ShardEncoder
+from pipeline.features.samples.hashing import last_hash_of, sampled_frames
+from pipeline.features.samples.manifest_sample import ManifestSample, choose_frames, stratum_values
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import open_store
+from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.reporting import StageReport
+from pipeline.work.units import Utterance, rejects_table
 
 logger = logging.getLogger(__name__)
 

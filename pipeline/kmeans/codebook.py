@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline import schema
-from pipeline.dataset import canonical, sha256
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
-from pipeline.kmeans.assignment import CentroidTable
+from pipeline.kmeans.search.assignment import CentroidTable
+from pipeline.store.dataset import canonical, sha256
 
 MAX_CLUSTERS = 65_536
 """Tokens are stored as uint16."""

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline.features.loading import CONFIG, PREPROCESSOR
-from pipeline.storage import Store
+from pipeline.features.encoders.files import CONFIG, PREPROCESSOR
+from pipeline.store.storage import Store
 
 WeightsDtype = Literal["float32", "float16"]
 LINEAGE = "strata"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from pipeline.features.loading import encoder_state, local_folder, read_json, read_tensors, weight_files
+from pipeline.features.encoders.files import encoder_state, local_folder, read_json, read_tensors, weight_files
 
 Head = Literal["linear", "cosine"]
 

@@ -15,11 +15,9 @@ from typing import Any, Literal
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
-from pipeline.completion import finish, success
-from pipeline.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.features.encoder_info import describe
-from pipeline.features.loading import CONFIG, PREPROCESSOR, local_folder, read_json
+from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
+from pipeline.features.encoders.info import describe
 from pipeline.features.numerics import numerics_key
 from pipeline.pretraining.augment import AugmentSettings
 from pipeline.pretraining.crops import Clock
@@ -28,8 +26,10 @@ from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
 from pipeline.pretraining.source import TOO_SHORT, DataSettings
 from pipeline.pretraining.utterances import check_amount
-from pipeline.provenance import record_settings
-from pipeline.storage import absolute, open_store
+from pipeline.store.completion import finish, success
+from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import absolute, open_store
 from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
 from pipeline.training.checkpoint import Progress, read_checkpoint
 from pipeline.training.launch import shape_of, train

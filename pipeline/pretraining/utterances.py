@@ -16,11 +16,11 @@ import numpy as np
 
 from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.loading import PLACE, Manifest, decode_arguments
-from pipeline.dataset import Dataset
 from pipeline.errors import DatasetError
-from pipeline.features.encoder import VARIANCE_FLOOR
+from pipeline.features.encoders.encoder import VARIANCE_FLOOR
 from pipeline.pretraining.crops import Clock
-from pipeline.reading import read_unit
+from pipeline.store.dataset import Dataset
+from pipeline.store.reading import read_unit
 from pipeline.training.recipe import rng
 
 MAX_SECONDS = 60.0

@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
-from pipeline.completion import read_shard_table, success
-from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.errors import CodebookMismatchError, FeatureError, SettingsError
-from pipeline.executor import Load, cluster_shape, run_stage
-from pipeline.features.device import EncodeLog
-from pipeline.features.encoding import (
+from pipeline.features.feature_rows import feature_rows
+from pipeline.features.numerics import numerics_key
+from pipeline.features.passes.device import EncodeLog
+from pipeline.features.passes.extractor import Rejected
+from pipeline.features.passes.settings import (
     EncodingConfig,
     encoding_content,
     encoding_lineage,
@@ -29,18 +29,14 @@ from pipeline.features.encoding import (
     remark_small_batches,
     shard_loader,
 )
-from pipeline.features.extractor import Rejected
-from pipeline.features.feature_rows import feature_rows
-from pipeline.features.numerics import numerics_key
-from pipeline.features.shard_encoder import EncodedShard, ShardEncoder
+from pipeline.features.passes.shards import EncodedShard, ShardEncoder
 from pipeline.kmeans.codebook import Codebook
-from pipeline.kmeans.reading import read_codebooks
-from pipeline.provenance import record_settings
-from pipeline.reading import read_pieces
-from pipeline.reporting import StageReport
-from pipeline.runtime import set_threads
-from pipeline.shards import MakerFactory, Utterance, rejects_table
-from pipeline.storage import open_store
+from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.store.completion import read_shard_table, success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
+from pipeline.store.provenance import record_settings
+from pipeline.store.reading import read_pieces
+from pipeline.store.storage import open_store
 from pipeline.tokens.agreement import (
     MAX_CHECKED_SECONDS,
     NOTE,
@@ -49,7 +45,11 @@ from pipeline.tokens.agreement import (
     pick_utterances,
 )
 from pipeline.tokens.quantize import check_codebooks, quantize
-from pipeline.waiting import Work
+from pipeline.work.executor import Load, cluster_shape, run_stage
+from pipeline.work.reporting import StageReport
+from pipeline.work.runtime import set_threads
+from pipeline.work.units import MakerFactory, Utterance, rejects_table
+from pipeline.work.waiting import Work
 
 DATA_VERSION = 1
 NEAR_TIES = "near_ties_decided_exactly"

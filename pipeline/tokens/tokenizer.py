@@ -16,12 +16,12 @@ import soxr
 
 from pipeline import schema
 from pipeline.audio.decode import to_float32
-from pipeline.dataset import canonical
 from pipeline.errors import CodebookMismatchError, FeatureError
-from pipeline.features.extractor import FeatureExtractor, Rejected
+from pipeline.features.passes.extractor import FeatureExtractor, Rejected
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.residual import chains
-from pipeline.storage import Store, open_store
+from pipeline.store.dataset import canonical
+from pipeline.store.storage import Store, open_store
 from pipeline.tokens.quantize import check_codebooks, quantize
 
 CONFIG = "config.json"

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pipeline import faults
-from pipeline.dataset import sha256
 from pipeline.errors import CheckpointError
-from pipeline.storage import Store
+from pipeline.store.dataset import sha256
+from pipeline.store.storage import Store
 
 logger = logging.getLogger(__name__)
 

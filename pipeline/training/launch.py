@@ -23,14 +23,14 @@ from pipeline.errors import (
     SettingsError,
     TrainingError,
 )
-from pipeline.executor import connect
-from pipeline.runtime import ALLOCATOR, set_threads
-from pipeline.storage import join, open_store
+from pipeline.store.storage import join, open_store
 from pipeline.training.checkpoint import Progress, latest, read_checkpoint
 from pipeline.training.loop import Loop, World
 from pipeline.training.recipe import Recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.telling import read_standing
+from pipeline.work.executor import connect
+from pipeline.work.runtime import ALLOCATOR, set_threads
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import faults
 from pipeline.errors import TrainingError
-from pipeline.storage import Store
+from pipeline.store.storage import Store
 from pipeline.training.checkpoint import Progress, keep_latest, latest, read_checkpoint, save_checkpoint
 from pipeline.training.loading import Feed, StepInput
 from pipeline.training.optimizer import learning_rate, make_optimizer, moments, restore_moments

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage import LocalStore, Store
+from pipeline.store.storage import LocalStore, Store
 from pipeline.training.checkpoint import Progress
 
 PROGRESS = "_progress.json"

@@ -9,10 +9,10 @@ from made_audio import noise
 
 from pipeline.audio.corpora import Candidate
 from pipeline.audio.decode import DecodeLimits
-from pipeline.audio.probing import ProbeFactory
+from pipeline.audio.makers import ProbeFactory
 from pipeline.audio.stage import candidate_table
-from pipeline.dataset import parquet_bytes
-from pipeline.storage import LocalStore
+from pipeline.store.dataset import parquet_bytes
+from pipeline.store.storage import LocalStore
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from made_containers import encoded, write_table, write_tar
 
 from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 
 SOUNDS = [noise(20_000 + 1_000 * seed, seed=seed) for seed in range(24)]
 LONG = noise(8_000_000)

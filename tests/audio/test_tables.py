@@ -9,7 +9,7 @@ from made_containers import encoded, write_table
 
 from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.errors import AudioDecodeError, ManifestError
 
 SOUNDS = [noise(3_000 + 100 * seed, seed=seed) for seed in range(40)]

@@ -11,7 +11,7 @@ from made_containers import encoded, recordings, write_tar
 from pipeline.audio import tar_shards
 from pipeline.audio.corpora import corpus_roots, read_corpus
 from pipeline.audio.decode import Decoder
-from pipeline.audio.parts import Part
+from pipeline.audio.places import Part
 from pipeline.errors import AudioDecodeError, ManifestError
 
 

@@ -24,7 +24,7 @@ from bench.probe_tasks import CORPUS_OF, Fold, Task, heard_by_training, make_tas
 from bench.probes import check_codebooks_are_used, parser, run, systems
 from bench.small_corpus import Recording, chosen
 from pipeline.errors import CodebookMismatchError, SettingsError
-from pipeline.features.encoder_info import describe
+from pipeline.features.encoders.info import describe
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 

@@ -11,7 +11,7 @@ from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.stage import estimate
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
 

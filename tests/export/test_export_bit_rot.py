@@ -12,7 +12,7 @@ from made_tokens import write_corpus_of_tones
 from pipeline.errors import CorruptDatasetError, DatasetError
 from pipeline.export.read_export import read_export
 from pipeline.export.stage import export_tokens
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 SETTINGS = {"bpe_merges": 5, "shard_ids": 150, "order": "shuffled", "valid_fraction": 0.2}
 NAMES = (

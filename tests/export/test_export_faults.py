@@ -12,8 +12,8 @@ from made_tokens import write_corpus_of_tones
 from pipeline.errors import DatasetError
 from pipeline.export.parts import Part, claim_part, read_parts
 from pipeline.export.settings import FORMAT_NAMES
-from pipeline.storage import open_store
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.storage import open_store
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 UNIT_POINTS = (
     "after_announce_before_data",

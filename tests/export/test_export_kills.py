@@ -15,7 +15,7 @@ from made_tokens import write_corpus_of_tones
 from pipeline.errors import PlanMismatchError
 from pipeline.export.stage import export_tokens
 from pipeline.faults import VARIABLE
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"formats": ("megatron",), "order": "shuffled", "shard_ids": 150, "valid_fraction": 0.2}

@@ -10,7 +10,7 @@ from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
 from pipeline.errors import CorruptDatasetError, SettingsError
 from pipeline.export.read_export import read_export
 from pipeline.export.settings import FORMAT_NAMES, ExportTokensConfig
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 COLUMNS = ("layer_03", "layer_07")
 FORMATS = tuple(name for name in FORMAT_NAMES if name not in ("slamkit", "fairseq"))

@@ -18,15 +18,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from examples.unit_language_model.packing import IGNORED, Corpus, Epoch, window, windows
 from examples.unit_language_model.recipe import IDS, ROWS, BlockSource, DataSettings, LanguageModelRecipe
 from examples.unit_language_model.train import UnitLanguageModelConfig, best_of, card_bits, ngram_bits, prepare
-from pipeline.completion import finish
-from pipeline.dataset import Dataset, Output, Plan
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.cards.ngrams import Sample, measure
 from pipeline.export.formats import megatron
-from pipeline.export.formats.documents import Documents
+from pipeline.export.formats.arrays import Documents
+from pipeline.export.ids.vocabulary import BEGIN, END
 from pipeline.export.parts import Part, claim_part
-from pipeline.export.vocabulary import BEGIN, END
-from pipeline.storage import open_store
+from pipeline.store.completion import finish
+from pipeline.store.dataset import Dataset, Output, Plan
+from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import MODEL, folder_of
 from pipeline.training.loop import Loop, World
 

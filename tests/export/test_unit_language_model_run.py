@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 from examples.unit_language_model.packing import Corpus
 from examples.unit_language_model.train import UnitLanguageModelConfig, prepare, train_language_model
 from pipeline.errors import PlanMismatchError
+from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.stage import export_tokens
-from pipeline.export.vocabulary import Vocabulary
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 

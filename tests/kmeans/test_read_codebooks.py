@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from made_features import make_codebook, write_codebooks
 
-from pipeline.dataset import Dataset
 from pipeline.errors import CodebookMismatchError, SettingsError
-from pipeline.kmeans.reading import read_codebooks, read_units
+from pipeline.kmeans.read_codebooks import read_codebooks, read_units
+from pipeline.store.dataset import Dataset
 
 POINTS = np.arange(24, dtype=np.float32).reshape(8, 3)
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from made_features import make_codebook
 
 from pipeline.errors import CodebookMismatchError, FeatureError
-from pipeline.kmeans.fixed_point import sum_rows
+from pipeline.kmeans.fit.fixed_point import sum_rows
 from pipeline.kmeans.residual import chain_faults, chains, left_by, reduce_by, residual
 
 D = 6

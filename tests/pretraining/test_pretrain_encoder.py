@@ -13,13 +13,13 @@ from made_tokens import speak, write_corpus_of_tones
 
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SettingsError, TrainingError
 from pipeline.faults import VARIABLE
-from pipeline.features.encoder import SslEncoder
+from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
 from pipeline.pretraining.export import LINEAGE
 from pipeline.pretraining.stage import PretrainEncoderConfig, prepare, pretrain_encoder
 from pipeline.pretraining.utterances import share
 from pipeline.run import RunPipelineConfig, run_pipeline
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 ROOT = Path(__file__).parents[2]
 TINY = {"num_layers": 2, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}

@@ -11,12 +11,12 @@ from made_tokens import write_corpus_of_tones
 from made_training import run
 
 from pipeline.faults import VARIABLE
-from pipeline.features.encoder import SslEncoder
+from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.pretraining.export import encoder_tensors, weights_bytes
 from pipeline.pretraining.stage import PretrainEncoderConfig, prepare
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.training.checkpoint import latest, read_checkpoint
-from pipeline.verification import VerifyDatasetConfig, verify_dataset
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from pipeline.errors import CheckpointError
 from pipeline.faults import VARIABLE
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import (
     MODEL,
     OPTIMIZER,

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from pipeline.errors import DatasetError, TrainingError
 from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import MODEL, OPTIMIZER, folder_of, latest, read_checkpoint, steps_saved
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.recipe import torch_seed

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import MODEL, OPTIMIZER, folder_of, read_checkpoint
 
 TINY = {"num_layers": 3, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}

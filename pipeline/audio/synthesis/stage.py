@@ -14,15 +14,15 @@ import pyarrow as pa
 import soundfile
 
 from pipeline.audio.synthetic import LANGUAGE, SyntheticSpec, plan_utterance, render
-from pipeline.dataset import Dataset, Output, Plan, check_folder, parquet_bytes, shard_name
 from pipeline.errors import SettingsError
-from pipeline.executor import cluster_shape, run_stage
-from pipeline.provenance import record_settings
-from pipeline.reading import read_unit
-from pipeline.reporting import StageReport
-from pipeline.shards import Utterance
-from pipeline.storage import absolute, join, open_store
-from pipeline.worker_shape import Placement
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder, parquet_bytes, shard_name
+from pipeline.store.provenance import record_settings
+from pipeline.store.reading import read_unit
+from pipeline.store.storage import absolute, join, open_store
+from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.reporting import StageReport
+from pipeline.work.units import Utterance
+from pipeline.work.worker_shape import Placement
 
 DATA_VERSION = 1
 PIECE = 25

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import CorruptDatasetError
-from pipeline.export.bpe import UnitBpe
 from pipeline.export.cards.measures import (
     Bitrate,
     Lengths,
@@ -28,9 +27,10 @@ from pipeline.export.cards.measures import (
 )
 from pipeline.export.cards.ngrams import NgramEntropies
 from pipeline.export.cards.statistics import GROUPS, Counts, Statistics
-from pipeline.export.documents import TRAIN, VALID
-from pipeline.export.sequences import Pattern
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.vocabulary import Vocabulary
+from pipeline.export.shards.documents import TRAIN, VALID
 from pipeline.kmeans.cards.card import card_bytes
 
 CARD_VERSION = 1

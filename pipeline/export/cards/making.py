@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.dataset import PLAN, SUCCESS, Dataset
-from pipeline.export.bpe import UnitBpe
 from pipeline.export.cards import markdown, ngrams, plots
 from pipeline.export.cards.card import ExportCard, FormatFacts, make_card
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.documents import TRAIN, VALID, key_of
 from pipeline.export.encoding import Encoding
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.layout import read_columns
+from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.parts import Part, read_parts
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.shards.documents import TRAIN, VALID, key_of
+from pipeline.export.shards.layout import read_columns
 from pipeline.kmeans.cards.plots import can_plot
-from pipeline.storage import Store, join, open_store
+from pipeline.store.dataset import PLAN, SUCCESS, Dataset
+from pipeline.store.storage import Store, join, open_store
 
 JSON, MARKDOWN = "card.json", "README.md"
 UNITS_OF_A_TASK = 1_000

@@ -9,7 +9,7 @@ from pipeline.export.cards.measures import SPECIALS, TEXT, Shares
 from pipeline.export.cards.plots import PLOTS, wanted_plots
 from pipeline.export.cards.statistics import MICROSECONDS
 from pipeline.export.cards.text import escaped
-from pipeline.export.documents import TRAIN, VALID
+from pipeline.export.shards.documents import TRAIN, VALID
 from pipeline.kmeans.cards.markdown import table
 
 FOLDER = "_card"

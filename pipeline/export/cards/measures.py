@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import SettingsError
-from pipeline.export.bpe import UnitBpe
 from pipeline.export.cards.statistics import LENGTH_EDGES, MICROSECONDS, Counts
-from pipeline.export.sequences import Pattern
-from pipeline.export.vocabulary import Block, Vocabulary
+from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.patterns import Pattern
+from pipeline.export.ids.vocabulary import Block, Vocabulary
 from pipeline.kmeans.cards.quality import entropy
 
 MOST_VALUES = 1000

@@ -24,8 +24,8 @@ import pyarrow as pa
 
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import read_ids
-from pipeline.export.documents import key_of
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.ids.vocabulary import Vocabulary
+from pipeline.export.shards.documents import key_of
 from pipeline.kmeans.cards.quality import entropy
 
 ORDERS = (1, 2, 3)

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import SettingsError
-from pipeline.export.formats.documents import Bytes, Documents, Spelling
-from pipeline.export.formats.layout import first_of
+from pipeline.export.formats.arrays import Bytes, Documents, Spelling
+from pipeline.export.formats.files import first_of
 from pipeline.export.formats.units import check_one_layer, layer_units, spelled
 
 EXTENSION = ".km"

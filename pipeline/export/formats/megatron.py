@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import parquet_bytes
 from pipeline.errors import CorruptDatasetError, SettingsError
-from pipeline.export.formats.documents import Bytes, Documents, Spelling
-from pipeline.export.formats.layout import described, mapped, raw
+from pipeline.export.formats.arrays import Bytes, Documents, Spelling
+from pipeline.export.formats.files import described, mapped, raw
+from pipeline.store.dataset import parquet_bytes
 
 EXTENSION = ".bin"
 MAGIC = b"MMIDIDX\x00\x00"

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import CorruptDatasetError
-from pipeline.export.formats.documents import Bytes, Documents, Spelling
-from pipeline.export.formats.layout import mapped, raw, split
+from pipeline.export.formats.arrays import Bytes, Documents, Spelling
+from pipeline.export.formats.files import mapped, raw, split
 
 EXTENSION = ".ds"
 TOKENIZER = "tokenizer"

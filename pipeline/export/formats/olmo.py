@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.errors import CorruptDatasetError, SettingsError
-from pipeline.export.formats.documents import Bytes, Documents, Spelling
-from pipeline.export.formats.layout import first_of, mapped, raw, split
+from pipeline.export.formats.arrays import Bytes, Documents, Spelling
+from pipeline.export.formats.files import first_of, mapped, raw, split
 
 EXTENSION = ".npy"
 

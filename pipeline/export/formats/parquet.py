@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.dataset import canonical
-from pipeline.export.formats.documents import META, Bytes, Documents, Spelling
-from pipeline.export.formats.layout import described, first_of
+from pipeline.export.formats.arrays import META, Bytes, Documents, Spelling
+from pipeline.export.formats.files import described, first_of
+from pipeline.store.dataset import canonical
 
 EXTENSION = ".parquet"
 ROW_GROUP_BYTES = 64_000_000

@@ -5,7 +5,7 @@ counted from 0, without special tokens.
 """
 
 from pipeline.export.formats import fairseq, megatron, nanotron, olmo, parquet, slamkit, webdataset
-from pipeline.export.formats.documents import Read, Writer
+from pipeline.export.formats.arrays import Read, Writer
 
 FORMATS: dict[str, Writer] = {
     "megatron": megatron,

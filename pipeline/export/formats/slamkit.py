@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import CorruptDatasetError
-from pipeline.export.formats.documents import Bytes, Documents, Spelling
-from pipeline.export.formats.layout import first_of, json_cells
+from pipeline.export.formats.arrays import Bytes, Documents, Spelling
+from pipeline.export.formats.files import first_of, json_cells
 from pipeline.export.formats.units import LayerUnits, check_one_layer, layer_units, spelled
 
 EXTENSION = ".jsonl"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorruptDatasetError, SettingsError
-from pipeline.export.formats.documents import Documents, Spelling
+from pipeline.export.formats.arrays import Documents, Spelling
 
 BATCH = 1 << 16
 """Numbers that are spelled at a time, so that their words stay in the cache."""

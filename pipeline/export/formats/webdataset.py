@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.errors import SettingsError
-from pipeline.export.formats.documents import META, Bytes, Documents, Spelling
-from pipeline.export.formats.layout import first_of, json_cells, raw
+from pipeline.export.formats.arrays import META, Bytes, Documents, Spelling
+from pipeline.export.formats.files import first_of, json_cells, raw
 from pipeline.export.formats.units import spelled
 
 EXTENSION = ".tar"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.kmeans import fixed_point
+from pipeline.kmeans.fit import fixed_point
 
 STEPS = 32
 """Bins of an octave of squared distances: a bin is at most 3.2 % wide, in distance 1.6 %."""

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audio.loading import open_manifest
-from pipeline.dataset import Dataset
 from pipeline.features.feature_rows import FeatureRow, feature_rows
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.labels import NO_INTERVALS, Alignment, Intervals, Values, of_splits
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.residual import reduce_by
-from pipeline.reading import read_pieces
+from pipeline.store.dataset import Dataset
+from pipeline.store.reading import read_pieces
 
 ALIGNED, OTHER = "aligned", "other"
 """Tables of codes by the labels of an alignment, and by the codes of the other codebook."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
-from pipeline.storage import open_store
+from pipeline.store.storage import open_store
 
 SPLIT = "split"
 

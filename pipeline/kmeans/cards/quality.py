@@ -12,8 +12,8 @@ from fractions import Fraction
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.kmeans import fixed_point
 from pipeline.kmeans.cards.counts import CodeCounts, bin_edges
+from pipeline.kmeans.fit import fixed_point
 
 RARE = 0.1
 """A code is rare when it has less than this share of the frames that it would have if all codes were alike."""

@@ -17,10 +17,7 @@ from typing import Any
 import ray
 
 from pipeline.audio.loading import Manifest
-from pipeline.completion import success
-from pipeline.dataset import Dataset, canonical
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, PipelineError, SettingsError
-from pipeline.executor import connect
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
@@ -28,10 +25,13 @@ from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_valu
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
 from pipeline.kmeans.codebook import Codebook
-from pipeline.kmeans.reading import read_units
+from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
-from pipeline.runtime import set_threads
-from pipeline.storage import Store, absolute
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, canonical
+from pipeline.store.storage import Store, absolute
+from pipeline.work.executor import connect
+from pipeline.work.runtime import set_threads
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
 from pipeline.kmeans.cards.plots import can_plot
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, read_cards
-from pipeline.kmeans.cluster import Seeding
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans, prepare
+from pipeline.kmeans.fit.cluster import Seeding
+from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans, prepare
 from pipeline.kmeans.sweep.curves import Point, draw, plot_name, point, render, to_json
-from pipeline.storage import absolute, join, open_store
+from pipeline.store.dataset import Dataset
+from pipeline.store.storage import absolute, join, open_store
 
 
 @dataclass(frozen=True, kw_only=True)

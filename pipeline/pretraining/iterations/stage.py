@@ -15,12 +15,12 @@ from typing import Any
 
 from pipeline.errors import SettingsError
 from pipeline.features.stage import ExtractFeaturesConfig, extract_features
-from pipeline.kmeans.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.pretraining.stage import MaskingSettings, PretrainEncoderConfig, TrainingReport, pretrain_encoder
-from pipeline.reporting import StageReport
-from pipeline.storage import join
+from pipeline.store.storage import join
 from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
 from pipeline.training.settings import TrainingSettings
+from pipeline.work.reporting import StageReport
 
 
 @dataclass(frozen=True, kw_only=True)

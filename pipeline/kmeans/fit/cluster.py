@@ -1,0 +1,255 @@
+"""Partitions of a features dataset on the actors of a Ray cluster: what a fit asks of all rows.
+
+A step sends the centroids out once, to each node, and the answers, exact integers, are added up in a tree; so neither
+the number of actors nor who holds which shard can change a bit. Memory of an answer: 16 * K * D bytes.
+"""
+
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import ray
+
+from pipeline.kmeans.fit.parallel_seeding import gather
+from pipeline.kmeans.fit.partition import Budget, Partition, Request, Share, Source, Step
+from pipeline.kmeans.fit.sample import Sample, merge
+from pipeline.kmeans.fit.seeding import kmeans_plus_plus, random_rows
+from pipeline.store.completion import read_shard_table
+from pipeline.store.dataset import Dataset
+from pipeline.work.runtime import set_threads
+
+logger = logging.getLogger(__name__)
+
+Seeding = Literal["k-means++", "k-means||", "random"]
+
+# Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
+_FAN_IN = 4
+# Of the memory that Ray gives a node to tasks; the rest is for Python, Ray and torch themselves.
+_MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The actors of a fit.
+
+    Attributes:
+        num_workers: Actors.
+        num_cpus: CPUs of each, or a share of one.
+        num_gpus: GPUs of each, or a share of one.
+        budget: Memory of each.
+    """
+
+    num_workers: int
+    num_cpus: float
+    num_gpus: float
+    budget: Budget
+
+    def tell(self, num_frames: int, dim: int) -> None:
+        """Warn where the memory is less than the work takes.
+
+        Args:
+            num_frames: Rows of all actors.
+            dim: D.
+        """
+        needed = self.budget.kept_bytes(-(-num_frames // self.num_workers), dim)
+        if needed > self.budget.num_bytes:
+            logger.warning(
+                "memory_per_worker is %.2f GB, but sums, state and the work on a block take %.2f GB, and will take it; "
+                "all features lie on disk",
+                self.budget.num_bytes / 1e9,
+                needed / 1e9,
+            )
+
+
+def lay_out(
+    features: Dataset,
+    *,
+    num_workers: int | None,
+    memory_per_worker: float | None,
+    num_fits: int,
+    num_clusters: int,
+    num_sources: int,
+    warm_start: float,
+) -> Layout:
+    """Lay actors over the cluster that Ray is connected to.
+
+    Args:
+        features: What is fitted on.
+        num_workers: Actors wanted; default: one a GPU, or one a CPU.
+        memory_per_worker: GB of each; default: an equal share of most of the smallest node.
+        num_fits: See ``Budget``.
+        num_clusters: See ``Budget``.
+        num_sources: See ``Budget``.
+        warm_start: See ``Budget``.
+    """
+    total = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    gpus = total.get("GPU", 0)
+    wanted = num_workers or max(1, int(gpus or total.get("CPU", 1)))
+    num_workers = min(wanted, len(features.plan.units))
+    if memory_per_worker is not None:
+        num_bytes = int(memory_per_worker * 1e9)
+    else:
+        a_node = -(-num_workers // len(nodes))
+        num_bytes = int(_MEMORY_SHARE * min(node.get("memory", 0) for node in nodes) / a_node)
+    return Layout(
+        num_workers=num_workers,
+        # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
+        num_cpus=min(1.0, int(1000 * total.get("CPU", 1) / num_workers) / 1000),
+        num_gpus=min(1.0, gpus / num_workers),
+        budget=Budget(
+            num_bytes=num_bytes,
+            num_fits=num_fits,
+            num_clusters=num_clusters,
+            num_sources=num_sources,
+            warm_start=warm_start,
+        ),
+    )
+
+
+class Cluster:
+    """The rows of a features dataset, held by actors.
+
+    Args:
+        dataset: The features.
+        layers: Layers to hold.
+        num_workers: Actors; at most one a shard is of use.
+        budget: Memory of each.
+        num_cpus: CPUs of each, or a share of one.
+        num_gpus: GPUs of each, or a share of one.
+        seed: Of the hashes that choose samples.
+        fraction: Share of the rows to hold.
+        threads: Compute threads of each.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        layers: Sequence[int],
+        *,
+        num_workers: int,
+        budget: Budget,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        seed: int = 0,
+        fraction: float = 1.0,
+        threads: int = 1,
+    ) -> None:
+        shares, begin = [], 0
+        for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
+            shares.append(Share(unit=row["unit"], begin=begin, num_rows=row["num_frames"]))
+            begin += row["num_frames"]
+        # A restarted actor reads its shards again; what it answers does not depend on what it was asked before.
+        actor = ray.remote(
+            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
+        )(Partition)
+        self._actors: list[Any] = [
+            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
+            for number in range(num_workers)
+        ]
+        self._threads = threads
+
+    def load(self) -> int:
+        """Wait until every actor holds its rows; give the number of those that did not fit into memory.
+
+        Raises:
+            CorruptDatasetError: A shard is damaged or holds a value that is not finite.
+        """
+        return sum(ray.get([actor.load.remote() for actor in self._actors]))
+
+    def seed(self, source: Source, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
+        """Choose first centroids, float32 (K, D).
+
+        Args:
+            source: What the fit is over.
+            num_clusters: K.
+            how: Which seeding.
+            sample_size: Rows that ``k-means++`` and ``random`` choose among.
+            seed: Of the choices that hashes do not make.
+
+        Raises:
+            SettingsError: There are fewer than K distinct rows to choose among.
+        """
+        if how == "k-means||":
+            found = gather(_AllRows(self._actors, source), self._sample(source, 1).rows, num_clusters)
+            ray.get([actor.end_pull.remote(source) for actor in self._actors])
+            return self._plus_plus(found.rows, num_clusters, seed, found.weights)
+        sample = self._sample(source, sample_size).rows
+        if how == "random":
+            return random_rows(sample, num_clusters)
+        return self._plus_plus(sample, num_clusters, seed)
+
+    def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
+        """Run one Lloyd step of several fits over all rows."""
+        shared = ray.put(dict(requests))
+        found = [actor.step.remote(shared) for actor in self._actors]
+        join = ray.remote(num_cpus=0)(merge_steps)
+        while len(found) > _FAN_IN:
+            found = [join.remote(*found[begin : begin + _FAN_IN]) for begin in range(0, len(found), _FAN_IN)]
+        return merge_steps(*ray.get(found))
+
+    def forget(self, fit: str, source: Source, *, others: Collection[Source]) -> None:
+        """Give the memory of a finished fit back.
+
+        Args:
+            fit: Its name.
+            source: What it was over.
+            others: What the other fits are over.
+        """
+        unused = source.is_made and source.key not in {other.key for other in others}
+        ray.get([actor.forget.remote(fit, source.key if unused else None) for actor in self._actors])
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _sample(self, source: Source, size: int) -> Sample:
+        return merge(ray.get([actor.sample.remote(source, size) for actor in self._actors]), size)
+
+    def _plus_plus(self, *arguments: Any) -> np.ndarray:
+        """Run k-means++ on one node, on as many cores as actors spread over all nodes have there; they are idle."""
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        threads = self._threads * -(-len(self._actors) // nodes)
+        found: np.ndarray = ray.get(ray.remote(num_cpus=0)(_plus_plus).remote(threads, *arguments))
+        return found
+
+
+class _AllRows:
+    """The rows of all actors to ``parallel_seeding.gather``."""
+
+    def __init__(self, actors: Sequence[Any], source: Source) -> None:
+        self._actors = actors
+        self._source = source
+
+    def potential(self, rounds: Sequence[np.ndarray]) -> int:
+        return sum(self._ask("potential", rounds))
+
+    def choose(self, rounds: Sequence[np.ndarray], potential: int, expected: float) -> np.ndarray:
+        return np.concatenate(self._ask("choose", rounds, potential, expected))
+
+    def weights(self, rounds: Sequence[np.ndarray]) -> np.ndarray:
+        found: np.ndarray = np.sum(self._ask("weights", rounds), axis=0)
+        return found
+
+    def _ask(self, name: str, rounds: Sequence[np.ndarray], *arguments: Any) -> list[Any]:
+        shared = ray.put(list(rounds))
+        answers = ray.get([actor.pull.remote(self._source, name, shared, *arguments) for actor in self._actors])
+        return [answer for of_actor in answers for answer in of_actor]
+
+
+def merge_steps(*steps: Mapping[str, Step]) -> dict[str, Step]:
+    """Add up the answers of several partitions; in any order the same."""
+    total: dict[str, Step] = {}
+    for step in steps:
+        for name, part in step.items():
+            total[name] = total[name].merged(part) if name in total else part
+    return total
+
+
+def _plus_plus(threads: int, *arguments: Any) -> np.ndarray:
+    set_threads(1)
+    return kmeans_plus_plus(*arguments, threads=min(threads, len(os.sched_getaffinity(0))))

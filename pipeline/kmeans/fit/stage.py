@@ -1,0 +1,374 @@
+"""Fit codebooks: K-means over a features dataset, all layers and numbers of clusters in one job.
+
+Reads: a features dataset, whole or sampled, once. Writes: a codebooks dataset, ``layer_07_k1000.safetensors`` for each
+layer and K. Restart: after every iteration the state of every fit lies in ``_checkpoints/``; run again, fits go on from
+there and end with the same bits. Memory: ``memory_per_worker``; what is more lies on the workers' local disks.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline import faults, schema
+from pipeline.errors import SettingsError
+from pipeline.features.numerics import numerics_key
+from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
+from pipeline.kmeans.fit.cluster import Cluster, Seeding, lay_out
+from pipeline.kmeans.fit.partition import Request, Source, Step
+from pipeline.kmeans.fit.seeding import given_centroids
+from pipeline.kmeans.fit.state import Fit, Stopping, Target
+from pipeline.store.completion import finish, read_shard_table, status, success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder
+from pipeline.store.provenance import record_settings
+from pipeline.store.reading import read_committed
+from pipeline.store.storage import open_store
+from pipeline.work.executor import connect
+from pipeline.work.reporting import StageReport, Tally
+
+logger = logging.getLogger(__name__)
+
+DATA_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitKmeansConfig:
+    """Settings of fit_kmeans."""
+
+    features: str
+    """Features dataset, local or s3://."""
+    output: str
+    """Folder of the codebooks, local or s3://."""
+    num_clusters: tuple[int, ...]
+    """Clusters of each layer's codebook (K), 2 to 65,536; several make a codebook each from one load of the data."""
+    layers: tuple[int, ...] = ()
+    """Layers to fit; default: every layer of the features."""
+    fraction: float = 1.0
+    """Share of the frames to fit on, chosen by hash; a smaller share is a subset of a larger one."""
+    warm_start: tuple[float, ...] = ()
+    """Shares of these frames to fit on first, one after the other, each to the tolerance, as 0.01 0.1: fewer iterations
+    over all frames where these are very many."""
+    num_quantizers: int = 1
+    """Stages of a residual quantiser (RVQ): each fits what the stages before it leave."""
+    max_iterations: int = 50
+    """Iterations of Lloyd's algorithm at most."""
+    tolerance: float = 1e-4
+    """End a fit when its inertia falls by less than this share in an iteration."""
+    max_minutes: float | None = None
+    """End all fits after the iteration in which these minutes are over; then the result depends on the machine."""
+    init: Seeding = "k-means++"
+    """First centroids: k-means++ or random rows of a sample of bounded size, or k-means|| over all rows."""
+    init_codebooks: str | None = None
+    """Codebooks dataset whose centroids are the first ones instead, for more data or another domain."""
+    seeding_frames_per_cluster: int = 64
+    """k-means++ and random choose the first centroids among this many frames a cluster."""
+    seed: int = 0
+    """Seed of the first centroids."""
+    num_workers: int | None = None
+    """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
+    memory_per_worker: float | None = None
+    """Gigabytes that each actor may take for features and for its work, beside Python, Ray and torch themselves;
+    features past it lie on its local disk. Default: what Ray has on the smallest node, shared."""
+
+    def __post_init__(self) -> None:
+        if not self.num_clusters or len(set(self.num_clusters)) < len(self.num_clusters):
+            raise SettingsError(f"num_clusters must name different numbers, got {list(self.num_clusters)}")
+        for count in self.num_clusters:
+            if not 2 <= count <= MAX_CLUSTERS:
+                raise SettingsError(f"num_clusters must be in 2 to {MAX_CLUSTERS}, got {count}")
+        if not 0 <= self.tolerance < 1:
+            raise SettingsError(f"tolerance must be in [0, 1), got {self.tolerance}")
+        if not 0 < self.fraction <= 1:
+            raise SettingsError(f"fraction must be more than 0 and at most 1, got {self.fraction}")
+        if any(not 0 < share < 1 for share in self.warm_start) or list(self.warm_start) != sorted(set(self.warm_start)):
+            raise SettingsError(f"warm_start must rise and lie between 0 and 1, got {list(self.warm_start)}")
+        for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{name} must be at least 1, got {value}")
+        for name in ("max_minutes", "memory_per_worker"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise SettingsError(f"{name} must be more than 0, got {value}")
+
+    def targets(self, layers: Sequence[int]) -> list[Target]:
+        """Name the codebooks, stage after stage of each layer and K."""
+        return [
+            Target(layer=layer, num_clusters=count, quantizer=stage)
+            for layer in layers
+            for count in sorted(self.num_clusters)
+            for stage in range(self.num_quantizers)
+        ]
+
+
+def prepare(config: FitKmeansConfig) -> Plan:
+    """Plan the codebooks and refuse a folder that holds others. Needs no Ray.
+
+    Raises:
+        DatasetError: The features are not finished.
+        SettingsError: They lack a layer, or have fewer frames than clusters, or given codebooks do not fit.
+        PlanMismatchError: The output folder was made with other settings.
+    """
+    features = Dataset.open(config.features, kind="features")
+    lineage = features.plan.lineage
+    layers = sorted(config.layers) or list(lineage["layers"])
+    if absent := sorted(set(layers) - set(lineage["layers"])):
+        raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
+    frames = int(config.fraction * sum(read_shard_table(features)["num_frames"].to_pylist()))
+    for share in (1.0, *config.warm_start):
+        if share * frames < max(config.num_clusters):
+            part = "" if share * config.fraction == 1 else f" in a fraction of {share * config.fraction:g}"
+            raise SettingsError(
+                f"{config.features} has {int(share * frames)} frames{part}, fewer than num_clusters "
+                f"{max(config.num_clusters)}; lower num_clusters or keep more frames"
+            )
+    input_sha256 = success(features)["dataset_sha256"]
+    given = _given_codebooks(config, layers, lineage["encoder_sha256"])
+    settings = {
+        "fraction": config.fraction,
+        "warm_start": list(config.warm_start),
+        "num_quantizers": config.num_quantizers,
+        "max_iterations": config.max_iterations,
+        "tolerance": config.tolerance,
+        "init": {unit: book.sha256 for unit, book in given.items()} or config.init,
+        "seeding_frames_per_cluster": config.seeding_frames_per_cluster,
+        "seed": config.seed,
+    }
+    content = {"data_version": DATA_VERSION, "input_sha256": input_sha256, "layers": layers, **settings}
+    kept = ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate", "dtype")
+    plan = Plan(
+        kind="codebooks",
+        content={**content, "num_clusters": sorted(config.num_clusters)},
+        lineage={
+            **{key: lineage[key] for key in kept},
+            "kind": "codebooks",
+            "schema_version": schema.SCHEMA_VERSION,
+            "input_sha256": input_sha256,
+            **settings,
+        },
+        units=[target.unit for target in config.targets(layers)],
+        totals={"frames": frames},
+        extension=".safetensors",
+    )
+    check_folder(open_store(config.output), plan)
+    return plan
+
+
+def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], encoder: str) -> dict[str, Codebook]:
+    """Read the codebooks that fits begin with, by unit; none where they are seeded."""
+    if config.init_codebooks is None:
+        return {}
+    dataset, wanted = Dataset.open(config.init_codebooks, kind="codebooks"), config.targets(layers)
+    if absent := sorted({target.unit for target in wanted} - set(dataset.plan.units)):
+        raise SettingsError(
+            f"init_codebooks {config.init_codebooks} has {', '.join(dataset.plan.units)}, not {', '.join(absent)}"
+        )
+    found = {}
+    for target in wanted:
+        source = f"{config.init_codebooks}/{target.unit}"
+        book = Codebook.from_bytes(read_committed(dataset, target.unit), source)
+        if book.encoder != encoder:
+            raise SettingsError(f"{source} belongs to encoder {book.encoder}, the features to {encoder}")
+        found[target.unit] = book
+    return found
+
+
+def fit_kmeans(config: FitKmeansConfig) -> StageReport:
+    """Fit a codebook for each layer and K by Lloyd's algorithm with exact sums.
+
+    The result is the same, bit for bit, for any number of workers, any memory and after any restart.
+
+    Source: S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982); first centroids by
+    D. Arthur and S. Vassilvitskii, "k-means++", SODA 2007, on a sample, or B. Bahmani et al., "Scalable k-means++",
+    VLDB 2012, on all rows.
+
+    Raises:
+        SettingsError: Features lack a layer or distinct frames, or given codebooks do not fit.
+        CorruptDatasetError: The features are damaged or hold values that are not finite.
+        PlanMismatchError: The output folder was made with other settings.
+    """
+    plan = prepare(config)
+    dataset = Dataset.create(config.output, plan)
+    record_settings(dataset.store, config)
+    tally = Tally(status(dataset))
+    connect()
+    pending = len(dataset.pending())
+    workers, seconds = "no K-means actor, all was there", {}
+    if pending:
+        features = Dataset.open(config.features, kind="features")
+        layers = plan.content["layers"]
+        num_fits = len(layers) * len(config.num_clusters)
+        shape = lay_out(
+            features,
+            num_workers=config.num_workers,
+            memory_per_worker=config.memory_per_worker,
+            num_fits=num_fits,
+            num_clusters=max(config.num_clusters),
+            num_sources=num_fits if config.num_quantizers > 1 else 0,
+            warm_start=max(config.warm_start, default=0.0),
+        )
+        shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+        workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
+        cluster = Cluster(
+            features,
+            layers,
+            num_workers=shape.num_workers,
+            budget=shape.budget,
+            num_cpus=shape.num_cpus,
+            num_gpus=shape.num_gpus,
+            seed=config.seed,
+            fraction=config.fraction,
+        )
+        try:
+            on_disk = cluster.load()
+            if on_disk:
+                logger.info("K-means: %d of %d frames lie on the workers' disks", on_disk, plan.totals["frames"])
+            loaded = time.monotonic()
+            _Fitting(dataset, cluster, config).run()
+        finally:
+            cluster.close()
+        seconds = {"load_seconds": round(loaded - tally.began, 2), "fit_seconds": round(time.monotonic() - loaded, 2)}
+    digest = finish(dataset)
+    dataset.store.delete_tree("_checkpoints")
+    tally.units = pending
+    report = tally.report(status(dataset), workers=workers, dataset_sha256=digest)
+    return replace(report, notes={**report.notes, **seconds})
+
+
+class _Fitting:
+    """All fits of a run: stages of one layer and K one after the other, everything else side by side."""
+
+    def __init__(self, dataset: Dataset, cluster: Cluster, config: FitKmeansConfig) -> None:
+        self._dataset = dataset
+        self._cluster = cluster
+        self._config = config
+        self._shares = (*config.warm_start, 1.0)
+        self._stopping = Stopping(max_iterations=config.max_iterations, tolerance=config.tolerance)
+        self._given = _given_codebooks(
+            config, dataset.plan.content["layers"], str(dataset.plan.lineage["encoder_sha256"])
+        )
+        self._targets = config.targets(dataset.plan.content["layers"])
+        self._done: dict[str, Codebook] = {}
+        self._active: dict[Target, Fit] = {}
+        self._sources: dict[Target, Source] = {}
+        self._began = time.monotonic()
+
+    def run(self) -> None:
+        """Fit until every codebook is committed."""
+        for target in self._targets:
+            if target.quantizer == 0:
+                self._begin(target)
+        while self._active:
+            began = time.monotonic()
+            requests = {
+                target.unit: Request(source=self._sources[target], centroids=fit.centroids)
+                for target, fit in self._active.items()
+            }
+            steps = self._cluster.step(requests)
+            for target, fit in list(self._active.items()):
+                self._advance(target, fit, steps[target.unit])
+            self._tell([request.source for request in requests.values()], time.monotonic() - began)
+
+    def _begin(self, target: Target) -> None:
+        """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
+        while self._dataset.read_commit(target.unit) is not None:
+            data = read_committed(self._dataset, target.unit)
+            self._done[target.unit] = Codebook.from_bytes(data, f"{self._dataset.uri}/{target.unit}")
+            if target.quantizer + 1 == self._config.num_quantizers:
+                return
+            target = replace(target, quantizer=target.quantizer + 1)
+        prior = tuple(book.centroids for book in self._before(target))
+        name = target.unit if prior else str(target.layer)
+        source = Source(layer=target.layer, prior=prior, name=name)
+        fit = self._resume(target) or self._seed(target, source)
+        share = self._shares[len(fit.warm_iterations)]
+        self._sources[target], self._active[target] = replace(source, fraction=share), fit
+        if fit.stopped_by:
+            self._end(target, fit)
+
+    def _before(self, target: Target) -> list[Codebook]:
+        stages = range(target.quantizer)
+        return [self._done[replace(target, quantizer=stage).unit] for stage in stages]
+
+    def _resume(self, target: Target) -> Fit | None:
+        name = f"_checkpoints/{target.unit}.safetensors"
+        try:
+            fit = Fit.resume(self._dataset.store.read(name), f"{self._dataset.uri}/{name}")
+        except FileNotFoundError:
+            return None
+        logger.info("%s resumes after iteration %d", target.unit, len(fit.inertia))
+        return fit
+
+    def _seed(self, target: Target, source: Source) -> Fit:
+        if target.unit in self._given:
+            dim = int(self._dataset.plan.lineage["dim"])
+            given = self._given[target.unit].centroids
+            centroids = given_centroids(given, target.num_clusters, dim, f"{self._config.init_codebooks}/{target.unit}")
+        else:
+            centroids = self._cluster.seed(
+                source,
+                target.num_clusters,
+                how=self._config.init,
+                sample_size=self._config.seeding_frames_per_cluster * target.num_clusters,
+                seed=self._config.seed,
+            )
+        return Fit(centroids=centroids, counts=np.zeros(target.num_clusters, np.int64))
+
+    def _lineage(self, target: Target) -> dict[str, object]:
+        lineage = {**self._dataset.plan.lineage, "num_clusters": target.num_clusters}
+        prior = [book.sha256 for book in self._before(target)]
+        return {**lineage, "prior_sha256": prior} if prior else lineage
+
+    def _advance(self, target: Target, fit: Fit, step: Step) -> None:
+        fit.advance(step, self._stopping)
+        minutes = (time.monotonic() - self._began) / 60
+        if not fit.stopped_by and self._config.max_minutes is not None and minutes >= self._config.max_minutes:
+            fit.stopped_by = "time"
+        if fit.stopped_by in ("tolerance", "iterations") and self._sources[target].fraction < 1:
+            fit.widen()
+        name = f"_checkpoints/{target.unit}.safetensors"
+        self._dataset.store.write(name, fit.checkpoint(target, self._lineage(target)))
+        faults.point("after_checkpoint", target.unit)
+        share = self._shares[len(fit.warm_iterations)]
+        if fit.stopped_by:
+            self._end(target, fit)
+        elif share > self._sources[target].fraction:
+            source = self._sources.pop(target)
+            self._cluster.forget(target.unit, source, others=self._sources.values())
+            self._sources[target] = replace(source, fraction=share)
+
+    def _end(self, target: Target, fit: Fit) -> None:
+        """Commit a codebook and begin the next stage."""
+        codebook = fit.codebook(target, self._lineage(target))
+        notes = {
+            "iterations": len(fit.inertia),
+            "warm_iterations": sum(fit.warm_iterations),
+            "empty_clusters_split": sum(fit.empty),
+            "stopped_by_time": int(fit.stopped_by == "time"),
+            "tokens_kept_by_bounds": fit.work.by_bounds,
+            "tokens_found_in_lists": fit.work.by_list,
+            "tokens_searched": fit.work.by_search,
+            "near_ties_decided_exactly": fit.work.by_float64,
+        }
+        output = Output(data=codebook.to_bytes(), rows=target.num_clusters, notes=notes)
+        self._dataset.commit(target.unit, self._dataset.announce(target.unit), output, numerics_key("cpu"))
+        source = self._sources.pop(target)
+        self._cluster.forget(target.unit, source, others=self._sources.values())
+        del self._active[target]
+        self._begin(target)
+
+    def _tell(self, sources: Sequence[Source], seconds: float) -> None:
+        shares = sum(source.fraction for source in sources)
+        frames = self._dataset.plan.totals["frames"] * shares / max(1e-9, seconds)
+        logger.info(
+            "K-means: %d of %d codebooks done, %.2f s, %.0f frames a second; %s",
+            len(self._done),
+            len(self._targets),
+            seconds,
+            frames,
+            "; ".join(
+                f"{target.unit} {fit.line()}"
+                for target, fit in self._active.items()
+                if fit.inertia or fit.warm_iterations
+            ),
+        )

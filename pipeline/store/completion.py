@@ -1,0 +1,198 @@
+"""The end of a dataset: all commits in one table, ``_SUCCESS``, nothing left over; and its state at any time.
+
+Reads commits only, so it tells the truth of a run that is going on elsewhere, or was killed.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import faults, schema
+from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
+from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
+from pipeline.store.storage import TEMPORARY, join
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How far a dataset has come, from its commits.
+
+    Attributes:
+        uri: The dataset.
+        kind: Its kind.
+        units: Units planned.
+        done: Units committed.
+        rows: Rows in committed data files.
+        rejects: Rows in committed rejects files.
+        seconds: Seconds of audio in committed rows.
+        total_rows: Rows that the input has; 0 when unknown.
+        total_seconds: Seconds of audio that the input has; 0 when unknown.
+        num_frames: Frames in committed rows.
+        num_bytes: Bytes of committed data.
+        finished: Whether the folder is whole (``_SUCCESS``).
+        reasons: Rejects by reason.
+        numerics: The numerics of the committed units, each with its count.
+        notes: Sums of the numbers that units noted.
+    """
+
+    uri: str
+    kind: str
+    units: int
+    done: int
+    rows: int
+    rejects: int
+    seconds: float
+    total_rows: int
+    total_seconds: float
+    num_frames: int
+    num_bytes: int
+    finished: bool
+    reasons: Mapping[str, int]
+    numerics: Mapping[str, int]
+    notes: Mapping[str, float]
+
+    @property
+    def pending(self) -> int:
+        """Units still without a commit."""
+        return self.units - self.done
+
+
+def status(dataset: Dataset) -> Status:
+    """Summarise a dataset from its commits."""
+    commits = dataset.commits()
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for commit in commits:
+        reasons.update(commit.notes.get("reasons", {}))
+        notes.update({k: v for k, v in commit.notes.items() if isinstance(v, int | float)})
+    return Status(
+        uri=dataset.uri,
+        kind=dataset.plan.kind,
+        units=len(dataset.plan.units),
+        done=len(commits),
+        rows=sum(commit.data.rows for commit in commits),
+        rejects=sum(commit.num_rejects for commit in commits),
+        seconds=sum(commit.seconds for commit in commits),
+        total_rows=int(dataset.plan.totals.get("rows", 0)),
+        total_seconds=dataset.plan.totals.get("seconds", 0.0),
+        num_frames=sum(commit.num_frames for commit in commits),
+        num_bytes=sum(file.bytes for commit in commits for file in (commit.data, *commit.beside.values())),
+        finished=dataset.store.exists(SUCCESS),
+        reasons=dict(sorted(reasons.items())),
+        numerics=dict(Counter(canonical(commit.numerics) for commit in commits)),
+        notes=dict(notes),
+    )
+
+
+def shard_table(dataset: Dataset, commits: list[Commit]) -> pa.Table:
+    """Lay commits out as the rows of ``_shards.parquet``."""
+    rows = [
+        {
+            "unit": commit.unit,
+            "file": dataset.data_file(commit.unit),
+            "num_rows": commit.data.rows,
+            "num_rejects": commit.num_rejects,
+            "seconds": commit.seconds,
+            "num_frames": commit.num_frames,
+            "num_bytes": commit.data.bytes,
+            "sha256": commit.data.sha256,
+            "rejects_sha256": commit.rejects.sha256 if commit.rejects else None,
+            "numerics": canonical(commit.numerics),
+        }
+        for commit in commits
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.SHARDS)
+
+
+def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
+    """Make a dataset whole: publish what is not yet visible, write the shard table and ``_SUCCESS``, clean up.
+
+    Safe to repeat and to run in two processes at once: each writes the same bytes.
+
+    Args:
+        dataset: A dataset all of whose units are committed.
+        extra: Further facts for ``_SUCCESS``, as the hash of a manifest's index.
+
+    Returns:
+        The dataset's hash: of its content key and of every committed data and rejects file.
+
+    Raises:
+        DatasetError: Units are still pending.
+        CorruptDatasetError: A committed file has vanished.
+    """
+    if pending := dataset.pending():
+        raise DatasetError(
+            f"{dataset.uri} lacks {len(pending)} of {len(dataset.plan.units)} units, first {pending[0]}; "
+            "run the job again, it will do just those"
+        )
+    store = dataset.store
+    commits = dataset.commits()
+    folders = {"_rejects", *(name.rpartition("/")[0] for commit in commits for name in commit.beside)} - {""}
+    visible = {*store.names(), *(f"{folder}/{name}" for folder in folders for name in store.names(folder))}
+    for commit in commits:
+        names = [dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * (commit.rejects is not None)
+        names += commit.beside
+        if not visible.issuperset(names):
+            dataset.publish(commit)
+    faults.point("before_shard_table", dataset.uri)
+    table = shard_table(dataset, commits)
+    store.write(SHARDS, parquet_bytes(table, dataset.plan.lineage))
+    content = [[row["unit"], row["sha256"], row["rejects_sha256"]] for row in table.to_pylist()]
+    digest = sha256(canonical([dataset.plan.content, content]).encode())
+    faults.point("after_shard_table_before_success", dataset.uri)
+    store.write(SUCCESS, canonical({"dataset_sha256": digest, "units": len(commits), **(extra or {})}).encode())
+    faults.point("after_success_before_cleanup", dataset.uri)
+    store.delete_tree("_attempts")
+    store.delete(name for name in store.names() if name.startswith(TEMPORARY))
+    return digest
+
+
+def success(dataset: Dataset) -> dict[str, Json]:
+    """Read ``_SUCCESS``: ``dataset_sha256``, ``units`` and what the stage added.
+
+    Raises:
+        DatasetError: The dataset is not finished.
+        CorruptDatasetError: The file is damaged.
+    """
+    try:
+        found = json.loads(dataset.store.read(SUCCESS))
+    except FileNotFoundError:
+        raise DatasetError(f"{dataset.uri} is not finished: it has no {SUCCESS}") from None
+    except ValueError as error:
+        raise CorruptDatasetError(f"{dataset.uri}/{SUCCESS} is damaged ({error}); run the job again") from error
+    return dict(found)
+
+
+def read_shard_table(dataset: Dataset) -> pa.Table:
+    """Read ``_shards.parquet`` of a finished dataset."""
+    with dataset.store.open(SHARDS) as file:
+        return pq.read_table(file)
+
+
+def nested(dataset: Dataset) -> list[str]:
+    """Name the datasets below a dataset's folder, sorted: an export has them, others none."""
+    if dataset.plan.kind != "export":
+        return []
+    found = [name.removesuffix(f"/{PLAN}") for name in dataset.store.tree("") if name.endswith(f"/{PLAN}")]
+    return [join(dataset.uri, name) for name in sorted(found)]
+
+
+def check_rejects(now: Status, max_reject_fraction: float) -> None:
+    """Stop a stage that rejects too much.
+
+    Raises:
+        TooManyRejectsError: The share of rejected utterances is over the limit, or none is left.
+    """
+    total = now.total_rows or now.rows + now.rejects
+    counts = ", ".join(f"{reason} {count}" for reason, count in now.reasons.items())
+    if total and now.rejects > max_reject_fraction * total:
+        raise TooManyRejectsError(
+            f"{now.rejects} of {total} utterances were rejected ({counts}), more than max_reject_fraction "
+            f"{max_reject_fraction:g} allows; see {now.uri}/_rejects, mend the corpus or raise the limit"
+        )
+    if now.pending == 0 and now.rows == 0 and now.rejects:
+        raise TooManyRejectsError(f"all {now.rejects} utterances were rejected ({counts}); see {now.uri}/_rejects")

@@ -1,0 +1,41 @@
+import pytest
+
+from pipeline.work.waiting import ShardTimes, Work, waiting
+
+
+def shard(arrived, began, ended, busy, ready=0.0, kind="encode"):
+    return ShardTimes(ready=ready, arrived=arrived, work=(Work(kind=kind, began=began, ended=ended, busy=busy),))
+
+
+def test_every_second_of_an_actor_is_counted_once_and_by_what_it_waited_for():
+    first = shard(arrived=2, began=3, ended=7, busy=3.5)
+    second = shard(arrived=8, began=8, ended=9, busy=1)
+    found = waiting({1: [second, first]}, end=10)
+    # 10 s: 2 + 1 for decoding, 1 + 0.5 between arrival and batches, 1 after the last shard.
+    assert found is not None
+    assert found.busy == pytest.approx(0.45)
+    assert found.decode == pytest.approx(0.3)
+    assert found.output == pytest.approx(0.15)
+    assert found.end == pytest.approx(0.1)
+
+
+def test_a_shard_that_waits_in_the_actor_makes_no_decode_wait():
+    found = waiting({1: [shard(0, 0, 4, 4), shard(1, 4, 8, 4)], 2: [shard(0, 0, 8, 8)]}, end=8)
+    assert found is not None
+    assert (found.busy, found.decode, found.output, found.end) == (1, 0, 0, 0)
+
+
+def test_the_reference_is_counted_apart():
+    both = ShardTimes(
+        ready=0,
+        arrived=0,
+        work=(Work(kind="encode", began=0, ended=6, busy=6), Work(kind="reference", began=6, ended=8, busy=2)),
+    )
+    found = waiting({1: [both]}, end=8)
+    assert found is not None
+    assert (found.busy, found.reference) == (0.75, 0.25)
+
+
+def test_without_an_encoder_there_is_nothing_to_say():
+    assert waiting({}, end=1) is None
+    assert waiting({1: [ShardTimes(ready=0, arrived=1)]}, end=2) is None
