@@ -17,14 +17,16 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders import shipped
 from pipeline.features.encoders.info import encoder_files
 from pipeline.features.passes.settings import EncodingConfig
-from pipeline.features.stage import ExtractFeaturesConfig, check_stratify_by, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig, check_stratify_by
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, describe_codebooks
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.store.completion import Status, nested, status
 from pipeline.store.dataset import PLAN, Dataset
 from pipeline.store.storage import join, open_store
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import save_bundle
 from pipeline.work.reporting import StageReport
 

@@ -16,7 +16,8 @@ from pipeline.audio.stage import BuildManifestConfig, build_manifest, prepare
 from pipeline.errors import SettingsError
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.work.payload import pack, unpack
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

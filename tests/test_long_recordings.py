@@ -5,12 +5,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

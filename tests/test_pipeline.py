@@ -12,12 +12,14 @@ from made_corpus import data_bytes, write_corpus
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import CodebookMismatchError, ManifestError, PlanMismatchError, SettingsError, TooManyRejectsError
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline, run_status
 from pipeline.store.dataset import Dataset, check_folder
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

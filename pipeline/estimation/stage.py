@@ -18,13 +18,13 @@ from pipeline.estimation.calibration import Calibration, calibrate
 from pipeline.estimation.corpus import CorpusSize, Sample, corpus_size
 from pipeline.features.encoders.info import find, info_of
 from pipeline.features.passes.settings import EncodingConfig, located
-from pipeline.features.stage import ExtractFeaturesConfig
+from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.run import RunPipelineConfig
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_estimate
 from pipeline.store.storage import join, open_store
-from pipeline.tokens.stage import TokenizeCorpusConfig
+from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.work.executor import cluster_shape, on_workers
 from pipeline.work.worker_shape import WorkerShape
 

@@ -10,10 +10,12 @@ from made_corpus import write_corpus
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.stage import estimate
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.run import RunPipelineConfig
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 
 pytestmark = [pytest.mark.ray]
 

@@ -14,7 +14,8 @@ from made_tokens import speak, write_corpus_of_tones
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SettingsError, TrainingError
 from pipeline.faults import VARIABLE
 from pipeline.features.encoders.encoder import SslEncoder
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.pretraining.export import LINEAGE
 from pipeline.pretraining.stage import PretrainEncoderConfig, prepare, pretrain_encoder
 from pipeline.pretraining.utterances import share

@@ -14,13 +14,15 @@ from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import PipelineError, SettingsError, TooManyRejectsError
 from pipeline.estimation.stage import estimate
 from pipeline.features.encoders.info import describe, encoder_files
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.kmeans.residual import reduce_by
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.store.verification import VerifyDatasetConfig, inspect, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer, save_bundle
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.errors import SettingsError
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.pretraining.stage import MaskingSettings, PretrainEncoderConfig, TrainingReport, pretrain_encoder
 from pipeline.store.storage import join
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 from pipeline.training.settings import TrainingSettings
 from pipeline.work.reporting import StageReport
 

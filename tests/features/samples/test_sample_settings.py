@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.features.stage import ExtractFeaturesConfig
+from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.run import RunPipelineConfig
 
 COMMON = {"output": "out", "layers": (1,), "encoder": "mfcc"}

@@ -20,12 +20,14 @@ from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsErro
 from pipeline.faults import VARIABLE
 from pipeline.features.samples.hashing import frame_hash
 from pipeline.features.samples.manifest_sample import STRATA, ManifestSample
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.store.dataset import Dataset
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import tokenize_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 ROOT = Path(__file__).parents[3]

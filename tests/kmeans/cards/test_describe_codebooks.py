@@ -11,7 +11,8 @@ from made_corpus import data_bytes
 from pipeline import cli
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import SettingsError
-from pipeline.features.stage import ExtractFeaturesConfig, extract_features
+from pipeline.features.settings import ExtractFeaturesConfig
+from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset

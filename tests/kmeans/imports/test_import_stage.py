@@ -26,14 +26,15 @@ from pipeline.faults import VARIABLE
 from pipeline.features.encoders.info import describe
 from pipeline.features.passes.extractor import FeatureExtractor
 from pipeline.features.passes.settings import encoding_lineage
-from pipeline.features.stage import ExtractFeaturesConfig
+from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.imports.stage import ImportCodebooksConfig, import_codebooks
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.store.completion import finish, status
 from pipeline.store.dataset import Dataset, Plan, sha256
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.stage import TokenizeCorpusConfig, prepare, tokenize_corpus
+from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.tokens.stage import prepare, tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[3]

@@ -214,7 +214,7 @@ def test_memory_and_time_are_limited(monkeypatch):
 def test_the_process_that_reads_has_no_files_processes_or_imports_left():
     script = """
 import os, socket, subprocess, sys
-from pipeline.kmeans import pickled
+from pipeline.kmeans.imports import pickled
 pickled.confine(4 << 30, 60)
 tries = [lambda: os.system("true"), lambda: open("/etc/passwd"), lambda: subprocess.Popen(["true"]), os.fork,
          lambda: __import__("colorsys"), socket.socket, lambda: eval("1"), lambda: os.listdir("/")]
@@ -233,7 +233,7 @@ def test_reading_a_model_imports_neither_sklearn_nor_joblib_nor_numpy(tmp_path):
     (tmp_path / "km.bin").write_bytes(joblib_bytes(kmeans()))
     script = f"""
 import sys
-sys.path.insert(0, {str(ROOT / "pipeline" / "kmeans")!r})
+sys.path.insert(0, {str(ROOT / "pipeline" / "kmeans" / "imports")!r})
 import pickled
 header, _ = pickled.read(open({str(tmp_path / "km.bin")!r}, "rb").read())
 print(header["class"], sorted(set(sys.modules) & {{"sklearn", "joblib", "numpy"}}))

@@ -1,0 +1,40 @@
+"""Settings of tokenize_corpus."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import SettingsError
+from pipeline.features.passes.settings import (
+    EncodingConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeCorpusConfig(EncodingConfig):
+    """Settings of tokenize_corpus."""
+
+    codebooks: str
+    """Codebooks dataset, local or s3://; or encoder-small, those that ship with that encoder."""
+    output: str
+    """Folder of the tokens dataset, local or s3://."""
+    manifest: str | None = None
+    """Manifest dataset to tokenise from audio, local or s3://."""
+    features: str | None = None
+    """Features dataset with every frame, to tokenise from instead of audio; the tokens are the same."""
+    encoder: str = ""
+    """Encoder, needed with --manifest: a Hugging Face name, a local folder, or s3:// folder in Hugging Face form; or
+    encoder-small, the one that ships."""
+    layers: tuple[int, ...] = ()
+    """Layers to tokenise; default: every layer that has a codebook."""
+    num_clusters: int | None = None
+    """Take the codebooks of this many clusters (K); needed where a layer has codebooks of several."""
+    agreement_frames: int = 2_000
+    """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.manifest is None) == (self.features is None):
+            raise SettingsError("give either --manifest (with --encoder) or --features")
+        if self.manifest is not None and not self.encoder:
+            raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
+        if self.agreement_frames < 0:
+            raise SettingsError(f"agreement_frames must be at least 0, got {self.agreement_frames}")
