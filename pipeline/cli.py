@@ -24,7 +24,7 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.estimation.stage import estimate
 from pipeline.run import run_status
 from pipeline.store.storage import open_store
-from pipeline.training.telling import read_standing
+from pipeline.training.progress import read_standing
 from pipeline.work.reporting import print_report
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,6 @@ from pipeline.errors import DatasetError
 from pipeline.pretraining.augment import Augmenter, AugmentSettings, change_speed, draw_speed
 from pipeline.pretraining.crops import Clock, Group, crop, group_by_length, longest_crop, token_index
 from pipeline.pretraining.masking import span_mask
-from pipeline.pretraining.model import MASKED, UNMASKED
 from pipeline.pretraining.utterances import Piece, Utterances, Waveforms, read_some, share
 from pipeline.training.recipe import Json, Tensors, rng
 
@@ -168,11 +167,11 @@ class TokenSource:
     def _validates(self, piece: Piece) -> bool:
         return share(self._settings.seed, piece.utterance_id) < self._settings.valid_fraction
 
-    def validation(self) -> list[CropTicket]:
+    def validation(self) -> dict[str, list[CropTicket]]:
         """Give the validation micro-batches: utterances of a random order of shards until there are enough minutes."""
         settings = self._settings
         if settings.valid_fraction == 0:
-            return []
+            return {}
         units = self._utterances.units
         left = settings.valid_minutes * 60 * settings.clock.sample_rate
         chosen: list[Piece] = []
@@ -184,7 +183,7 @@ class TokenSource:
                     chosen.append(piece)
                     left -= settings.clock.samples(min(piece.num_frames, self._longest))
         groups = self._groups([piece.num_frames for piece in chosen], "validation")
-        return [
+        tickets = [
             CropTicket(
                 key=f"validation/{place}",
                 pieces=tuple(chosen[row] for row in group.rows),
@@ -194,25 +193,22 @@ class TokenSource:
             )
             for place, group in enumerate(groups)
         ]
+        return {"validation": tickets}
 
     def load(self, ticket: CropTicket, step: int) -> Tensors:
         """Decode, cut, augment and mask one micro-batch.
 
         Returns:
-            ``waveform`` float32 (B, S), ``targets`` int64 (B, T, C), ``mask`` bool (B, T), and counts.
+            ``waveform`` float32 (B, S), ``targets`` int64 (B, T, C), ``mask`` bool (B, T).
         """
         rows = [
             self._row(piece, speed, ticket, step) for piece, speed in zip(ticket.pieces, ticket.speeds, strict=True)
         ]
         waveform_BS, targets_BTC, mask_BT = (np.stack(column) for column in zip(*rows, strict=True))
-        masked = int(mask_BT.sum())
         return {
             "waveform": torch.from_numpy(waveform_BS),
             "targets": torch.from_numpy(targets_BTC.astype(np.int64)),
             "mask": torch.from_numpy(mask_BT),
-            f"count_{MASKED}": torch.tensor(float(masked)),
-            f"count_{UNMASKED}": torch.tensor(float(mask_BT.size - masked)),
-            "seconds": torch.tensor(waveform_BS.size / self._settings.clock.sample_rate, dtype=torch.float64),
         }
 
     def _row(
