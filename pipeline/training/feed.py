@@ -93,8 +93,6 @@ class Feed:
         """Stop loading and wait for the threads."""
         self._stopped.set()
         self._room.release()
-        for _ in self._threads:
-            self._jobs.put(None)
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -115,6 +113,10 @@ class Feed:
             self._ready.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
             self._ready.put(error)
+        finally:
+            # What was asked for before is loaded first.
+            for _ in self._threads:
+                self._jobs.put(None)
 
     def _ask(self, ticket: Any, step: int) -> "Future[Tensors]":
         loading: Future[Tensors] = Future()

@@ -137,6 +137,8 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
     resources = {"CPU": 1.0, "GPU": 1.0} if shape.use_gpu else {"CPU": float(shape.threads)}
     storage, filesystem = _ray_storage(settings.storage_path or join(output, RAY_FOLDER))
     # Spelt as dictionaries, because Ray's stubs know the classes of Train V1 alone.
+    # Nodes that a cluster takes back are no faults of the run: they are counted apart, without a limit.
+    failures: dict[str, Any] = {"max_failures": settings.max_failures, "max_preemption_failures": -1}
     scaling: dict[str, Any] = {
         "num_workers": shape.num_workers,
         "use_gpu": shape.use_gpu,
@@ -147,8 +149,7 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
         "name": f"run-{time.time_ns()}",
         "storage_path": storage,
         "storage_filesystem": filesystem,
-        # Nodes that a cluster takes back are no faults of the run: they are counted apart, without a limit.
-        "failure_config": FailureConfig(max_failures=settings.max_failures, max_preemption_failures=-1),
+        "failure_config": FailureConfig(**failures),
         "worker_runtime_env": {"env_vars": {} if shape.use_gpu else ALLOCATOR},
         "logging_config": LoggingConfig(log_level="WARNING"),
         "callbacks": [_EndAtLastingFaults()],

@@ -139,11 +139,16 @@ class Loop:
     def _own_listeners(self) -> list[Listener]:
         if self._world.rank > 0:
             return []
-        unit, progress = self._recipe.unit, self._progress
-        counted = {"num_steps": self._settings.num_steps, "progress": progress, "workers": self._world.size}
-        found: list[Listener] = [StoreListener(self._store, unit=unit, **counted)]
+        progress = self._progress
+        own = StoreListener(
+            self._store,
+            num_steps=self._settings.num_steps,
+            progress=progress,
+            workers=self._world.size,
+            unit=self._recipe.unit,
+        )
         board = open_tensorboard(self._store, progress.step)
-        return found if board is None else [*found, board]
+        return [own] if board is None else [own, board]
 
     def _train(self, feed: Feed, source: Source[Any]) -> None:
         settings = self._settings
@@ -189,7 +194,7 @@ class Loop:
                 freeze_others(self._trained, each)
                 memory = self._progress.schedules.get(each.phase.name)
                 each.step(given.step, given.keys, batches, memory, tally)
-        amount = sum(self._recipe.amount(batch) for batch in batches)
+        amount = sum(self._recipe.amount(batch) for batch in given.batches)
         tally.add_numbers(**{_AMOUNT: (amount, 0.0)})
         return tally
 

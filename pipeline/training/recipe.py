@@ -1,8 +1,8 @@
 """What a training job gives the loop: networks, data, and what is learned from them. The loop knows no network.
 
 Data come as *tickets*: small descriptions of micro-batches, the same on every worker, in an endless order. Worker r of
-W loads every W-th ticket of a step, from r on, so that a step is the same whatever W is. A recipe gives sums, not means:
-the loop divides them by counts over all workers, so that a counted frame weighs the same wherever it was computed.
+W loads every W-th ticket of a step, from r on, so that a step is the same whatever W is. A recipe gives sums, not
+means: the loop divides them by counts over all workers, so that a frame weighs the same wherever it was computed.
 """
 
 import abc
@@ -82,9 +82,9 @@ class Phase:
         losses: Weight of each loss by its name.
         module: Name of the network that it trains; default: its own.
         begins: Step, from 0, from which it is updated.
-        loss_begins: Step from which a loss has its weight, 0 before; for losses that are not there from the beginning.
+        loss_begins: Step from which a loss has its weight, 0 before; for losses that come later.
         ema_decay: Decay of an exponential average of the weights, which then is what is validated and published.
-        skips_weights: Whether a micro-batch may leave weights without a gradient, as where blocks are skipped at random.
+        skips_weights: Whether a micro-batch may leave weights without a gradient, as where blocks are skipped.
     """
 
     name: str
@@ -189,7 +189,7 @@ class Recipe(abc.ABC):
 
     @abc.abstractmethod
     def amount(self, batch: Tensors) -> float:
-        """Say how much data a micro-batch is."""
+        """Say how much data a micro-batch is, in the recipe's unit; its tensors are on the CPU."""
 
     @abc.abstractmethod
     def counts(self, phase: str, batch: Tensors) -> Tensors:
@@ -253,7 +253,7 @@ def check_recipe(recipe: Recipe, settings: TrainingSettings) -> None:
     """Refuse phases that cannot be trained so; needs no network.
 
     Raises:
-        SettingsError: Two phases have one name or one network, none begins at the first step, or a schedule does not fit.
+        SettingsError: Two phases have one name or network, none begins at the first step, or a schedule does not fit.
     """
     phases = recipe.phases
     for what, names in (("name", [phase.name for phase in phases]), ("network", [phase.trains for phase in phases])):

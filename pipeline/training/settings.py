@@ -93,7 +93,7 @@ class TrainingSettings:
     validate_every: int = 500
     """Steps between validations; 0: none."""
     best_by: str | None = None
-    """Metric of the validations that says which weights are the best, as validation_loss; default: the last are kept."""
+    """Metric of validation that says which weights are the best, as validation_loss; default: the last are kept."""
     best_order: Literal["min", "max"] = "min"
     """Whether the best is the smallest or the largest."""
     patience: int = 0

@@ -1,8 +1,8 @@
 """The networks of a run while they are trained: one optimizer, one average and one DDP per phase.
 
 A phase's losses are computed inside its DDP, with the plain networks, so a recipe may call a network as often as it
-likes. ``broadcast_buffers`` is off: a broadcast would change buffers that an earlier call in the same step has saved for
-backward; ``World.share_buffers`` makes them equal instead, at validations and checkpoints.
+likes. ``broadcast_buffers`` is off: a broadcast would change buffers that an earlier call in the same step has saved
+for backward; ``World.share_buffers`` makes them equal instead, at validations and checkpoints.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class TrainedPhase:
         self.optimizer = make_optimizer(self.module, phase.optimizer)
         self.average: AveragedModel | None = None
         if phase.ema_decay is not None:
-            self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(phase.ema_decay))
+            self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(phase.ema_decay))  # type: ignore[no-untyped-call]
         self._losses = _Losses(recipe, phase, modules)
         self._parallel: torch.nn.Module = self._losses
 

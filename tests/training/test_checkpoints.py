@@ -13,17 +13,18 @@ from pipeline.errors import CheckpointError
 from pipeline.faults import VARIABLE
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import (
-    MODEL,
-    OPTIMIZER,
     STATE,
-    Progress,
+    file_of,
     folder_of,
-    keep_latest,
+    keep,
     latest,
     read_checkpoint,
     save_checkpoint,
     steps_saved,
 )
+from pipeline.training.progress import Progress
+
+MODEL, OPTIMIZER, ROWS = file_of("model"), file_of("optimizer.model"), "rows.dev.jsonl"
 
 
 def put(store, step):
@@ -31,11 +32,12 @@ def put(store, step):
     progress = Progress(
         step=step,
         cursor={"epoch": 1, "batch": step},
-        audio_seconds=step / 3,
+        amount=step / 3,
         history=[{"step": step, "loss": 0.1 + step}],
     )
     model = {"weight": torch.full((3, 2), float(step)), "half": torch.ones(2, dtype=torch.float16)}
-    save_checkpoint(store, progress, model, {"exp_avg.weight": torch.full((3, 2), step / 7)})
+    states = {"model": model, "optimizer.model": {"state.weight.exp_avg": torch.full((3, 2), step / 7)}}
+    save_checkpoint(store, progress, states, {"dev": [{"utterance_id": "a", "errors": step}]})
     return progress
 
 
@@ -51,11 +53,12 @@ def store(tmp_path):
 def test_a_checkpoint_is_read_as_it_was_written(store):
     found = read_checkpoint(store, 10)
     assert found.progress.cursor == {"epoch": 1, "batch": 10}
-    assert (found.progress.step, found.progress.audio_seconds) == (10, 10 / 3)
+    assert (found.progress.step, found.progress.amount) == (10, 10 / 3)
     assert found.progress.history[0]["loss"] == 10.1
-    assert torch.equal(found.model["weight"], torch.full((3, 2), 10.0))
-    assert found.model["half"].dtype == torch.float16
-    assert torch.equal(found.optimizer["exp_avg.weight"], torch.full((3, 2), 10 / 7))
+    assert torch.equal(found.states["model"]["weight"], torch.full((3, 2), 10.0))
+    assert found.states["model"]["half"].dtype == torch.float16
+    assert torch.equal(found.states["optimizer.model"]["state.weight.exp_avg"], torch.full((3, 2), 10 / 7))
+    assert found.rows == {"dev": [{"utterance_id": "a", "errors": 10}]}
     assert latest(store) == 10
 
 
@@ -66,7 +69,7 @@ def test_where_there_is_no_checkpoint_there_is_no_latest(tmp_path):
         read_checkpoint(store, 5)
 
 
-@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, STATE])
+@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, ROWS, STATE])
 def test_a_checkpoint_without_one_of_its_files_is_passed_over(store, name):
     store.delete([f"{folder_of(10)}/{name}"])
     with pytest.raises(CheckpointError):
@@ -74,7 +77,7 @@ def test_a_checkpoint_without_one_of_its_files_is_passed_over(store, name):
     assert latest(store) == 5
 
 
-@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, STATE])
+@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, ROWS, STATE])
 @pytest.mark.parametrize("bit", [0, 5])
 def test_a_checkpoint_with_one_bit_changed_anywhere_is_passed_over(store, name, bit):
     whole, expected = store.read(f"{folder_of(10)}/{name}"), read_checkpoint(store, 10).progress
@@ -90,7 +93,7 @@ def test_a_checkpoint_with_one_bit_changed_anywhere_is_passed_over(store, name, 
     assert all(progress == expected for _, progress in taken)
 
 
-@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, STATE])
+@pytest.mark.parametrize("name", [MODEL, OPTIMIZER, ROWS, STATE])
 def test_a_checkpoint_that_was_cut_short_is_passed_over(store, name):
     whole = store.read(f"{folder_of(10)}/{name}")
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
@@ -107,17 +110,17 @@ def test_where_all_checkpoints_are_damaged_training_begins_anew(store):
 def test_as_many_checkpoints_stay_as_are_to_be_kept(store):
     for step in (15, 20):
         put(store, step)
-    keep_latest(store, 3, upto=20)
+    keep(store, latest=3, best=None, upto=20)
     assert steps_saved(store) == [10, 15, 20]
-    keep_latest(store, 1, upto=20)
-    assert store.tree("_checkpoints") == [f"{folder_of(20)}/{name}" for name in sorted((MODEL, OPTIMIZER, STATE))]
+    keep(store, latest=1, best=None, upto=20)
+    assert store.tree("_checkpoints") == [f"{folder_of(20)}/{name}" for name in sorted((MODEL, OPTIMIZER, ROWS, STATE))]
 
 
 def test_a_damaged_checkpoint_of_a_later_step_does_not_take_the_place_of_a_new_one(store):
     """A run that went on before the damage may save at other steps than before."""
     store.write(f"{folder_of(10)}/{MODEL}", b"damaged")
     put(store, 7)
-    keep_latest(store, 1, upto=7)
+    keep(store, latest=1, best=None, upto=7)
     assert latest(store) == 7
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_training import NoiseRecipe
 
-from pipeline.training.loading import Feed
+from pipeline.training.feed import Feed
 
 
 class Counting:
@@ -72,7 +72,7 @@ def test_loading_runs_beside_and_a_few_steps_ahead_but_no_more():
     time.sleep(0.2)
     # One taken, two waiting, one in the hands of the thread.
     assert len(source.loaded) == 12
-    assert {thread for thread, _, _ in source.loaded} == {"feed"}
+    assert {thread for thread, _, _ in source.loaded} == {"feed-0"}
     running.close()
 
 
@@ -93,7 +93,7 @@ def test_a_feed_ends_while_it_loads_and_while_it_waits_for_room(loading):
     began = time.monotonic()
     running.close()
     assert time.monotonic() - began < 10
-    assert [thread for thread in threading.enumerate() if thread.name == "feed"] == []
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("feed")] == []
 
 
 def test_a_feed_that_never_began_can_be_closed():
