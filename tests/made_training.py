@@ -3,6 +3,9 @@
 python -m made_training FOLDER RANK SIZE   trains what FOLDER/run.pickle holds: a recipe and its settings
 """
 
+import contextlib
+import json
+import math
 import os
 import pickle
 import subprocess
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.faults import VARIABLE
 from pipeline.store.storage import open_store
+from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.loop import Loop
 from pipeline.training.recipe import Phase, Recipe, Sums, rng
 from pipeline.training.settings import OptimizerSettings, TrainingSettings
@@ -201,6 +206,35 @@ def finish(processes, timeout=240):
     """Wait for processes and give the code and the words of each."""
     said = [process.communicate(timeout=timeout)[0] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def stopped(recipe, settings, folder, monkeypatch, step):
+    """Train in this process until some step, and go on in a second run."""
+    fault = {"point": "after_step", "match": f"rank 0 step {step}", "action": "error"}
+    monkeypatch.setenv(VARIABLE, json.dumps([fault]))
+    with contextlib.suppress(OSError):
+        run(recipe, settings, folder)
+        raise AssertionError(f"the run ended before step {step}")
+    monkeypatch.delenv(VARIABLE)
+    return run(recipe, settings, folder)
+
+
+def together(recipe, settings, folder, size=2):
+    """Train in processes, and give what their last checkpoint says."""
+    done = finish(start(recipe, settings, folder, size))
+    assert [code for code, _ in done] == [0] * size, "\n".join(said for _, said in done)
+    return latest_checkpoint(open_store(str(folder))).progress
+
+
+def assert_alike(found, expected, within=1e-5):
+    """Compare histories by relative difference: the order of float32 sums is all that may differ."""
+    assert len(found.history) == len(expected.history)
+    assert found.cursor == expected.cursor
+    assert math.isclose(found.amount, expected.amount, rel_tol=1e-6)
+    for line, wanted in zip(found.history, expected.history, strict=True):
+        assert line.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert math.isclose(line[name], value, rel_tol=within, abs_tol=1e-7), (name, line, wanted)
 
 
 def main(folder, rank, size):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from made_tokens import data_settings, write_corpus_of_tones
-from made_training import NoiseRecipe, finish, optimizer_of, run, settings_of, start
+from made_training import NoiseRecipe, assert_alike, finish, optimizer_of, run, settings_of, start, together
 from safetensors.torch import load
 from torch.testing import assert_close
 
@@ -36,20 +36,6 @@ def pretraining(tmp_path_factory, small_encoder):
 
 def progress_of(folder, step):
     return read_checkpoint(open_store(str(folder)), step).progress
-
-
-def assert_alike(found, expected, within=1e-5):
-    """Compare histories by relative difference: the order of float32 sums is all that may differ."""
-    assert len(found.history) == len(expected.history)
-    assert found.cursor == expected.cursor
-    assert found.amount == pytest.approx(expected.amount)
-    for line, wanted in zip(found.history, expected.history, strict=True):
-        assert line == pytest.approx(wanted, rel=within, abs=1e-7)
-
-
-def together(recipe, settings, folder, size=2):
-    done = finish(start(recipe, settings, folder, size))
-    assert [code for code, _ in done] == [0] * size, "\n".join(said for _, said in done)
 
 
 @pytest.mark.parametrize("layerdrop", [0.0, 0.5])
