@@ -27,7 +27,7 @@ from pipeline.errors import (
 from pipeline.store.storage import Store, join, open_store
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.listeners import ReportListener
-from pipeline.training.loop import Loop
+from pipeline.training.loop import Loop, is_over
 from pipeline.training.progress import Progress, read_standing
 from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
@@ -128,9 +128,7 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
 def _ended(store: Store, settings: TrainingSettings) -> Progress | None:
     """Read the latest checkpoint of a run that is over."""
     found = latest_checkpoint(store)
-    if found is None or (found.progress.ended is None and found.progress.step < settings.num_steps):
-        return None
-    return found.progress
+    return found.progress if found is not None and is_over(found.progress, settings) else None
 
 
 def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape) -> TorchTrainer:

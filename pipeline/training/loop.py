@@ -108,8 +108,9 @@ class Loop:
             TrainingError: A loss is not finite, or the recipe gives other sums than it says.
             PipelineError: What reading the data raised.
         """
-        if self._over():
+        if is_over(self._progress, self._settings):
             return self._progress
+        self._progress = replace(self._progress, ended=None)
         settings, world = self._settings, self._world
         source = self._recipe.source()
         feed = Feed(
@@ -131,10 +132,6 @@ class Loop:
             for listener in self._listeners:
                 listener.close()
         return self._progress
-
-    def _over(self) -> bool:
-        progress = self._progress
-        return progress.step >= self._settings.num_steps or progress.ended in ("patience", "time")
 
     def _own_listeners(self) -> list[Listener]:
         if self._world.rank > 0:
@@ -294,6 +291,13 @@ class Loop:
         keep(self._store, latest=settings.keep_checkpoints, best=None if best is None else best.step, upto=step)
         for listener in self._listeners:
             listener.checkpointed(self._progress)
+
+
+def is_over(progress: Progress, settings: TrainingSettings) -> bool:
+    """Say whether a run has ended, with the settings that it has now: more steps or hours let it go on."""
+    if progress.ended == "time":
+        return settings.max_hours is not None and progress.seconds >= 3600 * settings.max_hours
+    return progress.step >= settings.num_steps or progress.ended == "patience"
 
 
 def _metric(metrics: Mapping[str, float], name: str, setting: str) -> float:
