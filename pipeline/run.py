@@ -153,7 +153,7 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     reports.append(extract_features(features))
     fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_fit_settings(config))
     reports.append(fit_kmeans(fit))
-    cards = describe_codebooks(DescribeCodebooksConfig(codebooks=fit.output, features=fit.features))
+    cards = describe_codebooks(DescribeCodebooksConfig(codebooks=fit.output, features=fit.features, runner=config.runner))
     tokens = TokenizeCorpusConfig(
         manifest=folder["manifest"],
         codebooks=folder["codebooks"],
