@@ -256,10 +256,13 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
         counts = _count(prepared, missing, config)
         for subject in missing:
             cards[subject.unit] = _card(prepared, subject, counts[subject.unit])
+    made, there = {subject.unit for subject in missing}, set(store.names(CARDS))
     for unit, card in cards.items():
         assert card is not None
-        _write(store, unit, card, plots=plots)
-    store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
+        if unit in made or not _files(unit, card, plots=plots) <= there:
+            _write(store, unit, card, plots=plots)
+    if made or "index.md" not in there:
+        store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
     done = {unit: card for unit, card in cards.items() if card is not None}
     return CardsReport(
         stage="cards",
@@ -313,6 +316,12 @@ def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard
         logger.info("%s: its card was made from something else and is made again", unit)
         return None
     return card
+
+
+def _files(unit: str, card: CodebookCard, *, plots: bool) -> set[str]:
+    """Name the files of a card."""
+    drawn = {f"{unit}.{name}.png" for name in wanted_plots(card)} if plots else set()
+    return {f"{unit}.json", f"{unit}.md"} | drawn
 
 
 def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
