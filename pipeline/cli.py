@@ -124,7 +124,17 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
         os.environ["RAY_ADDRESS"] = address
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     if "--verbose" not in given:
-        for name in ("ray", "httpx", "transformers", "botocore", "aiobotocore", "s3fs", "fsspec"):
+        for name in (
+            "ray",
+            "httpx",
+            "transformers",
+            "botocore",
+            "aiobotocore",
+            "s3fs",
+            "fsspec",
+            "faiss",
+            "matplotlib",
+        ):
             logging.getLogger(name).setLevel(logging.WARNING)
     flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:
