@@ -1,4 +1,4 @@
-"""All stages by one set of settings, and the state of a run from its commits.
+"""All stages by one set of settings.
 
 Writes ``OUTPUT/{manifest,features,codebooks,tokens}``, each a dataset that can be made again alone, a card beside each
 codebook, and ``OUTPUT/tokenizer``, the folder that ``Tokenizer.from_pretrained`` loads. Run again, it does what is
@@ -6,14 +6,14 @@ missing.
 """
 
 import logging
-from dataclasses import asdict, dataclass, fields
-from itertools import count
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.features.encoders import shipped
 from pipeline.features.encoders.info import encoder_files
 from pipeline.features.passes.settings import EncodingConfig
@@ -22,8 +22,8 @@ from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, describe_codebooks
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
-from pipeline.store.completion import Status, nested, status
-from pipeline.store.dataset import PLAN, Dataset
+from pipeline.status import STAGES
+from pipeline.store.provenance import record_report
 from pipeline.store.storage import join, open_store
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
@@ -31,10 +31,6 @@ from pipeline.tokens.tokenizer import save_bundle
 from pipeline.work.reporting import StageReport
 
 logger = logging.getLogger(__name__)
-
-STAGES = ("manifest", "features", "codebooks", "tokens")
-ITERATION = ("sample", "codebooks", "tokens", "encoder")
-"""Datasets of an iteration of run_pretraining."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +48,9 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Clusters of each layer's codebook (K), 2 to 65,536."""
     encoder: str = shipped.NAME
     """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: encoder-small, the one that ships."""
+    layers: tuple[int, ...] = ()
+    """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l; default, for
+    encoder-small alone: 2 4 6."""
     audio_column: str | None = None
     """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
@@ -83,8 +82,8 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.layers:
-            raise SettingsError("layers must name at least one layer, as --layers 7 12")
+        if not self.layers and not shipped.is_shipped(self.encoder):
+            raise SettingsError(f"layers must name at least one layer of {self.encoder}, as --layers 7 12")
         if self.frames_per_cluster < 1:
             raise SettingsError(f"frames_per_cluster must be at least 1, got {self.frames_per_cluster}")
         check_stratify_by(self.stratify_by)
@@ -127,12 +126,18 @@ def _fit_settings(config: RunPipelineConfig) -> dict[str, Any]:
     return _shared(config, FitKmeansConfig) | {"num_clusters": (config.num_clusters,)}
 
 
+def with_layers(config: RunPipelineConfig) -> RunPipelineConfig:
+    """Give the settings with layers: those of the encoder that ships, where none are named."""
+    return config if config.layers else replace(config, layers=shipped.LAYERS)
+
+
 def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     """Turn a corpus into tokens of several layers: manifest, features, codebooks, tokens.
 
     Raises:
         PipelineError: What a stage raises; the stages before it stay done.
     """
+    config = with_layers(config)
     folder = {stage: join(config.output, stage) for stage in STAGES}
     limit = config.max_reject_fraction
     manifest = BuildManifestConfig(
@@ -153,7 +158,9 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     reports.append(extract_features(features))
     fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_fit_settings(config))
     reports.append(fit_kmeans(fit))
-    cards = describe_codebooks(DescribeCodebooksConfig(codebooks=fit.output, features=fit.features))
+    cards = describe_codebooks(
+        DescribeCodebooksConfig(codebooks=fit.output, features=fit.features, runner=config.runner)
+    )
     tokens = TokenizeCorpusConfig(
         manifest=folder["manifest"],
         codebooks=folder["codebooks"],
@@ -163,6 +170,8 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     )
     reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)
+    for report in reports:
+        record_report(open_store(report.output), report.to_json())
     return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports, cards=cards)
 
 
@@ -170,7 +179,7 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
     encoder = tokens.describe()
     save_bundle(
         join(config.output, "tokenizer"),
-        encoder_files=encoder_files(tokens.encoder, revision=tokens.revision),
+        encoder_files=partial(encoder_files, tokens.encoder, revision=tokens.revision),
         codebooks=read_codebooks(tokens.codebooks, tokens.layers, tokens.num_clusters),
         settings={
             "dtype": tokens.dtype,
@@ -180,25 +189,3 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
             "window_margin_seconds": tokens.window_margin_seconds,
         },
     )
-
-
-def run_status(output: str) -> list[Status]:
-    """Give the state of a dataset, or of every dataset of a run, from commits alone; needs no Ray.
-
-    Raises:
-        DatasetError: There is neither.
-    """
-    if open_store(output).exists(PLAN):
-        whole = Dataset.open(output, finished=False)
-        below = [Dataset.open(folder, finished=False) for folder in nested(whole)]
-        return [status(dataset) for dataset in (below or [whole])]
-    folders = [join(output, stage) for stage in STAGES]
-    for number in count(1):
-        iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]
-        if not any(open_store(folder).exists(PLAN) for folder in iteration):
-            break
-        folders += iteration
-    found = [status(Dataset.open(folder, finished=False)) for folder in folders if open_store(folder).exists(PLAN)]
-    if not found:
-        raise DatasetError(f"{output} is neither a dataset nor a run; nothing was begun there")
-    return found

@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from pipeline import schema
@@ -20,12 +19,12 @@ from pipeline.features.encoders.info import find, info_of
 from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
-from pipeline.run import RunPipelineConfig
+from pipeline.run import RunPipelineConfig, with_layers
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_estimate
 from pipeline.store.storage import join, open_store
 from pipeline.tokens.settings import TokenizeCorpusConfig
-from pipeline.work.executor import cluster_shape, on_workers
+from pipeline.work.executor import stage_shape
 from pipeline.work.worker_shape import WorkerShape
 
 logger = logging.getLogger(__name__)
@@ -128,6 +127,7 @@ def estimate(config: EncodingConfig) -> Estimate:
         config = replace(config, layers=tuple(sorted({book.layer for book in books})))
         num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
+        config = with_layers(config)
         columns = [
             schema.token_column(layer, stage)
             for layer in sorted(config.layers)
@@ -137,7 +137,8 @@ def estimate(config: EncodingConfig) -> Estimate:
     source = find(config.encoder, config.revision)
     info = info_of(source, config.normalize_waveform)
     manifest = Manifest(manifest_uri)
-    shape = cluster_shape(config.placement)
+    choice = config.choice(manifest.seconds)
+    shape = stage_shape(choice, config.placement)
     budgets = tuple(dict.fromkeys((config.batch_seconds, *_BUDGETS[shape.device])))
     size = corpus_size(
         manifest,
@@ -150,8 +151,12 @@ def estimate(config: EncodingConfig) -> Estimate:
     )
     logger.info("calibrating on %s", shape)
     settings = EncodingConfig(**{name: getattr(config, name) for name in EncodingConfig.__dataclass_fields__})
-    task = partial(calibrate, settings, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
-    found = on_workers(task, shape, min(shape.num_workers, _MOST_CALIBRATED))
+    some = (settings, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
+    count = min(shape.num_workers, _MOST_CALIBRATED)
+    # All at once, each as an encoder is.
+    found = list(
+        choice.runner.tasks(_calibrate, [()] * count, shared=some, workers=count, cpus=shape.cpus, gpus=shape.gpus)
+    )
     result = _put_together(config, output, passes, size, shape, found)
     record_estimate(open_store(output), result.wall_seconds / passes)
     return result
@@ -192,6 +197,10 @@ def _middle(units: list[str]) -> list[str]:
     """Order shards from the middle of the corpus on: its ends are the least like the rest."""
     middle = len(units) // 2
     return [*units[middle:], *units[:middle]]
+
+
+def _calibrate(some: tuple[Any, ...]) -> Calibration:
+    return calibrate(*some)
 
 
 def _put_together(

@@ -22,12 +22,11 @@ from pipeline import faults
 from pipeline.errors import CheckpointError
 from pipeline.store.dataset import sha256
 from pipeline.store.storage import Store
-from pipeline.training.progress import Progress
+from pipeline.training.progress import CHECKPOINTS, Progress
 from pipeline.training.recipe import Row
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "_checkpoints"
 STATE = "state.json"
 _TENSORS, _ROWS = ".safetensors", ".jsonl"
 Json = Any
@@ -59,7 +58,7 @@ class Checkpoint:
 
 def folder_of(step: int) -> str:
     """Name the folder of the checkpoint after a number of steps."""
-    return f"{FOLDER}/step-{step:08d}"
+    return f"{CHECKPOINTS}/step-{step:08d}"
 
 
 def file_of(state: str) -> str:
@@ -122,7 +121,7 @@ def _state_sha256(state: Json) -> str:
 
 def steps_saved(store: Store) -> list[int]:
     """Give the steps of all whole checkpoints, ascending; hashes are looked at when one is read."""
-    paths = [name.split("/") for name in store.tree(FOLDER)]
+    paths = [name.split("/") for name in store.tree(CHECKPOINTS)]
     folders = {path[1] for path in paths if len(path) == 3 and path[2] == STATE}
     return sorted(int(folder.removeprefix("step-")) for folder in folders)
 

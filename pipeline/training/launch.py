@@ -32,7 +32,7 @@ from pipeline.training.progress import Progress, read_standing
 from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.world import World
-from pipeline.work.executor import connect
+from pipeline.work.on_ray import connect
 from pipeline.work.runtime import ALLOCATOR, set_threads
 
 logger = logging.getLogger(__name__)

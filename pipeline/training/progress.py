@@ -12,6 +12,7 @@ from pipeline.store.storage import Store
 
 PROGRESS = "_progress.json"
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "_checkpoints"
 Json = Any
 
 

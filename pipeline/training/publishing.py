@@ -4,17 +4,17 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.features.numerics import numerics_key
 from pipeline.store.completion import finish
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan
 from pipeline.store.provenance import record_settings
-from pipeline.training.checkpoint import FOLDER, Checkpoint, published
-from pipeline.training.launch import shape_of, train
-from pipeline.training.progress import PROGRESS, Progress
-from pipeline.training.recipe import Recipe
+from pipeline.training.progress import CHECKPOINTS, PROGRESS, Progress
 from pipeline.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Trained:
     """
 
     progress: Progress
-    checkpoint: Checkpoint
+    checkpoint: "Checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def make_model(
     config: Any,
     output: str,
     plan: Plan,
-    recipe: Recipe,
+    recipe: "Recipe",
     settings: TrainingSettings,
     publish: Callable[[Dataset, Trained], Output],
 ) -> MadeModel:
@@ -77,6 +77,11 @@ def make_model(
     record_settings(dataset.store, config)
     workers = "no worker, all was there"
     if not dataset.store.exists(SUCCESS):
+        # Not at the top: a run with nothing left to do needs neither Ray nor torch.
+        from pipeline.features.numerics import numerics_key
+        from pipeline.training.checkpoint import published
+        from pipeline.training.launch import shape_of, train
+
         shape = shape_of(settings)
         logger.info("training on %s", shape)
         progress = train(recipe, settings, dataset.uri, shape=shape)
@@ -86,6 +91,6 @@ def make_model(
         finish(dataset)
         workers = str(shape)
     # A run killed before this leaves them to the same command.
-    dataset.store.delete_tree(FOLDER)
+    dataset.store.delete_tree(CHECKPOINTS)
     dataset.store.delete([PROGRESS])
     return MadeModel(dataset=dataset, workers=workers, seconds=time.monotonic() - began)
