@@ -51,7 +51,7 @@ class Shape:
     """How a run lies on the cluster.
 
     Attributes:
-        num_workers: Workers, or their least and most.
+        num_workers: Workers, or their least and most; 0 is this process, by Ray Train's local mode, without Ray.
         use_gpu: Whether each has a GPU.
         threads: Compute threads of each on CPU.
     """
@@ -61,16 +61,21 @@ class Shape:
     threads: int
 
     def __str__(self) -> str:
+        if self.num_workers == 0:
+            return "this process, " + ("with a GPU" if self.use_gpu else f"{self.threads} thread(s)")
         count = self.num_workers if isinstance(self.num_workers, int) else "{} to {}".format(*self.num_workers)
         return f"{count} worker(s) " + ("with a GPU each" if self.use_gpu else f"of {self.threads} thread(s)")
 
 
 def shape_of(settings: TrainingSettings) -> Shape:
-    """Fit a run into the Ray cluster, started if need be.
+    """Fit a run into the Ray cluster, started if need be, or into this process.
 
     Raises:
         ClusterShapeError: It does not fit.
     """
+    if settings.runner == "here":
+        use_gpu = torch.cuda.is_available() if settings.use_gpu is None else settings.use_gpu
+        return Shape(num_workers=0, use_gpu=use_gpu, threads=settings.threads_per_worker or torch.get_num_threads())
     connect()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("GPU", "CPU"))

@@ -5,9 +5,19 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pipeline.errors import SettingsError
+from pipeline.work.choice import RunnerName
 
 PLACEMENT = (
-    *("num_workers", "max_workers", "threads_per_worker", "loaders", "use_gpu", "max_failures", "storage_path"),
+    *(
+        "runner",
+        "num_workers",
+        "max_workers",
+        "threads_per_worker",
+        "loaders",
+        "use_gpu",
+        "max_failures",
+        "storage_path",
+    ),
     *("checkpoint_every", "keep_checkpoints", "log_every", "max_hours"),
 )
 """Settings that say where, how safely and how long a run computes, not what: they may change when it goes on."""
@@ -108,6 +118,9 @@ class TrainingSettings:
     """Steps over which a logged loss is averaged; a checkpoint ends such a stretch."""
     loaders: int = 1
     """Threads of a worker that load micro-batches."""
+    runner: RunnerName = "auto"
+    """Who trains: ray, which replaces workers that are lost, or here, which is one worker in this process; auto is
+    ray."""
     num_workers: int | None = None
     """Workers; default: one per GPU, or one where there is none."""
     max_workers: int | None = None
@@ -137,6 +150,8 @@ class TrainingSettings:
         if self.best_by is not None and not self.validate_every:
             raise SettingsError("best_by chooses among validations: validate_every must be at least 1, got 0")
         least, most = self.num_workers or 1, self.max_workers or self.num_workers or 1
+        if self.runner == "here" and most > 1:
+            raise SettingsError(f"runner here is one worker in this process, got {most}; take --runner ray")
         if least > most:
             raise SettingsError(f"num_workers {least} is above max_workers {most}")
         if most > self.batches_per_step:

@@ -18,11 +18,12 @@ from pipeline.training.checkpoint import (
     folder_of,
     keep,
     latest,
+    published,
     read_checkpoint,
     save_checkpoint,
     steps_saved,
 )
-from pipeline.training.progress import Progress
+from pipeline.training.progress import Best, Progress
 
 MODEL, OPTIMIZER, ROWS = file_of("model"), file_of("optimizer.model"), "rows.dev.jsonl"
 
@@ -122,6 +123,63 @@ def test_a_damaged_checkpoint_of_a_later_step_does_not_take_the_place_of_a_new_o
     put(store, 7)
     keep(store, latest=1, best=None, upto=7)
     assert latest(store) == 7
+
+
+def test_the_best_checkpoint_stays_beside_the_latest(store):
+    for step in (15, 20):
+        put(store, step)
+    keep(store, latest=1, best=10, upto=20)
+    assert steps_saved(store) == [10, 20]
+    keep(store, latest=1, best=20, upto=20)
+    assert steps_saved(store) == [20]
+
+
+def test_what_is_published_is_the_best_or_without_one_the_last(store):
+    assert published(store).progress.step == 10
+    progress = Progress(step=15, best=Best(step=5, value=0.25))
+    save_checkpoint(store, progress, {"model": {"weight": torch.zeros(1)}})
+    assert read_checkpoint(store, 15).progress == progress
+    assert published(store).progress.step == 5
+    store.delete([f"{folder_of(5)}/{MODEL}"])
+    with pytest.raises(CheckpointError, match="step-00000005"):
+        published(store)
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        published(open_store(f"{store.root}/empty"))
+
+
+class Tied(torch.nn.Module):
+    """A head that is the embedding, a weight of two names, and a buffer that is a part of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+        whole = torch.arange(8.0)
+        self.register_buffer("whole", whole)
+        self.register_buffer("part", whole[2:5])
+
+
+def test_tied_weights_stand_in_a_checkpoint_once_and_are_tied_when_it_is_read(tmp_path):
+    model, other, store = Tied(), Tied(), open_store(str(tmp_path))
+    save_checkpoint(store, Progress(step=1), {"model": model.state_dict()})
+    written = load(store.read(f"{folder_of(1)}/{MODEL}"))
+    assert set(written) == {"embed.weight", "whole", "part"}
+    found = read_checkpoint(store, 1).states["model"]
+    other.load_state_dict(found)
+    assert torch.equal(other.head.weight, model.embed.weight)
+    assert other.head.weight is other.embed.weight
+    assert other.part.tolist() == [2, 3, 4]
+
+
+def test_weights_of_a_network_are_its_average_where_there_is_one(tmp_path):
+    store, average = open_store(str(tmp_path)), torch.optim.swa_utils.AveragedModel(torch.nn.Linear(2, 2))
+    plain = torch.nn.Linear(2, 2)
+    states = {"a": plain.state_dict(), "b": plain.state_dict(), "ema.b": average.state_dict()}
+    save_checkpoint(store, Progress(step=1), states)
+    found = read_checkpoint(store, 1)
+    assert torch.equal(found.weights("a")["weight"], plain.weight)
+    assert set(found.weights("b")) == {"weight", "bias"}
+    assert torch.equal(found.weights("b")["weight"], average.module.weight)
 
 
 def kill_at(point, step):

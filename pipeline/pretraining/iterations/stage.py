@@ -124,6 +124,7 @@ class _Iteration:
             layers=(self._layer,),
             sample_frames=self._config.sample_frames,
             seed=self._config.training.seed,
+            runner=self._config.training.runner,
             output=join(self._folder, "sample"),
         )
 
@@ -132,6 +133,7 @@ class _Iteration:
             features=join(self._folder, "sample"),
             num_clusters=(self._config.target_clusters[self._number],),
             seed=self._config.training.seed,
+            runner=self._config.training.runner,
             output=join(self._folder, "codebooks"),
         )
 
@@ -142,6 +144,7 @@ class _Iteration:
             layers=(self._layer,),
             codebooks=join(self._folder, "codebooks"),
             agreement_frames=0,
+            runner=self._config.training.runner,
             output=join(self._folder, "tokens"),
         )
 
@@ -178,12 +181,14 @@ def run_pretraining(config: RunPretrainingConfig) -> PretrainingReport:
             layers=config.final_layers,
             sample_frames=config.sample_frames,
             seed=config.training.seed,
+            runner=config.training.runner,
             output=join(config.output, "sample"),
         )
         fit = FitKmeansConfig(
             features=sample.output,
             num_clusters=config.final_clusters,
             seed=config.training.seed,
+            runner=config.training.runner,
             output=join(config.output, "codebooks"),
         )
         stages += [extract_features(sample), fit_kmeans(fit)]
