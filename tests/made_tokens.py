@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import soundfile
 
 from pipeline import schema
+from pipeline.audio.clock import Clock
 from pipeline.audio.loading import INDEX
 from pipeline.pretraining.augment import AugmentSettings
-from pipeline.pretraining.crops import Clock
 from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes, sha256
 from pipeline.store.reading import footer_sha256
 
-CLOCK = Clock(sample_rate=16_000, hop=320, field=400)
+CLOCK = Clock(sample_rate=16_000, hop_length=320, receptive_field=400)
 NUM_CLUSTERS = 8
 
 
@@ -37,7 +37,8 @@ def tones(num_samples, rng, rate=16_000):
     tone_S = np.repeat(rng.integers(NUM_CLUSTERS, size=most), rng.integers(rate // 16, rate // 3, most))[:num_samples]
     phase_S = np.cumsum(2 * np.pi * (250 + 400 * tone_S) / rate)
     waveform = 0.3 * np.sin(phase_S) + 0.01 * rng.standard_normal(num_samples)
-    centres = np.arange(CLOCK.frames(num_samples * CLOCK.sample_rate // rate)) * CLOCK.hop + CLOCK.field // 2
+    frames_T = np.arange(CLOCK.num_frames(num_samples * CLOCK.sample_rate // rate))
+    centres = frames_T * CLOCK.hop_length + CLOCK.receptive_field // 2
     return waveform.astype(np.float32), tone_S[centres * rate // CLOCK.sample_rate].astype(np.uint16)
 
 
@@ -103,7 +104,7 @@ def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("
         "encoder": "made",
         "encoder_sha256": "e" * 64,
         "sample_rate": CLOCK.sample_rate,
-        "hop_length": CLOCK.hop,
+        "hop_length": CLOCK.hop_length,
         "frame_rate": 50.0,
         "codebooks": {column: "c" * 64 for column in columns},
         "num_clusters": dict.fromkeys(columns, NUM_CLUSTERS),

@@ -1,9 +1,8 @@
 """Which stretches of which utterances are trained on together: arithmetic of frames, samples and lengths.
 
-Frame t of an utterance hears samples t * hop to t * hop + field. A crop of frames a to b therefore hears samples
-a * hop to (b - 1) * hop + field, and the encoder gives exactly its frames, aligned with tokens a to b. Sample s of an
-utterance that is played f times as fast is sample s * f of the utterance, so a frame of the crop has the token of the
-frame whose centre is nearest.
+A crop of frames a to b hears samples a * hop to (b - 1) * hop + field (``audio/clock.py``), and the encoder gives
+exactly its frames, aligned with tokens a to b. Sample s of an utterance that is played f times as fast is sample s * f
+of the utterance, so a frame of the crop has the token of the frame whose centre is nearest.
 """
 
 import math
@@ -12,31 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.audio.clock import Clock
+
 _NARROW = 1.2
 """Utterances of one micro-batch are at most this many times as long as the shortest, to which they are cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """How an encoder's frames lie on samples.
-
-    Attributes:
-        sample_rate: Hz.
-        hop: Samples from one frame to the next.
-        field: Samples that a frame hears.
-    """
-
-    sample_rate: int
-    hop: int
-    field: int
-
-    def samples(self, num_frames: int) -> int:
-        """Count the samples that give exactly these frames."""
-        return (num_frames - 1) * self.hop + self.field
-
-    def frames(self, num_samples: int) -> int:
-        """Count the frames of a waveform."""
-        return max(0, (num_samples - self.field) // self.hop + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +46,18 @@ def crop(clock: Clock, total_frames: int, num_frames: int, speed: float, rng: np
         speed: How many times as fast it is played.
         rng: Where the choice comes from.
     """
-    heard = math.ceil(clock.samples(num_frames) * speed)
-    spare = clock.samples(total_frames) - heard
+    heard = math.ceil(clock.num_samples(num_frames) * speed)
+    spare = clock.num_samples(total_frames) - heard
     assert spare >= 0, (total_frames, num_frames, speed)
-    first = int(rng.integers(spare // clock.hop + 1))
+    first = int(rng.integers(spare // clock.hop_length + 1))
     return Crop(
-        first_frame=first, num_frames=num_frames, speed=speed, first_sample=first * clock.hop, num_samples=heard
+        first_frame=first, num_frames=num_frames, speed=speed, first_sample=first * clock.hop_length, num_samples=heard
     )
 
 
 def longest_crop(clock: Clock, total_frames: int, speed: float) -> int:
     """Count the frames that an utterance has when it is played faster."""
-    return total_frames if speed == 1 else clock.frames(int(clock.samples(total_frames) / speed))
+    return total_frames if speed == 1 else clock.num_frames(int(clock.num_samples(total_frames) / speed))
 
 
 def token_index(clock: Clock, cropped: Crop, total_frames: int) -> np.ndarray:
@@ -96,8 +74,8 @@ def token_index(clock: Clock, cropped: Crop, total_frames: int) -> np.ndarray:
     frames = np.arange(cropped.num_frames)
     if cropped.speed == 1:
         return cropped.first_frame + frames
-    centres = (frames * clock.hop + clock.field / 2) * cropped.speed
-    nearest = np.rint((centres - clock.field / 2) / clock.hop).astype(np.int64)
+    centres = (frames * clock.hop_length + clock.receptive_field / 2) * cropped.speed
+    nearest = np.rint((centres - clock.receptive_field / 2) / clock.hop_length).astype(np.int64)
     return np.clip(cropped.first_frame + nearest, 0, total_frames - 1)
 
 
@@ -135,7 +113,7 @@ def group_by_length(
     start = 0
     while start < len(order):
         shortest = int(cut[order[start]])
-        most = max(1, max_samples // clock.samples(shortest))
+        most = max(1, max_samples // clock.num_samples(shortest))
         rows = order[start : start + most]
         rows = rows[cut[rows] <= shortest * _NARROW]
         groups.append(Group(rows=tuple(int(row) for row in rows), num_frames=shortest))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.audio.clock import Clock
 from pipeline.errors import DatasetError
 from pipeline.pretraining.augment import Augmenter, AugmentSettings, change_speed, draw_speed
-from pipeline.pretraining.crops import Clock, Group, crop, group_by_length, longest_crop, token_index
+from pipeline.pretraining.crops import Group, crop, group_by_length, longest_crop, token_index
 from pipeline.pretraining.masking import span_mask
 from pipeline.pretraining.model import MASKED, UNMASKED
 from pipeline.pretraining.utterances import Piece, Utterances, Waveforms, read_some, share
@@ -86,7 +87,7 @@ class TokenSource:
             for uri in (augment.noise, augment.rooms)
         )
         self._augmenter = Augmenter(augment, clock.sample_rate, noises, rooms)
-        self._longest = clock.frames(int(settings.crop_seconds * clock.sample_rate))
+        self._longest = clock.num_frames(int(settings.crop_seconds * clock.sample_rate))
 
     def tickets(self, cursor: Json) -> Iterator[tuple[CropTicket, Json]]:
         """Give micro-batches without end, pool after pool, epoch after epoch; see ``Source.tickets``.
@@ -182,7 +183,7 @@ class TokenSource:
             for piece in self._utterances.pieces([units[place]]):
                 if self._validates(piece) and piece.num_frames >= settings.min_frames:
                     chosen.append(piece)
-                    left -= settings.clock.samples(min(piece.num_frames, self._longest))
+                    left -= settings.clock.num_samples(min(piece.num_frames, self._longest))
         groups = self._groups([piece.num_frames for piece in chosen], "validation")
         return [
             CropTicket(
@@ -222,7 +223,7 @@ class TokenSource:
         chance = rng(settings.seed, "crop", piece.key, step)
         cropped = crop(settings.clock, piece.num_frames, ticket.num_frames, speed, chance)
         heard = self._waveforms(piece)[cropped.first_sample : cropped.first_sample + cropped.num_samples]
-        waveform = change_speed(heard, speed, settings.clock.samples(ticket.num_frames))
+        waveform = change_speed(heard, speed, settings.clock.num_samples(ticket.num_frames))
         if ticket.training:
             waveform = self._augmenter(waveform, chance)
         targets = piece.tokens[token_index(settings.clock, cropped, piece.num_frames)]

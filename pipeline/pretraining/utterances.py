@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audio.clock import Clock
 from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.loading import PLACE, Manifest, decode_arguments
 from pipeline.errors import DatasetError
 from pipeline.features.encoders.encoder import VARIANCE_FLOOR
-from pipeline.pretraining.crops import Clock
 from pipeline.store.dataset import Dataset
 from pipeline.store.reading import read_unit
 from pipeline.training.recipe import rng
@@ -135,7 +135,7 @@ class Utterances:
             yield from self._cut(utterance_id, tokens_TC, places[utterance_id])
 
     def _cut(self, utterance_id: str, tokens_TC: np.ndarray, place: Mapping[str, Any]) -> Iterator[Piece]:
-        most = self._clock.frames(int(MAX_SECONDS * self._clock.sample_rate))
+        most = self._clock.num_frames(int(MAX_SECONDS * self._clock.sample_rate))
         whole = Piece(utterance_id=utterance_id, first_frame=0, tokens=tokens_TC, place=place, whole=True)
         if whole.num_frames <= most:
             yield whole
@@ -192,9 +192,9 @@ class Waveforms:
         if piece.whole:
             return piece.place
         rate, place = piece.place["sample_rate"], piece.place
-        first = piece.first_frame * self._clock.hop * rate // self._clock.sample_rate
+        first = piece.first_frame * self._clock.hop_length * rate // self._clock.sample_rate
         # A few samples more, because resampling rounds; the recording ends where it ends.
-        wanted = self._clock.samples(piece.num_frames) * rate // self._clock.sample_rate + 8
+        wanted = self._clock.num_samples(piece.num_frames) * rate // self._clock.sample_rate + 8
         return {
             **place,
             "offset_samples": place["offset_samples"] + first,
@@ -202,7 +202,7 @@ class Waveforms:
         }
 
     def _check(self, piece: Piece, num_samples: int) -> None:
-        found = self._clock.frames(num_samples)
+        found = self._clock.num_frames(num_samples)
         if found < piece.num_frames or (piece.whole and found != piece.num_frames):
             raise DatasetError(
                 f"{piece.utterance_id} has {piece.num_frames} tokens, and {found} frames in its recording "

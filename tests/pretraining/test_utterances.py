@@ -43,9 +43,9 @@ def restless():
 
 def heard_tones(waveform, num_frames):
     """Find the tone of each frame by its spectrum; -1 where two tones meet inside it."""
-    frames_TS = np.stack([waveform[t * CLOCK.hop :][: CLOCK.field] for t in range(num_frames)])
-    spectrum = np.abs(np.fft.rfft(frames_TS * np.hanning(CLOCK.field), axis=1))
-    peak = spectrum.argmax(axis=1) * CLOCK.sample_rate / CLOCK.field
+    frames_TS = np.stack([waveform[t * CLOCK.hop_length :][: CLOCK.receptive_field] for t in range(num_frames)])
+    spectrum = np.abs(np.fft.rfft(frames_TS * np.hanning(CLOCK.receptive_field), axis=1))
+    peak = spectrum.argmax(axis=1) * CLOCK.sample_rate / CLOCK.receptive_field
     tone = np.rint((peak - 250) / 400).astype(int)
     clear = spectrum.max(axis=1) > 0.6 * np.sqrt((spectrum**2).sum(axis=1))
     return np.where(clear & (np.abs(peak - 250 - 400 * tone) < 80), tone, -1)
@@ -76,7 +76,7 @@ def test_the_audio_of_pieces_lies_under_their_tokens(tmp_path, rate):
     try:
         for piece in found.pieces(found.units):
             waveform = listen(piece)
-            assert len(waveform) >= CLOCK.samples(piece.num_frames)
+            assert len(waveform) >= CLOCK.num_samples(piece.num_frames)
             tone = heard_tones(waveform, piece.num_frames)
             clear = tone >= 0
             assert clear.mean() > 0.6

@@ -134,7 +134,7 @@ class SslEncoder:
 
     def num_frames(self, num_samples: int) -> int:
         """Count the frames of a waveform of S samples; 0 when it is too short for one."""
-        return self.info.num_frames(num_samples)
+        return self.info.clock.num_frames(num_samples)
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Encode one batch.

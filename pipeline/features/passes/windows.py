@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.audio.clock import Clock
 from pipeline.audio.decode import to_float32
 from pipeline.errors import SettingsError
 from pipeline.features.encoders.encoder import VARIANCE_FLOOR
@@ -56,14 +57,12 @@ class Windowing:
     Attributes:
         window_frames: Frames of a window.
         margin_frames: Frames at each end of a window that are left to its neighbours.
-        hop: Samples from one frame to the next.
-        field: Samples that one frame hears.
+        clock: The encoder's frames.
     """
 
     window_frames: int
     margin_frames: int
-    hop: int
-    field: int
+    clock: Clock
 
     @classmethod
     def of(cls, info: EncoderInfo, *, window_seconds: float, margin_seconds: float) -> "Windowing":
@@ -78,12 +77,12 @@ class Windowing:
                 f"window_margin_seconds {margin_seconds:g} at both ends leaves nothing of window_seconds "
                 f"{window_seconds:g}; it must be at least 0 and below half of it"
             )
-        return cls(window_frames=window, margin_frames=margin, hop=info.hop_length, field=info.receptive_field)
+        return cls(window_frames=window, margin_frames=margin, clock=info.clock)
 
     @property
     def num_samples(self) -> int:
         """Samples of a window."""
-        return (self.window_frames - 1) * self.hop + self.field
+        return self.clock.num_samples(self.window_frames)
 
     def plan(self, num_samples: int) -> Iterator[Window]:
         """Lay windows over a recording: each frame is kept once, with its margin wherever the recording has one.
@@ -94,7 +93,7 @@ class Windowing:
         Yields:
             Windows in order, all of one length; a recording that is no longer than that is one window.
         """
-        total = (num_samples - self.field) // self.hop + 1
+        total = self.clock.num_frames(num_samples)
         if total <= self.window_frames:
             yield Window(start_sample=0, num_samples=num_samples, skip_frames=0, keep_frames=total, first_frame=0)
             return
@@ -104,7 +103,7 @@ class Windowing:
             last = start + self.window_frames >= total
             end = total if last else start + self.window_frames - self.margin_frames
             yield Window(
-                start_sample=start * self.hop,
+                start_sample=start * self.clock.hop_length,
                 num_samples=self.num_samples,
                 skip_frames=kept - start,
                 keep_frames=end - kept,
