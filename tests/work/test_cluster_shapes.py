@@ -20,9 +20,9 @@ import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
 from pipeline import executor
-from pipeline.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
-from pipeline.shards import Utterance
-from pipeline.worker_shape import Placement
+from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
+from pipeline.work.units import Utterance
+from pipeline.work.worker_shape import Placement
 
 def node():
     return ray.get_runtime_context().get_node_id()

@@ -118,8 +118,8 @@ def joined(word, pair):
 SCRIPT = """
 import hashlib, sys
 import numpy as np
-from pipeline.export.bpe import train
-from pipeline.export.vocabulary import Vocabulary
+from pipeline.export.ids.bpe import train
+from pipeline.export.ids.vocabulary import Vocabulary
 rng = np.random.default_rng(0)
 flat = np.repeat(rng.zipf(1.3, 6000) % 50, rng.integers(1, 4, 6000))
 bpe = train([flat[n : n + 70] for n in range(0, len(flat), 70)], Vocabulary.build({"layer_07": 60}), 500)

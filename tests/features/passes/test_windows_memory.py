@@ -15,7 +15,7 @@ STREAM = """
 import json, resource, sys
 from functools import partial
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.features.extractor import FeatureExtractor
+from pipeline.features.passes.extractor import FeatureExtractor
 place = dict(offset_samples=0, sample_rate=8_000, channel=None, utterance_id="u")
 encoder = FeatureExtractor(encoder="mfcc", layers=[0])
 with Decoder(sample_rate=16_000, limits=DecodeLimits(max_seconds=1e5)) as decoder:
