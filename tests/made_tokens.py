@@ -10,7 +10,7 @@ import soundfile
 from pipeline import schema
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import INDEX
-from pipeline.pretraining.augment import AugmentSettings
+from pipeline.batches.augment import AugmentSettings
 from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes, sha256

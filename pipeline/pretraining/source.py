@@ -14,13 +14,17 @@ import numpy as np
 import torch
 
 from pipeline.audio.clock import Clock
+from pipeline.batches.augment import Augmenter, AugmentSettings, change_speed, draw_speed
+from pipeline.batches.crops import Group, crop, group_by_length, longest_crop, token_index
+from pipeline.batches.noises import read_some
+from pipeline.batches.pieces import Piece, Utterances
+from pipeline.batches.sides import share
+from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import DatasetError
-from pipeline.pretraining.augment import Augmenter, AugmentSettings, change_speed, draw_speed
-from pipeline.pretraining.crops import Group, crop, group_by_length, longest_crop, token_index
 from pipeline.pretraining.masking import span_mask
 from pipeline.pretraining.model import MASKED, UNMASKED
-from pipeline.pretraining.utterances import Piece, Utterances, Waveforms, read_some, share
-from pipeline.training.recipe import Json, Tensors, rng
+from pipeline.seeds import rng
+from pipeline.training.recipe import Json, Tensors
 
 TOO_SHORT = "too_short"
 """What a cursor and a commit count: utterances, or ends of long ones, left out for having too few frames."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 from made_tokens import CLOCK, data_settings, write_corpus_of_tones, write_manifest, write_tokens
 
+from pipeline.batches.sides import share
 from pipeline.errors import DatasetError
 from pipeline.pretraining.model import MASKED, UNMASKED
 from pipeline.pretraining.source import TokenSource
-from pipeline.pretraining.utterances import share
 
 SECONDS = [0.1, 0.3, *np.linspace(0.4, 2.5, 28).tolist(), 64.0]
 POOLS = sum(SECONDS) / 3600 / 3

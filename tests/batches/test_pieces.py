@@ -10,8 +10,11 @@ import soundfile
 from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones, write_manifest, write_tokens
 
 from pipeline.audio.loading import Manifest
+from pipeline.batches.noises import check_amount, read_some
+from pipeline.batches.pieces import Utterances
+from pipeline.batches.sides import share
+from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import AudioDecodeError, DatasetError
-from pipeline.pretraining.utterances import Utterances, Waveforms, check_amount, read_some, share
 
 RATES = (16_000, 22_050, 8_000)
 
@@ -250,7 +253,7 @@ def test_more_noise_than_is_read_is_told(tmp_path, caplog, monkeypatch):
     write_manifest(tmp_path / "manifest", speak(tmp_path / "audio", [2.0, 1.6]))
     check_amount("noise", Manifest(str(tmp_path / "manifest")))
     assert caplog.messages == []
-    monkeypatch.setattr("pipeline.pretraining.utterances.MOST_SECONDS", 1.8)
+    monkeypatch.setattr("pipeline.batches.noises.MOST_SECONDS", 1.8)
     check_amount("noise", Manifest(str(tmp_path / "manifest")))
     (said,) = caplog.messages
     assert said.startswith("noise: ")

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_tokens import CLOCK
 
-from pipeline.pretraining.augment import change_speed
-from pipeline.pretraining.crops import crop, group_by_length, longest_crop, token_index
+from pipeline.batches.augment import change_speed
+from pipeline.batches.crops import crop, group_by_length, longest_crop, token_index
 
 SPEEDS = st.integers(50, 150).map(lambda hundredths: hundredths / 100)
 
