@@ -1,4 +1,4 @@
-"""Which stretches of which utterances are trained on together: arithmetic of frames, samples and lengths.
+"""Crops: stretches of utterances, exact to the frame, as they are or played faster.
 
 A crop of frames a to b hears samples a * hop to (b - 1) * hop + field (``audio/clock.py``), and the encoder gives
 exactly its frames, aligned with tokens a to b. Sample s of an utterance that is played f times as fast is sample s * f
@@ -6,15 +6,11 @@ of the utterance, so a frame of the crop has the token of the frame whose centre
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.audio.clock import Clock
-
-_NARROW = 1.2
-"""Utterances of one micro-batch are at most this many times as long as the shortest, to which they are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,45 +73,3 @@ def token_index(clock: Clock, cropped: Crop, total_frames: int) -> np.ndarray:
     centres = (frames * clock.hop_length + clock.receptive_field / 2) * cropped.speed
     nearest = np.rint((centres - clock.receptive_field / 2) / clock.hop_length).astype(np.int64)
     return np.clip(cropped.first_frame + nearest, 0, total_frames - 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Utterances of one micro-batch.
-
-    Attributes:
-        rows: Positions in the lengths that were given.
-        num_frames: Frames of each in the micro-batch.
-    """
-
-    rows: tuple[int, ...]
-    num_frames: int
-
-
-def group_by_length(
-    lengths: Sequence[int], *, clock: Clock, longest: int, max_samples: int, rng: np.random.Generator
-) -> list[Group]:
-    """Divide utterances into micro-batches of about one length each, in random order.
-
-    Args:
-        lengths: Frames of each utterance.
-        clock: The encoder's frames.
-        longest: Frames of a crop at most; longer utterances are as long as this.
-        max_samples: Samples of one micro-batch at most; one crop alone may pass it.
-        rng: Order among utterances of equal length, and of the micro-batches.
-
-    Returns:
-        Every utterance in one group; none hears padding, because all are cut to the group's shortest.
-    """
-    cut = np.minimum(np.asarray(lengths, dtype=np.int64), longest)
-    order = np.lexsort((rng.permutation(len(cut)), cut))
-    groups: list[Group] = []
-    start = 0
-    while start < len(order):
-        shortest = int(cut[order[start]])
-        most = max(1, max_samples // clock.num_samples(shortest))
-        rows = order[start : start + most]
-        rows = rows[cut[rows] <= shortest * _NARROW]
-        groups.append(Group(rows=tuple(int(row) for row in rows), num_frames=shortest))
-        start += len(rows)
-    return [groups[place] for place in rng.permutation(len(groups))]

@@ -1,129 +1,99 @@
-"""Utterances with their tokens and their audio, pool by pool: what micro-batches are made of.
+"""Pieces: utterances with their tokens or features, their labels and the place of their recording.
 
-A pool is as many shards as hold the hours among which utterances are shuffled; an epoch is every pool once, its shards
-in random order. Memory: the tokens of two pools, and decoded audio up to a budget.
+Letters: T frames, C token columns, L layers, D feature width.
 """
 
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pipeline import schema
 from pipeline.audio.clock import Clock
-from pipeline.audio.loading import PLACE, Manifest
-from pipeline.errors import DatasetError
-from pipeline.store.dataset import Dataset
-from pipeline.store.reading import read_unit
+from pipeline.errors import SettingsError
 
 MAX_SECONDS = 60.0
-"""Longer utterances are cut into pieces of this length, so that a crop never costs the decoding of an hour."""
-_OPEN_UNITS = 64
+"""Utterances longer than this are cut into pieces, so that a crop never costs the decoding of an hour."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """An utterance, or a stretch of a long one, with its tokens.
+    """An utterance, or a stretch of a long one.
 
     Attributes:
         utterance_id: Its id.
         first_frame: Frame of the utterance at which it begins.
-        tokens: uint16 (T, C), a column for each target.
+        num_frames: Its frames (T).
+        tokens: uint16 (T, C), the columns in the order asked for; C is 0 where none were.
+        features: float16 (T, L, D), the layers in the order asked for; L is 0 where none were.
+        labels: The label columns asked for; None where the corpus says nothing.
         place: Where its recording lies: the ``PLACE`` of a manifest's row.
         whole: Whether it is the whole utterance.
     """
 
     utterance_id: str
     first_frame: int
+    num_frames: int
     tokens: np.ndarray
+    features: np.ndarray
+    labels: Mapping[str, str | None]
     place: Mapping[str, Any]
     whole: bool
-
-    @property
-    def num_frames(self) -> int:
-        """Frames (T)."""
-        return len(self.tokens)
 
     @property
     def key(self) -> str:
         """What tells it from all others."""
         return f"{self.utterance_id}@{self.first_frame}"
 
+    def stretch(self, first: int, num_frames: int) -> "Piece":
+        """Cut frames out, ``num_frames`` from frame ``first`` of the piece on, or fewer at its end."""
+        tokens_TC = self.tokens[first : first + num_frames]
+        return replace(
+            self,
+            first_frame=self.first_frame + first,
+            num_frames=len(tokens_TC),
+            tokens=tokens_TC,
+            features=self.features[first : first + num_frames],
+            whole=False,
+        )
 
-class Utterances:
-    """A manifest and the tokens made from it; several threads may ask for them."""
 
-    def __init__(self, manifest: str, tokens: str, columns: Sequence[str], clock: Clock) -> None:
-        """Open both.
+@dataclass(frozen=True, kw_only=True)
+class PieceSettings:
+    """What pieces are made of.
 
-        Args:
-            manifest: Manifest dataset.
-            tokens: Tokens dataset made from it.
-            columns: Columns of tokens to give.
-            clock: The encoder's frames.
-        """
-        self._manifest = Manifest(manifest)
-        self._tokens = Dataset.open(tokens, kind="tokens")
-        self._columns = list(columns)
-        self._clock = clock
-        self._read: OrderedDict[str, list[Piece]] = OrderedDict()
-        self._lock = threading.Lock()
+    Attributes:
+        manifest: Manifest dataset.
+        clock: The encoder's frames.
+        tokens: Tokens dataset made from the manifest; None for none.
+        columns: Its columns wanted, as ``layer_07``.
+        features: Features dataset of every frame, made from the manifest; None for none.
+        layers: Its layers wanted.
+        labels: Label columns of the manifest wanted, of ``schema.LABELS``.
+        max_seconds: Longer utterances come in pieces of this length; None leaves every utterance whole, as where a
+            label says something of all of it.
+    """
 
-    @property
-    def units(self) -> list[str]:
-        """Names of the shards."""
-        return list(self._tokens.plan.units)
+    manifest: str
+    clock: Clock
+    tokens: str | None = None
+    columns: tuple[str, ...] = ()
+    features: str | None = None
+    layers: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    max_seconds: float | None = MAX_SECONDS
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of audio in all shards."""
-        return self._manifest.seconds
-
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """Where audio must lie."""
-        return tuple(self._manifest.roots)
-
-    def pieces(self, units: Sequence[str]) -> Iterator[Piece]:
-        """Give the utterances of some shards that have tokens, long ones in pieces.
-
-        Raises:
-            CorruptDatasetError: A shard is damaged.
-            DatasetError: Tokens name an utterance that the manifest does not have.
-        """
-        for unit in units:
-            yield from self._opened(unit, max(_OPEN_UNITS, len(units)))
-
-    def _opened(self, unit: str, most: int) -> list[Piece]:
-        with self._lock:
-            if unit not in self._read:
-                self._read[unit] = list(self._read_unit(unit))
-                while len(self._read) > most:
-                    self._read.popitem(last=False)
-            self._read.move_to_end(unit)
-            return self._read[unit]
-
-    def _read_unit(self, unit: str) -> Iterator[Piece]:
-        places = {row["utterance_id"]: row for row in self._manifest.rows(unit).select(list(PLACE)).to_pylist()}
-        table = read_unit(self._tokens, unit).select(["utterance_id", *self._columns])
-        ids = table["utterance_id"].to_pylist()
-        columns = [table[name].combine_chunks() for name in self._columns]
-        for row, utterance_id in enumerate(ids):
-            if utterance_id not in places:
-                raise DatasetError(
-                    f"{self._tokens.uri} has tokens of {utterance_id}, {unit} of {self._manifest.dataset.uri} has it "
-                    "not; were they made from this manifest?"
-                )
-            tokens_TC = np.stack([column[row].values.to_numpy() for column in columns], axis=1)
-            yield from self._cut(utterance_id, tokens_TC, places[utterance_id])
-
-    def _cut(self, utterance_id: str, tokens_TC: np.ndarray, place: Mapping[str, Any]) -> Iterator[Piece]:
-        most = self._clock.num_frames(int(MAX_SECONDS * self._clock.sample_rate))
-        whole = Piece(utterance_id=utterance_id, first_frame=0, tokens=tokens_TC, place=place, whole=True)
-        if whole.num_frames <= most:
-            yield whole
-            return
-        for first in range(0, whole.num_frames, most):
-            yield replace(whole, first_frame=first, tokens=tokens_TC[first : first + most], whole=False)
+    def __post_init__(self) -> None:
+        if self.tokens is None and self.features is None:
+            raise SettingsError(f"pieces of {self.manifest} need tokens or features; give one of them")
+        for name, dataset, wanted in (
+            ("columns", self.tokens, self.columns),
+            ("layers", self.features, self.layers),
+        ):
+            if (dataset is not None) != bool(wanted):
+                raise SettingsError(f"{name} says what of {dataset or 'no dataset'} is wanted, got {wanted!r}")
+        if unknown := sorted(set(self.labels) - set(schema.LABELS)):
+            raise SettingsError(
+                f"labels {', '.join(unknown)} are no label columns of a manifest; it has {', '.join(schema.LABELS)}"
+            )

@@ -18,6 +18,7 @@ from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.augment import AugmentSettings
 from pipeline.batches.noises import check_amount
+from pipeline.batches.pools import TOO_SHORT
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
@@ -25,7 +26,7 @@ from pipeline.features.numerics import numerics_key
 from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
 from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
-from pipeline.pretraining.source import TOO_SHORT, DataSettings
+from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.provenance import record_settings

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_tokens import CLOCK
 
 from pipeline.batches.augment import change_speed
-from pipeline.batches.crops import crop, group_by_length, longest_crop, token_index
+from pipeline.batches.crops import crop, longest_crop, token_index
 
 SPEEDS = st.integers(50, 150).map(lambda hundredths: hundredths / 100)
 
@@ -99,42 +99,3 @@ def test_a_sound_in_a_faster_crop_is_where_its_token_says(speed, frame):
     click = int(np.argmax(np.abs(change_speed(heard, speed, CLOCK.num_samples(num_frames)))))
     # Half a frame of the utterance, as it is heard.
     assert abs(click - (frame * CLOCK.hop_length + CLOCK.receptive_field / 2)) <= CLOCK.hop_length / 2 / speed + 1
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 800), max_size=80),
-    longest=st.integers(5, 500),
-    max_samples=st.integers(400, 400_000),
-    seed=st.integers(0, 5),
-)
-def test_groups_hold_every_row_once_within_their_limits_and_cut_little(lengths, longest, max_samples, seed):
-    groups = group_by_length(
-        lengths, clock=CLOCK, longest=longest, max_samples=max_samples, rng=np.random.default_rng(seed)
-    )
-    assert sorted(row for group in groups for row in group.rows) == list(range(len(lengths)))
-    for group in groups:
-        wanted = [min(lengths[row], longest) for row in group.rows]
-        assert group.num_frames == min(wanted)
-        assert max(wanted) <= 1.2 * group.num_frames
-        assert len(group.rows) == 1 or len(group.rows) * CLOCK.num_samples(group.num_frames) <= max_samples
-
-
-def test_of_lengths_as_of_real_speech_less_than_a_twentieth_is_cut():
-    rng = np.random.default_rng(0)
-    lengths = np.clip(rng.gamma(4, 150, 2000), 50, 1500).astype(int).tolist()
-    groups = group_by_length(lengths, clock=CLOCK, longest=800, max_samples=16_000 * 88, rng=rng)
-    kept = sum(group.num_frames * len(group.rows) for group in groups)
-    assert kept > 0.95 * sum(min(length, 800) for length in lengths)
-    # Long and short come in turns.
-    order = np.array([group.num_frames for group in groups])
-    assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.3
-
-
-def test_groups_are_the_same_for_the_same_chance_and_others_for_another():
-    lengths = list(range(20, 120))
-    made = [
-        group_by_length(lengths, clock=CLOCK, longest=90, max_samples=100_000, rng=np.random.default_rng(seed))
-        for seed in (0, 0, 1)
-    ]
-    assert made[0] == made[1] != made[2]

@@ -11,8 +11,9 @@ from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones,
 
 from pipeline.audio.loading import Manifest
 from pipeline.batches.noises import check_amount, read_some
-from pipeline.batches.pieces import Utterances
+from pipeline.batches.pieces import PieceSettings
 from pipeline.batches.sides import share
+from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import AudioDecodeError, DatasetError
 
@@ -28,7 +29,9 @@ def corpus(tmp_path_factory):
 
 
 def opened(folder, columns=("layer_00",)):
-    return Utterances(str(folder / "manifest"), str(folder / "tokens"), columns, CLOCK)
+    return Utterances(
+        PieceSettings(manifest=str(folder / "manifest"), clock=CLOCK, tokens=str(folder / "tokens"), columns=columns)
+    )
 
 
 def waveforms(folder, *, normalize=False, cache_bytes=0):
