@@ -56,8 +56,8 @@ def speak(folder, seconds, *, seed=0, rates=(16_000,)):
     return made
 
 
-def write_manifest(folder, made, *, per_shard=4):
-    """Write the manifest of utterances, a few in each shard."""
+def write_manifest(folder, made, *, per_shard=4, labels=None):
+    """Write the manifest of utterances, a few in each shard, with the labels of each by its id."""
     parts = [made[start : start + per_shard] for start in range(0, len(made), per_shard)]
     roots = sorted({str(utterance.path).rsplit("/", 1)[0] for utterance in made})
     lineage = {"kind": "manifest", "roots": roots}
@@ -69,7 +69,7 @@ def write_manifest(folder, made, *, per_shard=4):
     sink, index = pa.BufferOutputStream(), []
     with pq.ParquetWriter(sink, columns, write_page_checksum=True) as writer:
         for number, part in enumerate(parts):
-            rows = [_row(utterance, number) for utterance in part]
+            rows = [_row(utterance, number) | (labels or {}).get(utterance.utterance_id, {}) for utterance in part]
             writer.write_table(pa.Table.from_pylist(rows, schema=columns))
             seconds = sum(len(utterance.waveform) / utterance.rate for utterance in part)
             place = {"shard": number, "file": "manifest-00000.parquet", "row_group": number}
@@ -123,10 +123,10 @@ def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("
     return dataset
 
 
-def write_corpus_of_tones(folder, seconds, *, per_shard=4, columns=("layer_00",), **how):
+def write_corpus_of_tones(folder, seconds, *, per_shard=4, columns=("layer_00",), labels=None, **how):
     """Write recordings, manifest and tokens below a folder, and give the utterances."""
     made = speak(folder / "audio", seconds, **how)
-    manifest = write_manifest(folder / "manifest", made, per_shard=per_shard)
+    manifest = write_manifest(folder / "manifest", made, per_shard=per_shard, labels=labels)
     digest = manifest.store.read("_SUCCESS").decode().split('"dataset_sha256":"')[1][:64]
     write_tokens(folder / "tokens", made, per_shard=per_shard, input_sha256=digest, columns=columns)
     return made

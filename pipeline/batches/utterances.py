@@ -41,18 +41,28 @@ class Shard:
 
 
 class Utterances:
-    """Opens the datasets and gives their shards; several threads may ask for them."""
+    """Opens the datasets and gives their shards; several threads may ask for them.
 
-    def __init__(self, settings: PieceSettings) -> None:
+    Attributes:
+        manifest: The manifest.
+    """
+
+    def __init__(self, settings: PieceSettings, *, open_shards: int | None = None) -> None:
         """Open the datasets.
+
+        Args:
+            settings: What to open.
+            open_shards: Shards kept in memory at least, as for a caller who asks for single ones in any order; by
+                default 64 where they hold tokens alone, else those of the latest call.
 
         Raises:
             SettingsError: A dataset lacks a column or layer asked for, or features are a sample of the frames.
         """
         self._settings = settings
-        self._manifest = Manifest(settings.manifest)
+        self.manifest = Manifest(settings.manifest)
         self._tokens, self._features = _open_tokens(settings), _open_features(settings)
         self._read: OrderedDict[str, Shard] = OrderedDict()
+        self._least = open_shards or (_OPEN_SHARDS if settings.features is None else 0)
         self._lock = threading.Lock()
 
     @property
@@ -73,12 +83,12 @@ class Utterances:
     @property
     def seconds(self) -> float:
         """Seconds of audio in all shards."""
-        return self._manifest.seconds
+        return self.manifest.seconds
 
     @property
     def roots(self) -> tuple[str, ...]:
         """Where audio must lie."""
-        return tuple(self._manifest.roots)
+        return tuple(self.manifest.roots)
 
     @property
     def _dataset(self) -> Dataset:
@@ -93,9 +103,8 @@ class Utterances:
             CorruptDatasetError: A shard is damaged.
             DatasetError: Tokens or features name an utterance that the manifest lacks, or their frames differ.
         """
-        least = _OPEN_SHARDS if self._features is None else 0
         for unit in units:
-            yield self._opened(unit, max(least, len(units)))
+            yield self._opened(unit, max(self._least, len(units)))
 
     def pieces(self, units: Sequence[str]) -> Iterator[Piece]:
         """Give the pieces of some shards; see ``shards``."""
@@ -114,7 +123,7 @@ class Utterances:
     def _joined(self, unit: str) -> Shard:
         labels = self._settings.labels
         columns = list(dict.fromkeys([*PLACE, *labels]))
-        rows = {row["utterance_id"]: row for row in self._manifest.rows(unit).select(columns).to_pylist()}
+        rows = {row["utterance_id"]: row for row in self.manifest.rows(unit).select(columns).to_pylist()}
         found = [
             (dataset, arrays)
             for dataset, arrays in ((self._tokens, self._tokens_of(unit)), (self._features, self._features_of(unit)))
@@ -123,7 +132,7 @@ class Utterances:
         for dataset, arrays in found:
             if absent := next((name for name in arrays if name not in rows), None):
                 raise DatasetError(
-                    f"{dataset.uri} has {dataset.plan.kind} of {absent}, {unit} of {self._manifest.dataset.uri} has it "
+                    f"{dataset.uri} has {dataset.plan.kind} of {absent}, {unit} of {self.manifest.dataset.uri} has it "
                     "not; were they made from this manifest?"
                 )
         first = found[0][1]

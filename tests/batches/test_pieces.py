@@ -9,10 +9,7 @@ import pytest
 import soundfile
 from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones, write_manifest, write_tokens
 
-from pipeline.audio.loading import Manifest
-from pipeline.batches.noises import check_amount, read_some
 from pipeline.batches.pieces import PieceSettings
-from pipeline.batches.sides import share
 from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import AudioDecodeError, DatasetError
@@ -230,34 +227,3 @@ def test_audio_can_be_asked_for_by_two_threads_at_once(corpus, restless):
         thread.join()
     listen.close()
     assert wrong == []
-
-
-def test_shares_are_even_and_depend_on_seed_and_utterance_alone():
-    shares = np.array([share(0, f"u{number}") for number in range(4000)])
-    assert np.histogram(shares, bins=4, range=(0, 1))[0] == pytest.approx([1000] * 4, rel=0.1)
-    assert share(0, "u7") == shares[7]
-    assert share(1, "u7") != shares[7]
-
-
-def test_noises_are_read_whole_up_to_the_audio_asked_for(tmp_path):
-    made = speak(tmp_path / "audio", [1.0, 0.5, 2.0, 1.0], rates=(16_000, 8_000))
-    write_manifest(tmp_path / "manifest", made, per_shard=2)
-    found = read_some(str(tmp_path / "manifest"), 16_000, 0)
-    assert [len(waveform) for waveform in found] == [16_000, 8_000, 32_000, 16_000]
-    np.testing.assert_allclose(found[2], made[2].waveform, atol=2e-4)
-    chosen = {
-        tuple(len(waveform) for waveform in read_some(str(tmp_path / "manifest"), 16_000, seed, most_seconds=1.2))
-        for seed in range(12)
-    }
-    assert chosen == {(16_000, 8_000), (32_000,)}
-
-
-def test_more_noise_than_is_read_is_told(tmp_path, caplog, monkeypatch):
-    write_manifest(tmp_path / "manifest", speak(tmp_path / "audio", [2.0, 1.6]))
-    check_amount("noise", Manifest(str(tmp_path / "manifest")))
-    assert caplog.messages == []
-    monkeypatch.setattr("pipeline.batches.noises.MOST_SECONDS", 1.8)
-    check_amount("noise", Manifest(str(tmp_path / "manifest")))
-    (said,) = caplog.messages
-    assert said.startswith("noise: ")
-    assert "training hears 0.0005 h of it" in said
