@@ -13,9 +13,9 @@ import numpy as np
 from pipeline.audio.clock import Clock
 from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.loading import decode_arguments
+from pipeline.audio.normalization import VARIANCE_FLOOR
 from pipeline.batches.pieces import MAX_SECONDS, Piece
 from pipeline.errors import DatasetError
-from pipeline.features.encoders.encoder import VARIANCE_FLOOR
 
 
 class Waveforms:

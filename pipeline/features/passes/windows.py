@@ -14,7 +14,6 @@ Source: keeping the centre of overlapping windows is common practice, as for Whi
 the convolutions, T = floor((S - field) / hop) + 1.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,8 +21,8 @@ import numpy as np
 
 from pipeline.audio.clock import Clock
 from pipeline.audio.decode import to_float32
+from pipeline.audio.normalization import deviation, scaled
 from pipeline.errors import SettingsError
-from pipeline.features.encoders.encoder import VARIANCE_FLOOR
 from pipeline.features.encoders.info import EncoderInfo
 from pipeline.features.encoders.stem import PatchMoments, PatchSums
 
@@ -132,14 +131,13 @@ class Statistics:
 
     def normalized(self, waveform: np.ndarray) -> np.ndarray:
         """Bring a stretch of the recording (S,) to zero mean and unit variance of the whole; float32."""
-        scaled = (waveform.astype(np.float64) - self.mean) / math.sqrt(self.variance + VARIANCE_FLOOR)
-        return scaled.astype(np.float32)
+        return scaled(waveform, mean=self.mean, variance=self.variance)
 
     def heard(self, *, normalize: bool) -> PatchMoments | None:
         """Give what the stem hears of the recording, normalised or as it is."""
         if self.patches is None or not normalize:
             return self.patches
-        return self.patches.moved(self.mean, 1 / math.sqrt(self.variance + VARIANCE_FLOOR))
+        return self.patches.moved(self.mean, 1 / deviation(self.variance))
 
 
 def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> Statistics:

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audio.clock import Clock
+from pipeline.audio.normalization import normalized
 from pipeline.errors import SettingsError
-from pipeline.features.encoders.encoder import normalized
 from pipeline.features.passes.extractor import FeatureExtractor, Piece, Rejected, join_pieces
 from pipeline.features.passes.windows import Windowing, cut, measure
 from pipeline.schema import Reason
