@@ -9,9 +9,10 @@ Time: drawing reads each shard once per epoch. Memory: the pieces of one pool (`
 were drawn still hold.
 """
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.batches.groups import Group, group_by_length
 from pipeline.batches.pieces import Piece
 from pipeline.batches.sides import TRAIN, Sides
 from pipeline.batches.utterances import Utterances
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, SettingsError
 from pipeline.seeds import rng
 
 TOO_SHORT = "too_short"
@@ -36,7 +37,16 @@ NO_SIDE = "no_side"
 """Utterances that are on no side."""
 UNMATCHED = "unmatched"
 """Utterances of the manifest without tokens or features, whichever side they would be on."""
-REASONS = (TOO_SHORT, TOO_LONG, NO_LABEL, NO_SIDE, UNMATCHED)
+REASONS = {
+    TOO_SHORT: "too short",
+    TOO_LONG: "too long",
+    NO_LABEL: "without a label",
+    NO_SIDE: "on no side",
+    UNMATCHED: "without tokens or features",
+}
+"""Why an utterance is left out, and how a report says so."""
+
+logger = logging.getLogger(__name__)
 
 Cursor = Any
 """JSON: epoch, pool, micro-batch, and a count by reason; None is the beginning."""
@@ -64,6 +74,13 @@ class PoolSettings:
     min_frames: int = 1
     pad: bool = False
     needed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shuffle_hours > 0:
+            raise SettingsError(f"shuffle_hours must be above 0, got {self.shuffle_hours}")
+        for name in ("max_samples", "longest", "min_frames"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +120,15 @@ class HeldOut:
     left_out: dict[str, int]
 
 
+def left_out_lines(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Say what was left out, for a report: label and value of each reason that occurred.
+
+    Args:
+        counts: A cursor, or ``HeldOut.left_out``.
+    """
+    return [(f"{label}, left out", f"{counts[reason]:,}") for reason, label in REASONS.items() if counts.get(reason)]
+
+
 class Pools:
     """Draws the micro-batches of each side."""
 
@@ -116,7 +142,15 @@ class Pools:
             sides: Which are trained on.
             settings: How they become micro-batches.
             augment: How fast they are played in training; None: as they are.
+
+        Raises:
+            SettingsError: Utterances come without a label that is looked at.
         """
+        if absent := sorted({*sides.columns, *settings.needed} - set(utterances.labels)):
+            raise SettingsError(
+                f"sides and needed labels look at {', '.join(absent)}, which the pieces of {utterances.uri} come "
+                "without; name them in labels"
+            )
         self._utterances, self._sides, self._settings = utterances, sides, settings
         self._augment = augment or AugmentSettings()
 
@@ -177,7 +211,10 @@ class Pools:
             _ticket(f"{side}/{place}", group, chosen, [1.0] * len(chosen), training=False)
             for place, group in enumerate(groups)
         )
-        return HeldOut(tickets=tuple(tickets), left_out=dict(left_out))
+        found = HeldOut(tickets=tuple(tickets), left_out=dict(left_out))
+        told = "; ".join(f"{label} {count}" for label, count in left_out_lines(left_out)) or "none left out"
+        logger.info("%s: %d micro-batches of %d utterances; %s", side, len(found.tickets), len(chosen), told)
+        return found
 
     def _pools(self, epoch: int) -> list[list[str]]:
         """Divide the shards of an epoch, in its order, into pools of about equal hours."""

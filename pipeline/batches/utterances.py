@@ -71,6 +71,11 @@ class Utterances:
         return self._settings.clock
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Label columns that pieces come with."""
+        return self._settings.labels
+
+    @property
     def uri(self) -> str:
         """The dataset whose utterances come: tokens, or features where there are no tokens."""
         return self._dataset.uri

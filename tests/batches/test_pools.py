@@ -9,10 +9,20 @@ from made_tokens import CLOCK, speak, write_corpus_of_tones, write_manifest, wri
 
 from pipeline.batches.augment import AugmentSettings
 from pipeline.batches.pieces import PieceSettings
-from pipeline.batches.pools import NO_LABEL, NO_SIDE, REASONS, TOO_LONG, TOO_SHORT, UNMATCHED, Pools, PoolSettings
+from pipeline.batches.pools import (
+    NO_LABEL,
+    NO_SIDE,
+    REASONS,
+    TOO_LONG,
+    TOO_SHORT,
+    UNMATCHED,
+    Pools,
+    PoolSettings,
+    left_out_lines,
+)
 from pipeline.batches.sides import TRAIN, ByColumn, ByHash, share
 from pipeline.batches.utterances import Utterances
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, SettingsError
 
 SECONDS = [0.1, *np.linspace(0.3, 2.5, 29).tolist(), 5.0]
 LABELS = {
@@ -168,6 +178,30 @@ def test_a_held_out_side_takes_no_more_audio_than_asked_and_one_that_is_not_ther
     assert 0 < len(names(some.tickets)) < len(names(every.tickets))
     assert set(names(some.tickets)) < set(names(every.tickets))
     assert pools.held_out("test").tickets == ()
+
+
+def test_a_report_says_what_was_left_out_and_nothing_of_what_was_not(folder, caplog):
+    caplog.set_level("INFO")
+    pools = pools_of(folder, ByColumn(column="speaker", values={"test": ("s1",)}, rest=ByHash(seed=0)), longest=60)
+    (_, cursor) = epochs(pools, 2)[-1]
+    short = sum(CLOCK.num_frames(int(seconds * 16_000)) <= 60 for seconds in SECONDS)
+    held = pools.held_out("test")
+    lines = left_out_lines(cursor)
+    assert [label for label, _ in lines] == ["too long, left out"]
+    assert int(lines[0][1]) + held.left_out[TOO_LONG] == 31 - short
+    assert f"test: {len(held.tickets)} micro-batches" in caplog.text
+    assert f"too long, left out {held.left_out[TOO_LONG]}" in caplog.text
+
+
+def test_labels_that_are_looked_at_must_come_with_the_pieces(folder):
+    with pytest.raises(SettingsError, match="speaker, text, which the pieces"):
+        pools_of(folder, ByHash(seed=0, column="speaker"), labels=("split",), needed=("text",))
+
+
+@pytest.mark.parametrize("wrong", [{"shuffle_hours": 0}, {"max_samples": 0}, {"longest": 0}, {"min_frames": 0}])
+def test_settings_out_of_range_are_refused_by_name(folder, wrong):
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        pools_of(folder, **wrong)
 
 
 def test_a_corpus_with_nothing_to_train_on_says_why(folder):
