@@ -1,5 +1,7 @@
 """Segments: samples and frames of one stretch, cut together, with either clock."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_tokens import CLOCK, write_corpus_of_tones
@@ -65,3 +67,17 @@ def test_without_a_waveform_frames_alone_are_cut_at_the_same_places(speech):
         assert np.array_equal(alone.tokens, with_samples.tokens)
         assert len(with_samples.waveform) == CLOCK.num_samples(30)
         assert alone.features.shape == (30, 0, 0)
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.8, 1.25])
+def test_features_and_tokens_of_a_segment_are_those_of_the_same_frames_at_any_speed(speech, speed):
+    piece, waveform = speech[1]
+    numbered = np.arange(piece.num_frames, dtype=np.float16)[:, None, None] + np.zeros((1, 2, 3), np.float16)
+    piece = replace(piece, features=numbered)
+    found = cut_segment(piece, waveform, clock=CLOCK, num_frames=40, rng=np.random.default_rng(4), speed=speed)
+    frames = found.features[:, 0, 0].astype(int)
+    assert found.features.shape == (40, 2, 3)
+    assert np.array_equal(found.tokens, piece.tokens[frames])
+    assert frames[0] == found.first_frame > 0
+    assert frames[-1] - frames[0] == pytest.approx(39 * speed, abs=1)
+    assert len(found.waveform) == CLOCK.num_samples(40)
