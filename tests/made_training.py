@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 
 from pipeline.faults import VARIABLE
+from pipeline.seeds import rng
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.loop import Loop
-from pipeline.training.recipe import Phase, Recipe, Sums, rng
+from pipeline.training.recipe import Phase, Recipe, Sums
 from pipeline.training.settings import OptimizerSettings, TrainingSettings
 from pipeline.training.world import World
 

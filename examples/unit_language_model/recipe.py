@@ -21,8 +21,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from examples.unit_language_model.packing import IGNORED, Block, Corpus, Epoch, window, windows
 from pipeline.errors import DatasetError
+from pipeline.seeds import rng
 from pipeline.training.progress import TOKENS, Unit
-from pipeline.training.recipe import Json, Losses, Modules, Phase, Recipe, Sums, Tensors, rng
+from pipeline.training.recipe import Json, Losses, Modules, Phase, Recipe, Sums, Tensors
 from pipeline.training.settings import OptimizerSettings
 
 IDS = "ids"

@@ -18,12 +18,13 @@ import torch
 
 from pipeline import faults
 from pipeline.errors import CheckpointError, TrainingError
+from pipeline.seeds import torch_seed
 from pipeline.store.storage import Store
 from pipeline.training.checkpoint import keep, latest, read_checkpoint, save_checkpoint
 from pipeline.training.feed import Feed, StepInput
 from pipeline.training.listeners import Listener, StoreListener, named
 from pipeline.training.progress import Best, Progress
-from pipeline.training.recipe import Modules, Recipe, Row, Source, check_recipe, prefix_of, torch_seed
+from pipeline.training.recipe import Modules, Recipe, Row, Source, check_recipe, prefix_of
 from pipeline.training.schedules import remember
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.tally import Tally, means, not_finite

@@ -6,7 +6,6 @@ means: the loop divides them by counts over all workers, so that a frame weighs 
 """
 
 import abc
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -263,21 +262,3 @@ def check_recipe(recipe: Recipe, settings: TrainingSettings) -> None:
         raise SettingsError("no phase begins at step 0; let one, or number the others from there")
     for phase in phases:
         check_together(settings, phase.optimizer)
-
-
-def rng(*key: object) -> np.random.Generator:
-    """Give a random generator that depends on a key and on nothing else.
-
-    Args:
-        key: Seed, what the numbers are for, utterance, step: values whose ``str`` tells them apart.
-    """
-    return np.random.default_rng(int.from_bytes(_digest(key), "little"))
-
-
-def torch_seed(*key: object) -> int:
-    """Give a seed for torch from a key, in [0, 2^63)."""
-    return int.from_bytes(_digest(key)[:8], "little") >> 1
-
-
-def _digest(key: tuple[object, ...]) -> bytes:
-    return hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=16).digest()

@@ -13,8 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.errors import CheckpointError, SettingsError, TrainingError
+from pipeline.seeds import torch_seed
 from pipeline.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
-from pipeline.training.recipe import Modules, Phase, Recipe, Sums, Tensors, labelled, prefix_of, torch_seed
+from pipeline.training.recipe import Modules, Phase, Recipe, Sums, Tensors, labelled, prefix_of
 from pipeline.training.schedules import Memory, learning_rate
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.tally import Tally

@@ -12,10 +12,10 @@ from safetensors.torch import load
 from pipeline.errors import DatasetError, TrainingError
 from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
+from pipeline.seeds import torch_seed
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import file_of, folder_of, latest, read_checkpoint, steps_saved
 from pipeline.training.progress import read_standing
-from pipeline.training.recipe import torch_seed
 from pipeline.training.schedules import learning_rate
 
 STATES = (file_of("model"), file_of("optimizer.model"))

@@ -9,11 +9,12 @@ from made_training import assert_alike, optimizer_of, run, settings_of, stopped,
 from torch.nn.functional import cross_entropy
 
 from pipeline.errors import SettingsError, TrainingError
+from pipeline.seeds import rng
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import latest_checkpoint, published, steps_saved
 from pipeline.training.loop import Loop
 from pipeline.training.progress import UTTERANCES
-from pipeline.training.recipe import Judged, Phase, Recipe, Sums, rng
+from pipeline.training.recipe import Judged, Phase, Recipe, Sums
 from pipeline.training.settings import OptimizerSettings
 from pipeline.training.world import World
 

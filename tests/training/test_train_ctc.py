@@ -8,10 +8,11 @@ from made_training import assert_alike, run, settings_of, stopped, together
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
+from pipeline.seeds import rng
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import latest_checkpoint, published, read_checkpoint
 from pipeline.training.progress import TOKENS
-from pipeline.training.recipe import Judged, Phase, Recipe, rng
+from pipeline.training.recipe import Judged, Phase, Recipe
 from pipeline.training.settings import OptimizerSettings
 
 LETTERS, K = 4, 8

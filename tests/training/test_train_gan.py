@@ -11,10 +11,11 @@ import torch
 from made_training import assert_alike, run, settings_of, stopped, together
 from torch.nn.functional import l1_loss, leaky_relu, mse_loss
 
+from pipeline.seeds import rng, torch_seed
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import published, read_checkpoint, steps_saved
 from pipeline.training.progress import UTTERANCES
-from pipeline.training.recipe import Audio, Figure, Judged, Phase, Recipe, Sums, rng, torch_seed
+from pipeline.training.recipe import Audio, Figure, Judged, Phase, Recipe, Sums
 from pipeline.training.settings import OptimizerSettings
 
 K, FRAMES, HOP = 5, 6, 8
