@@ -57,10 +57,10 @@ from bench.probe_systems import (
 )
 from bench.probe_tasks import CORPUS_OF, INFORMED, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
 from bench.small_corpus import DATA, Recording
+from pipeline.cards.entropy import entropy
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.features.encoders import mfcc
 from pipeline.features.encoders.info import describe
-from pipeline.kmeans.cards.quality import entropy
 from pipeline.kmeans.codebook import Codebook
 from pipeline.work.runtime import set_threads
 

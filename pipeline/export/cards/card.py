@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cards.facts import card_bytes
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.cards.measures import (
     Bitrate,
@@ -31,7 +32,6 @@ from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.shards.documents import TRAIN, VALID
-from pipeline.kmeans.cards.card import card_bytes
 
 CARD_VERSION = 1
 """Goes up when a number of the card changes its meaning."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.cards.plots import can_plot
 from pipeline.export.cards import markdown, ngrams, plots
 from pipeline.export.cards.card import ExportCard, FormatFacts, make_card
 from pipeline.export.cards.statistics import Statistics
@@ -18,7 +19,6 @@ from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.parts import Part, read_parts
 from pipeline.export.shards.documents import TRAIN, VALID, key_of
 from pipeline.export.shards.layout import read_columns
-from pipeline.kmeans.cards.plots import can_plot
 from pipeline.store.dataset import PLAN, SUCCESS, Dataset
 from pipeline.store.storage import Store, join, open_store
 

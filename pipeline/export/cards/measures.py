@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.cards.entropy import entropy
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import LENGTH_EDGES, MICROSECONDS, Counts
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Block, Vocabulary
-from pipeline.kmeans.cards.quality import entropy
 
 MOST_VALUES = 1000
 """Speakers, languages and parts that a card names, those with most audio; the others are counted together."""

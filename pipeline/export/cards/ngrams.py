@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline.cards.entropy import entropy
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import read_ids
 from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.shards.documents import key_of
-from pipeline.kmeans.cards.quality import entropy
 
 ORDERS = (1, 2, 3)
 BUDGET = 20_000_000

@@ -17,13 +17,14 @@ from typing import Any
 import ray
 
 from pipeline.audio.loading import Manifest
+from pipeline.cards.plots import can_plot, wanted
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, PipelineError, SettingsError
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
 from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
 from pipeline.kmeans.cards.markdown import render, render_index
-from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
+from pipeline.kmeans.cards.plots import PLOTS, draw
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
@@ -320,10 +321,10 @@ def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard
 def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
     """Write a card: JSON last, after which it is found and not made again."""
     prefix = f"{CARDS}/{unit}"
-    wanted = wanted_plots(card) if plots else []
+    kept = wanted(PLOTS, card) if plots else []
     for name, data in draw(card).items() if plots else ():
         store.write(f"{prefix}.{name}.png", data)
-    store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in wanted])
+    store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in kept])
     store.write(f"{prefix}.md", render(card, plots=plots).encode())
     store.write(f"{prefix}.json", card.to_json())
 
