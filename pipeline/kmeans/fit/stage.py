@@ -20,6 +20,7 @@ from pipeline.kmeans.fit.cluster import Cluster, Seeding, lay_out
 from pipeline.kmeans.fit.partition import Request, Source, Step
 from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
+from pipeline.kmeans.fit.telling import FitLog
 from pipeline.store.completion import finish, read_shard_table, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
@@ -258,8 +259,8 @@ class _Fitting:
         for target in self._targets:
             if target.quantizer == 0:
                 self._begin(target)
+        told = FitLog(len(self._targets))
         while self._active:
-            began = time.monotonic()
             requests = {
                 target.unit: Request(source=self._sources[target], centroids=fit.centroids)
                 for target, fit in self._active.items()
@@ -267,7 +268,9 @@ class _Fitting:
             steps = self._cluster.step(requests)
             for target, fit in list(self._active.items()):
                 self._advance(target, fit, steps[target.unit])
-            self._tell([request.source for request in requests.values()], time.monotonic() - began)
+            shares = sum(request.source.fraction for request in requests.values())
+            frames = self._dataset.plan.totals["frames"] * shares
+            told.step(frames, len(self._done), {target.unit: fit for target, fit in self._active.items()})
 
     def _begin(self, target: Target) -> None:
         """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
@@ -356,19 +359,3 @@ class _Fitting:
         self._cluster.forget(target.unit, source, others=self._sources.values())
         del self._active[target]
         self._begin(target)
-
-    def _tell(self, sources: Sequence[Source], seconds: float) -> None:
-        shares = sum(source.fraction for source in sources)
-        frames = self._dataset.plan.totals["frames"] * shares / max(1e-9, seconds)
-        logger.info(
-            "K-means: %d of %d codebooks done, %.2f s, %.0f frames a second; %s",
-            len(self._done),
-            len(self._targets),
-            seconds,
-            frames,
-            "; ".join(
-                f"{target.unit} {fit.line()}"
-                for target, fit in self._active.items()
-                if fit.inertia or fit.warm_iterations
-            ),
-        )
