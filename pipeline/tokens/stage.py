@@ -22,6 +22,7 @@ from pipeline.features.passes.settings import (
 )
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.kmeans.search.engines import check_gpus
 from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
@@ -122,7 +123,8 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
-    shape = cluster_shape(config.placement, use_gpu=from_audio)
+    shape = cluster_shape(config.placement, use_gpu=from_audio or config.engine == "faiss-gpu")
+    check_gpus(config.engine, shape.gpus)
     if from_audio:
         remark_small_batches(config, shape.device)
     maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker

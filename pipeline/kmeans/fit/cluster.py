@@ -123,6 +123,7 @@ class Cluster:
         seed: Of the hashes that choose samples.
         fraction: Share of the rows to hold.
         threads: Compute threads of each.
+        engine: Of the search for nearest centroids; it changes no bit.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Cluster:
         seed: int = 0,
         fraction: float = 1.0,
         threads: int = 1,
+        engine: str = "auto",
     ) -> None:
         shares, begin = [], 0
         for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
@@ -147,7 +149,9 @@ class Cluster:
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
         )(Partition)
         self._actors: list[Any] = [
-            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
+            actor.remote(
+                dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction, engine
+            )
             for number in range(num_workers)
         ]
         self._threads = threads

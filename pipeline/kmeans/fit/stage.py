@@ -16,11 +16,12 @@ from pipeline import faults, schema
 from pipeline.errors import SettingsError
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
-from pipeline.kmeans.fit.cluster import Cluster, Seeding, lay_out
+from pipeline.kmeans.fit.cluster import Cluster, Layout, Seeding, lay_out
 from pipeline.kmeans.fit.partition import Request, Source, Step
 from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
+from pipeline.kmeans.search.engines import Engine, check_engine, check_gpus
 from pipeline.store.completion import finish, read_shard_table, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
@@ -67,6 +68,9 @@ class FitKmeansConfig:
     """k-means++ and random choose the first centroids among this many frames a cluster."""
     seed: int = 0
     """Seed of the first centroids."""
+    engine: Engine = "auto"
+    """What computes products in the search of nearest centroids; no codebook changes by it. auto takes torch on a GPU,
+    else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
     num_workers: int | None = None
     """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
     memory_per_worker: float | None = None
@@ -88,6 +92,7 @@ class FitKmeansConfig:
         for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingsError(f"{name} must be at least 1, got {value}")
+        check_engine(self.engine)
         for name in ("max_minutes", "memory_per_worker"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise SettingsError(f"{name} must be more than 0, got {value}")
@@ -197,28 +202,18 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
-        layers = plan.content["layers"]
-        num_fits = len(layers) * len(config.num_clusters)
-        shape = lay_out(
-            features,
-            num_workers=config.num_workers,
-            memory_per_worker=config.memory_per_worker,
-            num_fits=num_fits,
-            num_clusters=max(config.num_clusters),
-            num_sources=num_fits if config.num_quantizers > 1 else 0,
-            warm_start=max(config.warm_start, default=0.0),
-        )
-        shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+        shape = _lay_out(config, features, plan)
         workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
             features,
-            layers,
+            plan.content["layers"],
             num_workers=shape.num_workers,
             budget=shape.budget,
             num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,
             seed=config.seed,
             fraction=config.fraction,
+            engine=config.engine,
         )
         try:
             on_disk = cluster.load()
@@ -234,6 +229,22 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     tally.units = pending
     report = tally.report(status(dataset), workers=workers, dataset_sha256=digest)
     return replace(report, notes={**report.notes, **seconds})
+
+
+def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan) -> Layout:
+    num_fits = len(plan.content["layers"]) * len(config.num_clusters)
+    shape = lay_out(
+        features,
+        num_workers=config.num_workers,
+        memory_per_worker=config.memory_per_worker,
+        num_fits=num_fits,
+        num_clusters=max(config.num_clusters),
+        num_sources=num_fits if config.num_quantizers > 1 else 0,
+        warm_start=max(config.warm_start, default=0.0),
+    )
+    check_gpus(config.engine, shape.num_gpus)
+    shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+    return shape
 
 
 class _Fitting:

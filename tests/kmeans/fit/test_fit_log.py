@@ -20,7 +20,7 @@ class Clock:
 def told(caplog):
     caplog.set_level(logging.INFO)
     clock = Clock()
-    return FitLog(2, clock), clock, caplog.messages
+    return FitLog(2, clock), clock, caplog
 
 
 def fit(iterations=3):
@@ -28,27 +28,27 @@ def fit(iterations=3):
 
 
 def test_many_quick_iterations_share_a_line(told):
-    log, clock, messages = told
+    log, clock, found = told
     for number in range(1, 641):
         clock.seconds = number / 64
         log.step(50, 0, {"layer_01_k2": fit(number)})
-    assert len(messages) == int(10 / LOG_EVERY_SECONDS)
-    assert all("3200 frames per second; layer_01_k2 iteration" in message for message in messages)
+    assert len(found.messages) == int(10 / LOG_EVERY_SECONDS)
+    assert all("3200 frames per second; layer_01_k2 iteration" in message for message in found.messages)
 
 
 def test_slow_iterations_have_a_line_each(told):
-    log, clock, messages = told
+    log, clock, found = told
     for number in (1, 2):
         clock.seconds = number * 20.0
         log.step(100, 1, {"layer_01_k2": fit(number)})
-    assert [message.split(";")[0] for message in messages] == 2 * [
+    assert [message.split(";")[0] for message in found.messages] == 2 * [
         "K-means: 1 of 2 codebooks done, 5 frames per second"
     ]
 
 
 def test_the_end_is_told_at_once(told):
-    log, clock, messages = told
+    log, clock, found = told
     clock.seconds = 0.5
     log.step(100, 1, {"layer_01_k2": fit()})
     log.step(100, 2, {})
-    assert messages == ["K-means: 2 of 2 codebooks done after 2 iterations in 0.5 s, 400 frames per second"]
+    assert found.messages == ["K-means: 2 of 2 codebooks done after 2 iterations in 0.5 s, 400 frames per second"]
