@@ -30,12 +30,12 @@ from pipeline.store.storage import open_store
 from pipeline.tokens.agreement import (
     from_notes,
 )
-from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
 from pipeline.tokens.quantize import check_codebooks
 from pipeline.tokens.settings import TokenizeCorpusConfig
-from pipeline.work.executor import Load, cluster_shape, run_stage
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
-from pipeline.work.units import MakerFactory
+from pipeline.work.units import Load, MakerFactory
+from pipeline.work.worker_shape import WorkerShape
 
 DATA_VERSION = 1
 
@@ -123,17 +123,23 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
-    shape = cluster_shape(config.placement, use_gpu=from_audio or config.engine == "faiss-gpu")
-    check_gpus(config.engine, shape.gpus)
-    if from_audio:
-        remark_small_batches(config, shape.device)
-    maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
-    factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
+
+    def factory(shape: WorkerShape) -> MakerFactory:
+        from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
+
+        check_gpus(config.engine, shape.gpus)
+        if from_audio:
+            remark_small_batches(config, shape.device)
+        maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
+        return partial(maker, prepared.config, shape.device, prepared.plan)
+
     report = run_stage(
         dataset,
         load=prepared.load,
         factory=factory,
-        shape=shape,
+        choice=config.choice(prepared.plan.totals["seconds"]),
+        placement=config.placement,
+        use_gpu=from_audio or config.engine == "faiss-gpu",
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )

@@ -27,8 +27,9 @@ from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_committed
 from pipeline.store.storage import open_store
-from pipeline.work.executor import connect
+from pipeline.work.choice import RunnerSettings
 from pipeline.work.reporting import StageReport, Tally
+from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ DATA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitKmeansConfig:
+class FitKmeansConfig(RunnerSettings):
     """Settings of fit_kmeans."""
 
     features: str
@@ -197,14 +198,16 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
     tally = Tally(status(dataset))
-    connect()
     pending = len(dataset.pending())
     workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
-        shape = _lay_out(config, features, plan)
+        # What 20 ms of audio gives is a frame.
+        runner = config.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
+        shape = _lay_out(config, features, plan, runner.nodes())
         workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
+            runner,
             features,
             plan.content["layers"],
             num_workers=shape.num_workers,
@@ -231,10 +234,11 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     return replace(report, notes={**report.notes, **seconds})
 
 
-def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan) -> Layout:
+def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> Layout:
     num_fits = len(plan.content["layers"]) * len(config.num_clusters)
     shape = lay_out(
         features,
+        nodes,
         num_workers=config.num_workers,
         memory_per_worker=config.memory_per_worker,
         num_fits=num_fits,
