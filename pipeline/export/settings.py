@@ -25,7 +25,8 @@ class ExportTokensConfig(RunnerSettings):
     corpus: str | None = None
     """What the card calls these tokens; default: the last name of the tokens' path before "tokens"."""
     formats: tuple[str, ...] = ("megatron", "parquet")
-    """Formats to write: megatron, nanotron, olmo, parquet, webdataset, slamkit, fairseq."""
+    """Formats to write: megatron, nanotron, olmo, parquet, webdataset; experimental, since tests imitate their readers:
+    slamkit, fairseq."""
     layers: tuple[int, ...] = ()
     """Layers, coarse one first; default: all, the highest first, each with its residual stages."""
     delays: tuple[int, ...] = ()
