@@ -37,7 +37,7 @@ KEPT_LINEAGE = ("encoder", "encoder_sha256", "layers", "num_clusters", "codebook
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedExport:
     """What the driver knows before Ray starts.
 
     Attributes:
@@ -59,7 +59,7 @@ class Prepared:
     part: Part
 
 
-def prepare(config: ExportTokensConfig) -> Prepared:
+def prepare(config: ExportTokensConfig) -> PreparedExport:
     """Settle what can be settled without work, and refuse what cannot be exported. Writes nothing.
 
     Raises:
@@ -78,7 +78,7 @@ def prepare(config: ExportTokensConfig) -> Prepared:
     check_folder(store, plan)
     part = find_part(store, _part(config, tokens, manifest))
     _check_limit(config, pattern)
-    prepared = Prepared(
+    prepared = PreparedExport(
         config=config, tokens=tokens, manifest=manifest, pattern=pattern, text=text, plan=plan, part=part
     )
     sketch = Spelling(
@@ -181,7 +181,7 @@ def _part(config: ExportTokensConfig, tokens: Dataset, manifest: Manifest | None
     )
 
 
-def refuse_known(prepared: Prepared, store: Store) -> None:
+def refuse_known(prepared: PreparedExport, store: Store) -> None:
     """Refuse tokens of utterances that another part has: they would be exported twice.
 
     Raises:
@@ -215,7 +215,7 @@ def _utterances(dataset: Dataset) -> np.ndarray:
     return np.concatenate(found)
 
 
-def encoding_of(prepared: Prepared, store: Store, part: Part) -> Encoding:
+def encoding_of(prepared: PreparedExport, store: Store, part: Part) -> Encoding:
     """Settle unit BPE and vocabulary, which are written at the root of the export, and what else ids depend on.
 
     Raises:
@@ -242,7 +242,7 @@ def encoding_of(prepared: Prepared, store: Store, part: Part) -> Encoding:
     )
 
 
-def _interleaving(prepared: Prepared) -> Interleaving | None:
+def _interleaving(prepared: PreparedExport) -> Interleaving | None:
     config = prepared.config
     if config.words is None or prepared.text is None:
         return None
@@ -267,14 +267,14 @@ def read_vocabulary(store: Store) -> Vocabulary | None:
         return None
 
 
-def _blocks(prepared: Prepared, num_merges: int) -> Vocabulary:
+def _blocks(prepared: PreparedExport, num_merges: int) -> Vocabulary:
     text_size = prepared.text.size if prepared.text else 0
     return Vocabulary.build(
         _num_clusters(prepared.tokens, prepared.pattern), text_size=text_size, num_merges=num_merges
     )
 
 
-def _with_specials(prepared: Prepared, store: Store, vocabulary: Vocabulary) -> Vocabulary:
+def _with_specials(prepared: PreparedExport, store: Store, vocabulary: Vocabulary) -> Vocabulary:
     """Add the special tokens that this part brings, and write the vocabulary."""
     config = prepared.config
     modality = (SPEECH, TEXT) if config.words is not None else ()
@@ -310,7 +310,7 @@ def _values(manifest: Manifest | None, columns: list[str]) -> dict[str, set[str]
     return found
 
 
-def _unit_bpe(prepared: Prepared, store: Store) -> bytes:
+def _unit_bpe(prepared: PreparedExport, store: Store) -> bytes:
     """Read the merges of an export, or train them on the part that is the first."""
     if not store.exists(bpe.FILE):
         vocabulary = _blocks(prepared, num_merges=0)
@@ -320,7 +320,7 @@ def _unit_bpe(prepared: Prepared, store: Store) -> bytes:
     return store.read(bpe.FILE)
 
 
-def _training_ids(prepared: Prepared, vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+def _training_ids(prepared: PreparedExport, vocabulary: Vocabulary) -> Iterator[np.ndarray]:
     """Give ids of whole units, in an order that a hash of their names says, until there are enough."""
     encode = PlainEncoder(pattern=prepared.pattern, vocabulary=vocabulary)
     left = prepared.config.bpe_ids
@@ -333,7 +333,7 @@ def _training_ids(prepared: Prepared, vocabulary: Vocabulary) -> Iterator[np.nda
             yield ids
 
 
-def sequences_plan(prepared: Prepared, encoding: Encoding, part: Part) -> Plan:
+def sequences_plan(prepared: PreparedExport, encoding: Encoding, part: Part) -> Plan:
     """Plan the sequences of a part."""
     content = {
         **prepared.plan.content,

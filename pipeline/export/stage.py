@@ -36,7 +36,7 @@ from pipeline.export.makers import (
 )
 from pipeline.export.parts import Part, claim_part
 from pipeline.export.preparing import (
-    Prepared,
+    PreparedExport,
     encoding_of,
     lineage_of,
     prepare,
@@ -135,7 +135,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     )
 
 
-def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> None:
+def _write_tokenizer(root: Dataset, prepared: PreparedExport, encoding: Encoding) -> None:
     """Write the folder that ``AutoTokenizer`` opens; the same vocabulary gives the same bytes."""
     vocabulary = read_vocabulary(root.store) or encoding.vocabulary
     for name, content in tokenizer_folder(vocabulary, prepared.text).items():
@@ -156,7 +156,7 @@ def _counted(_: None, *some: Any) -> Statistics:
     return statistics_of(*some)
 
 
-def _seconds(prepared: Prepared) -> float:
+def _seconds(prepared: PreparedExport) -> float:
     """Give the audio that the tokens are of, in seconds."""
     tokens = Dataset.open(prepared.config.tokens, kind="tokens")
     return float(sum(read_shard_table(tokens)["seconds"].to_pylist()))
@@ -173,7 +173,7 @@ def _located(config: ExportTokensConfig) -> ExportTokensConfig:
 class _Run:
     """One part on its way."""
 
-    prepared: Prepared
+    prepared: PreparedExport
     root: Dataset
     part: Part
     encoding: Encoding

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.cards.facts import card_bytes
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.cards.measures import (
-    Bitrate,
+    IdBitrate,
     Lengths,
     Rates,
     Shares,
@@ -113,7 +113,7 @@ class ExportCard:
     name: str
     amounts: Mapping[str, Amounts]
     rates: Rates
-    bitrate: Bitrate
+    bitrate: IdBitrate
     bpe: Bpe | None
     ngrams: NgramEntropies | None
     vocabulary: VocabularyUse

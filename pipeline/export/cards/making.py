@@ -131,11 +131,11 @@ def ngrams_of(root: str, vocabulary: Vocabulary) -> ngrams.NgramEntropies | None
         ids += number
     limit = ngrams.row_limit(ids)
     samples = (
-        ngrams.Sample.of(table, vocabulary, limit)
+        ngrams.IdSample.of(table, vocabulary, limit)
         for dataset, unit in chosen
         for table in read_columns(dataset, ("utterance_id", "num_ids", "ids"), [unit])
     )
-    return ngrams.measure(ngrams.Sample.total(samples), vocabulary.used)
+    return ngrams.measure(ngrams.IdSample.total(samples), vocabulary.used)
 
 
 def _order(dataset: Dataset, unit: str) -> int:

@@ -114,7 +114,7 @@ class CardsReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedCards:
     """What the driver knows before Ray starts.
 
     Attributes:
@@ -132,7 +132,7 @@ class Prepared:
     made_from: Mapping[str, Mapping[str, Any]]
 
 
-def prepare(config: DescribeCodebooksConfig) -> Prepared:
+def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
     """Read codebooks and labels, and refuse what does not belong together. Needs no Ray.
 
     Raises:
@@ -167,7 +167,7 @@ def prepare(config: DescribeCodebooksConfig) -> Prepared:
         }
         for subject in subjects
     }
-    return Prepared(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
+    return PreparedCards(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
 
 
 def _books(dataset: Dataset, layers: tuple[int, ...] = ()) -> dict[str, Codebook]:
@@ -285,7 +285,7 @@ def _summary(card: CodebookCard) -> str:
     )
 
 
-def _card(prepared: Prepared, subject: Subject, counts: CodeCounts) -> CodebookCard:
+def _card(prepared: PreparedCards, subject: Subject, counts: CodeCounts) -> CodebookCard:
     if not counts.frames:
         raise SettingsError(f"{prepared.features.uri} has no frames to describe {subject.unit} on")
     lineage = prepared.features.plan.lineage
@@ -346,7 +346,9 @@ def read_cards(store: Store) -> list[CodebookCard]:
     return cards
 
 
-def _count(prepared: Prepared, subjects: Sequence[Subject], config: DescribeCodebooksConfig) -> dict[str, CodeCounts]:
+def _count(
+    prepared: PreparedCards, subjects: Sequence[Subject], config: DescribeCodebooksConfig
+) -> dict[str, CodeCounts]:
     """Count all frames in tasks, each over a group of shards, and add up what comes back."""
     rows = read_shard_table(prepared.features)
     runner = config.choice(sum(rows["seconds"].to_pylist())).runner

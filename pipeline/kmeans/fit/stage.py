@@ -16,8 +16,8 @@ from pipeline import faults, schema
 from pipeline.errors import SettingsError
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
-from pipeline.kmeans.fit.cluster import Cluster, Layout, Seeding, lay_out
-from pipeline.kmeans.fit.partition import Request, Source, Step
+from pipeline.kmeans.fit.cluster import Cluster, FitShape, Seeding, fit_shape
+from pipeline.kmeans.fit.partition import Request, RowSet, Step
 from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
@@ -234,9 +234,9 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     return replace(report, notes={**report.notes, **seconds})
 
 
-def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> Layout:
+def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> FitShape:
     num_fits = len(plan.content["layers"]) * len(config.num_clusters)
-    shape = lay_out(
+    shape = fit_shape(
         features,
         nodes,
         num_workers=config.num_workers,
@@ -266,7 +266,7 @@ class _Fitting:
         self._targets = config.targets(dataset.plan.content["layers"])
         self._done: dict[str, Codebook] = {}
         self._active: dict[Target, Fit] = {}
-        self._sources: dict[Target, Source] = {}
+        self._sources: dict[Target, RowSet] = {}
         self._began = time.monotonic()
 
     def run(self) -> None:
@@ -297,7 +297,7 @@ class _Fitting:
             target = replace(target, quantizer=target.quantizer + 1)
         prior = tuple(book.centroids for book in self._before(target))
         name = target.unit if prior else str(target.layer)
-        source = Source(layer=target.layer, prior=prior, name=name)
+        source = RowSet(layer=target.layer, prior=prior, name=name)
         fit = self._resume(target) or self._seed(target, source)
         share = self._shares[len(fit.warm_iterations)]
         self._sources[target], self._active[target] = replace(source, fraction=share), fit
@@ -317,7 +317,7 @@ class _Fitting:
         logger.info("%s resumes after iteration %d", target.unit, len(fit.inertia))
         return fit
 
-    def _seed(self, target: Target, source: Source) -> Fit:
+    def _seed(self, target: Target, source: RowSet) -> Fit:
         if target.unit in self._given:
             dim = int(self._dataset.plan.lineage["dim"])
             given = self._given[target.unit].centroids

@@ -8,7 +8,7 @@ from made_features import make_codebook, write_codebooks, write_features
 from pipeline.errors import SettingsError
 from pipeline.gpu_check import engine_figures
 from pipeline.kmeans.fit.lloyd import update
-from pipeline.kmeans.fit.partition import Budget, Partition, Request, Share, Source
+from pipeline.kmeans.fit.partition import Budget, Partition, Request, RowSet, Share
 from pipeline.kmeans.fit.stage import FitKmeansConfig
 from pipeline.kmeans.search import engines
 from pipeline.kmeans.search.assignment import nearest
@@ -57,7 +57,7 @@ def fitted(folder, dim, engine, iterations=3):
     share = Share(unit=dataset.plan.units[0], begin=0, num_rows=600)
     budget = Budget(num_bytes=1 << 30, num_fits=1, num_clusters=300)
     part = Partition(dataset.uri, [share], [3], budget, 0, 1, engine=engine)
-    source = Source(layer=3, prior=(rows[:5].astype(np.float32),), name="second")
+    source = RowSet(layer=3, prior=(rows[:5].astype(np.float32),), name="second")
     centroids = rows[:300].astype(np.float32) / 2
     for _ in range(iterations):
         step = part.step({"fit": Request(source=source, centroids=centroids)})["fit"]
