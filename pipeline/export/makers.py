@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.audio.loading import open_manifest
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.encoding import Encoding
 from pipeline.export.formats.arrays import Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.rows import labels_of, sequence_rows
+from pipeline.export.ids.encoding import Encoding
+from pipeline.export.ids.rows import labels_of, sequence_rows
 from pipeline.export.shards.assembling import assemble, gather, rows_by_unit
 from pipeline.export.shards.layout import Layout, group_name, read_layout
 from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes

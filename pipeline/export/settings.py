@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import SettingsError
+from pipeline.export.grouping import Grouping
 from pipeline.export.ids.prefix import fields_of
-from pipeline.export.shards.documents import Grouping, ShardSettings
+from pipeline.export.shards.planning import ShardSettings
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
 

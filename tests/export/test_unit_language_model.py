@@ -23,7 +23,7 @@ from pipeline.export.cards.ngrams import IdSample, measure
 from pipeline.export.formats import megatron
 from pipeline.export.formats.arrays import Documents
 from pipeline.export.ids.vocabulary import BEGIN, END
-from pipeline.export.parts import Part, claim_part
+from pipeline.export.shards.parts import Part, claim_part
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan
 from pipeline.store.storage import open_store

@@ -28,10 +28,10 @@ from pipeline.export.cards.measures import (
 )
 from pipeline.export.cards.ngrams import NgramEntropies
 from pipeline.export.cards.statistics import GROUPS, Counts, Statistics
+from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import TRAIN, VALID
 
 CARD_VERSION = 1
 """Goes up when a number of the card changes its meaning."""

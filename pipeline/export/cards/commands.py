@@ -13,7 +13,7 @@ import re
 
 from pipeline.cards.text import plain
 from pipeline.export.cards.card import ALL, ExportCard
-from pipeline.export.shards.documents import TRAIN, VALID
+from pipeline.export.grouping import TRAIN, VALID
 
 SPLITS = {TRAIN: "train", VALID: "validation"}
 """What ``datasets`` calls a side."""

@@ -12,13 +12,13 @@ from pipeline.cards.plots import can_plot
 from pipeline.export.cards import markdown, ngrams, plots
 from pipeline.export.cards.card import ExportCard, FormatFacts, make_card
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.encoding import Encoding
 from pipeline.export.formats.registry import FORMATS
+from pipeline.export.grouping import TRAIN, VALID, key_of
 from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.encoding import Encoding
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.parts import Part, read_parts
-from pipeline.export.shards.documents import TRAIN, VALID, key_of
 from pipeline.export.shards.layout import read_columns
+from pipeline.export.shards.parts import Part, read_parts
 from pipeline.store.dataset import PLAN, SUCCESS, Dataset
 from pipeline.store.storage import Store, join, open_store
 

@@ -11,7 +11,7 @@ from pipeline.export.cards.commands import commands, documents, front_matter
 from pipeline.export.cards.measures import SPECIALS, TEXT, Shares
 from pipeline.export.cards.plots import PLOTS
 from pipeline.export.cards.statistics import MICROSECONDS
-from pipeline.export.shards.documents import TRAIN, VALID
+from pipeline.export.grouping import TRAIN, VALID
 
 FOLDER = "_card"
 """Where the plots lie, beside ``README.md``: ``_card/lengths.png``."""

@@ -25,8 +25,8 @@ import pyarrow as pa
 from pipeline.cards.entropy import entropy
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import read_ids
+from pipeline.export.grouping import key_of
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import key_of
 
 ORDERS = (1, 2, 3)
 BUDGET = 20_000_000
