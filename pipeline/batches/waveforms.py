@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.audio.clock import Clock
 from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.loading import decode_arguments
-from pipeline.audio.normalization import VARIANCE_FLOOR
+from pipeline.audio.normalization import normalized
 from pipeline.batches.pieces import MAX_SECONDS, Piece
 from pipeline.errors import DatasetError
 
@@ -55,7 +55,7 @@ class Waveforms:
             self._keep(piece.key, samples)
         waveform = to_float32(samples)
         if self._normalize:
-            waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + np.float32(VARIANCE_FLOOR))
+            waveform = normalized(waveform)
         return waveform
 
     def close(self) -> None:

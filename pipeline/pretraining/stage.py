@@ -39,7 +39,7 @@ from pipeline.training.telling import METRICS, PROGRESS
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 MODEL = "model"
 
 

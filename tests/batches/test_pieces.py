@@ -13,6 +13,7 @@ from pipeline.batches.pieces import PieceSettings
 from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import AudioDecodeError, DatasetError
+from pipeline.features.encoders.encoder import SslEncoder
 
 RATES = (16_000, 22_050, 8_000)
 
@@ -102,6 +103,20 @@ def test_a_whole_utterance_is_the_recording_and_normalisation_is_over_it(corpus)
         assert float(scaled.mean()) == pytest.approx(0, abs=1e-5)
         assert float(scaled.std()) == pytest.approx(1, abs=1e-4)
         np.testing.assert_allclose(np.corrcoef(scaled, plain(piece))[0, 1], 1, atol=1e-6)
+    finally:
+        plain.close()
+        normal.close()
+
+
+def test_training_hears_the_samples_that_an_encoder_hears_to_the_last_bit(corpus, small_encoder):
+    """Also of a recording whose samples are kept as int16, and of one at another rate."""
+    folder, _ = corpus
+    encoder = SslEncoder.from_pretrained(small_encoder(), layers=[1], normalize_waveform=True)
+    plain, normal = waveforms(folder), waveforms(folder, normalize=True)
+    try:
+        for piece in opened(folder).pieces(["shard-00000", "shard-00001"]):
+            heard = encoder.prepare([plain(piece)]).waveform_BS[0].numpy()
+            assert np.array_equal(normal(piece), heard), piece.key
     finally:
         plain.close()
         normal.close()
