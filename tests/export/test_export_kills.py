@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_export import config_of, tree, without_ray
+from made_export import config_of, tree
 from made_export_kills import KILLED, export_in_child
 from made_tokens import write_corpus_of_tones
 
@@ -32,9 +32,7 @@ def corpus(tmp_path_factory):
 def whole(corpus, tmp_path_factory):
     """What an export is that nothing has disturbed, made without Ray."""
     output = tmp_path_factory.mktemp("whole") / "export"
-    with pytest.MonkeyPatch.context() as patch:
-        without_ray(patch)
-        export_tokens(config_of(corpus, output, **SETTINGS))
+    export_tokens(config_of(corpus, output, **SETTINGS))
     return tree(output)
 
 
@@ -81,13 +79,12 @@ def test_a_killed_worker_costs_time_only_and_a_killed_driver_goes_on_where_it_wa
     assert verify_dataset(VerifyDatasetConfig(dataset=str(output))).rows == 72
 
 
-def test_other_libraries_than_those_it_was_begun_with_are_refused_unless_any_may_be(corpus, tmp_path, monkeypatch):
+def test_other_libraries_than_those_it_was_begun_with_are_refused_unless_any_may_be(corpus, tmp_path):
     fault = {"point": "after_commit_before_publish", "match": "train-00000", "action": "kill"}
     assert export_in_child(config_of(corpus, tmp_path / "export", **SETTINGS), [fault])[0] == KILLED
     numerics = tmp_path / "export" / "megatron" / "part-000" / "_numerics.json"
     begun = json.loads(numerics.read_text())
     numerics.write_text(json.dumps(begun | {"pyarrow": "1.2.3"}))
-    without_ray(monkeypatch)
     with pytest.raises(PlanMismatchError, match="pyarrow: '1.2.3' before, .* --numerics any"):
         export_tokens(config_of(corpus, tmp_path / "export", **SETTINGS))
     export_tokens(config_of(corpus, tmp_path / "export", numerics="any", **SETTINGS))
