@@ -19,7 +19,7 @@ from pipeline.features.encoders.info import find, info_of
 from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
-from pipeline.run import RunPipelineConfig
+from pipeline.run import RunPipelineConfig, with_layers
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_estimate
 from pipeline.store.storage import join, open_store
@@ -127,6 +127,7 @@ def estimate(config: EncodingConfig) -> Estimate:
         config = replace(config, layers=tuple(sorted({book.layer for book in books})))
         num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
+        config = with_layers(config)
         columns = [
             schema.token_column(layer, stage)
             for layer in sorted(config.layers)
