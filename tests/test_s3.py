@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_corpus import data_bytes, write_corpus
 
-from pipeline.run import run_status
+from pipeline.status import run_status
 from pipeline.store.storage import open_store, probe
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.tokenizer import Tokenizer

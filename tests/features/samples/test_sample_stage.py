@@ -29,13 +29,12 @@ from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 ROOT = Path(__file__).parents[3]
 SPEAKERS = ["ann", "bob", None, "cy"]
 
 
 @pytest.fixture(scope="module")
-def made(local_ray, tmp_path_factory, small_encoder):
+def made(tmp_path_factory, small_encoder):
     """A manifest with speakers, and the features of every frame."""
     root = tmp_path_factory.mktemp("sampled")
     recordings = sorted(write_corpus(root / "audio", num_files=16).glob("*.wav"))

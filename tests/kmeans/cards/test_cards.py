@@ -267,8 +267,6 @@ def test_settings_that_cannot_work_are_refused_at_once():
         DescribeCodebooksConfig(**good, num_workers=0)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignment, tmp_path, monkeypatch):
     books = [make_codebook(3, POINTS), make_codebook(3, POINTS[:2])]
     before = data_bytes(write_codebooks(tmp_path / "books", books).uri)
@@ -295,8 +293,6 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     assert data_bytes(tmp_path / "books") == before
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
     write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
     features.store.write("shard-00001.parquet", b"damaged")
@@ -306,8 +302,6 @@ def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
     assert not (tmp_path / "books" / "_cards").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_cards_lie_beside_codebooks_on_s3(features, bucket):
     books = write_codebooks(f"{bucket}/books", [make_codebook(3, POINTS)])
     config = DescribeCodebooksConfig(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)
