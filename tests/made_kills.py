@@ -102,4 +102,4 @@ def one_after_the_other(unit):
     later = [f"{name}-{following:05d}" for following in range(int(number) + 1, int(number) + 40)]
     # Shards for validation come after those for training.
     later += ["valid-"] if name == "train" else []
-    return [{"point": "before_announce", "match": match, "action": "hang"} for match in later]
+    return [{"point": "before_load", "match": match, "action": "hang"} for match in later]

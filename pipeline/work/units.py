@@ -151,7 +151,6 @@ def make_unit(
     if commit := dataset.read_commit(unit):
         dataset.publish(commit)
         return commit
-    faults.point("before_announce", unit)
     earlier = dataset.attempts(unit)
     attempt = dataset.announce(unit)
     if earlier < MAX_PLAIN_ATTEMPTS:

@@ -35,7 +35,8 @@ def exported(tmp_path_factory):
         "formats": ("megatron",),
         "runner": "here",
     }
-    export_tokens(ExportTokensConfig(**given, output=str(folder / "export"), valid_fraction=0.3, deduplicate=True))
+    given |= {"output": str(folder / "export"), "valid_fraction": 0.3, "deduplicate": True, "runner": "here"}
+    export_tokens(ExportTokensConfig(**given))
     return folder
 
 
