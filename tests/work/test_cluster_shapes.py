@@ -113,7 +113,8 @@ def test_a_pool_grows_while_there_is_work(tmp_path):
         tmp_path,
         nodes=[{"num_cpus": 4}],
         placement={"max_workers": 3},
-        units=40,
+        # With fewer, the second actor may start on a busy machine when nothing is left.
+        units=64,
     )
     assert shape.startswith("1 to 3 encoder actor(s)")
     assert 1 < len({row["pid"] for row in rows}) <= 3

@@ -283,6 +283,12 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     assert (report.cards, report.cards_done_now, report.plots) == (2, 0, True)
     assert len(list(folder.glob("*.png"))) == 8
     assert (folder / "layer_03_k4.json").read_bytes() == facts
+    # With nothing to do, nothing is written; an index that a killed run left old is.
+    (folder / "index.md").write_text("old")
+    before_again = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "index.md"}
+    assert describe_codebooks(config).cards_done_now == 0
+    assert {path: path.stat().st_mtime_ns for path in before_again} == before_again
+    assert "layer_03_k4" in (folder / "index.md").read_text()
     # JSON is written last: a run killed before it makes the card again.
     (folder / "layer_03_k4.json").unlink()
     assert describe_codebooks(config).cards_done_now == 1
