@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import shutil
+import threading
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from made_corpus import data_bytes, write_corpus
 
 from pipeline.audio.loading import Manifest
+from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import CodebookMismatchError, ManifestError, PlanMismatchError, SettingsError, TooManyRejectsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
@@ -226,6 +229,60 @@ def test_mfcc_goes_the_whole_way_without_any_files(corpus, tmp_path, monkeypatch
         np.testing.assert_array_equal(
             rows[row["utterance_id"]]["layer_00"], tokenizer.encode(waveform.mean(axis=1), rate)[0]
         )
+
+
+def test_no_process_is_left_when_the_work_is_done(run, tmp_path):
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    seen = set()
+
+    def watch():
+        while not ended.wait(0.005):
+            seen.update(child.pid for child in psutil.Process().children(recursive=True))
+
+    ended = threading.Event()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    config = ExtractFeaturesConfig(
+        manifest=str(run[0] / "manifest"), output=str(tmp_path / "mfcc"), encoder="mfcc", layers=(0,)
+    )
+    extract_features(config)
+    ended.set()
+    watching.join()
+    # Recordings are decoded in processes, which a damaged one may kill.
+    assert seen - before
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_manifest_that_is_built_anew_in_the_same_folder_is_read_anew(tmp_path):
+    write_corpus(tmp_path / "audio", num_files=4)
+    rows = []
+    for _ in range(2):
+        build_manifest(
+            BuildManifestConfig(corpus=str(tmp_path / "audio"), layout="folder", output=str(tmp_path / "manifest"))
+        )
+        features = ExtractFeaturesConfig(
+            manifest=str(tmp_path / "manifest"), output=str(tmp_path / "mfcc"), encoder="mfcc", layers=(0,)
+        )
+        rows.append(extract_features(features).rows)
+        for name in ("manifest", "mfcc"):
+            shutil.rmtree(tmp_path / name)
+        (tmp_path / "audio" / "000.wav").unlink(missing_ok=True)
+    assert rows == [4, 3]
+
+
+def test_a_tokenizer_folder_is_left_alone_while_whole_and_mended_when_half(run, corpus, encoder, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    folder = tmp_path / "run" / "tokenizer"
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in whole}
+    again = settings(corpus, tmp_path / "run", encoder)
+    run_pipeline(again)
+    assert {path: path.stat().st_mtime_ns for path in whole} == times
+    # As a run leaves it that was killed on its way: the config comes last.
+    (folder / "config.json").unlink()
+    (folder / "encoder" / "config.json").write_bytes(b"{}")
+    run_pipeline(again)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
 
 
 def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):

@@ -13,6 +13,8 @@ import pytest
 import s3fs
 from made_corpus import data_bytes, write_corpus
 
+from pipeline.errors import PlanMismatchError
+from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.status import run_status
 from pipeline.store.storage import open_store, probe
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
@@ -81,30 +83,41 @@ def inputs(bucket, small_encoder, tmp_path_factory):
     return folder
 
 
-def run_job(root, output, *flags):
-    """Run the job as people do, in a process whose Ray gets the credentials from its environment."""
+def run_job(root, output, layers):
+    """Run the job on Ray as people do, in a process whose Ray gets the credentials from its environment."""
     command = [
-        *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--layout", "folder", *flags),
-        *("--corpus", f"{root}/audio", "--encoder", f"{root}/encoder", "--output", output),
-        *("--num-clusters", "8", "--max-iterations", "4", "--shard-minutes", "0.1"),
+        *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--runner", "ray", "--ray-address", "local"),
+        *("--corpus", f"{root}/audio", "--layout", "folder", "--encoder", f"{root}/encoder", "--output", output),
+        *("--layers", *layers, "--num-clusters", 8, "--max-iterations", 4, "--shard-minutes", 0.1),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250, check=False
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250)
+    if done.returncode == 1:
+        raise PlanMismatchError(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return [stage["rows"] for stage in json.loads(done.stdout.splitlines()[-1])["stages"]]
+
+
+def run_here(root, output, layers):
+    config = RunPipelineConfig(
+        corpus=f"{root}/audio",
+        layout="folder",
+        encoder=f"{root}/encoder",
+        output=str(output),
+        layers=layers,
+        num_clusters=8,
+        max_iterations=4,
+        shard_minutes=0.1,
+        runner="here",
     )
+    return [stage.rows for stage in run_pipeline(config).stages]
 
 
-RUNNERS = {"here": ("--runner", "here"), "ray": ("--runner", "ray", "--ray-address", "local")}
-
-
-@pytest.mark.parametrize("runner", ["here", pytest.param("ray", marks=pytest.mark.ray)])
-def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, inputs, tmp_path, runner):
-    output = f"{bucket}/{runner}"
-    done = run_job(bucket, output, *RUNNERS[runner], "--layers", "1", "3")
-    assert done.returncode == 0, done.stderr
-    assert [stage["rows"] for stage in json.loads(done.stdout.splitlines()[-1])["stages"]] == [8, 8, 16, 8]
-    done = run_job(inputs, tmp_path / "disk", *RUNNERS["here"], "--layers", "1", "3")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("run", [run_here, pytest.param(run_job, marks=pytest.mark.ray)])
+def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, inputs, tmp_path, run):
+    output = f"{bucket}/{run.__name__}"
+    assert run(bucket, output, (1, 3)) == [8, 8, 16, 8]
+    assert run_here(inputs, tmp_path / "disk", (1, 3)) == [8, 8, 16, 8]
     for name in ("manifest", "features", "codebooks", "tokens"):
         assert verify_dataset(VerifyDatasetConfig(dataset=f"{output}/{name}")).faults == []
     fs = s3fs.S3FileSystem()
@@ -118,6 +131,5 @@ def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, inputs, tmp_path,
     assert [state.finished for state in run_status(output)] == [True] * 4
     fs.get(f"{output}/tokenizer", str(tmp_path / "tokenizer"), recursive=True)
     assert Tokenizer.from_pretrained(str(tmp_path / "tokenizer")).layers == (1, 3)
-    refused = run_job(bucket, output, *RUNNERS[runner], "--layers", "1", "2")
-    assert refused.returncode == 1
-    assert "layers: folder has [1, 3]" in refused.stderr
+    with pytest.raises(PlanMismatchError, match=r"layers: folder has \[1, 3\]"):
+        run(bucket, output, (1, 2))

@@ -40,16 +40,8 @@ def whole(corpus, tmp_path_factory):
 def run_job(corpus, output, faults=()):
     """Run the job in a process of its own, on a Ray of its own."""
     command = [
-        *(
-            sys.executable,
-            ROOT / "jobs" / "export_tokens.py",
-            "--ray-address",
-            "local",
-            "--runner",
-            "ray",
-            "--num-workers",
-            1,
-        ),
+        *(sys.executable, ROOT / "jobs" / "export_tokens.py", "--runner", "ray", "--ray-address", "local"),
+        *("--num-workers", 1),
         *("--tokens", corpus / "tokens", "--manifest", corpus / "manifest", "--output", output),
         *("--formats", *SETTINGS["formats"], "--order", SETTINGS["order"]),
         *("--shard-ids", SETTINGS["shard_ids"], "--valid-fraction", SETTINGS["valid_fraction"]),
