@@ -11,8 +11,8 @@ from made_kills import one_after_the_other
 from made_tokens import write_corpus_of_tones
 
 from pipeline.errors import DatasetError
-from pipeline.export.parts import Part, claim_part, read_parts
 from pipeline.export.settings import FORMAT_NAMES
+from pipeline.export.shards.parts import Part, claim_part, read_parts
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
