@@ -1,4 +1,4 @@
-"""Tokens of residual stages on local Ray: from audio, from features and by the tokenizer, against plain numpy."""
+"""Tokens of residual stages: from audio, from features and by the tokenizer, against plain numpy."""
 
 from dataclasses import replace
 
@@ -25,8 +25,6 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer, save_bundle
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-
 K, LAYERS = 6, (1, 3)
 COLUMNS = ["layer_01", "layer_01_q1", "layer_01_q2", "layer_03"]
 
@@ -43,7 +41,7 @@ def features_of(folder):
 
 
 @pytest.fixture(scope="module")
-def made(local_ray, tmp_path_factory, small_encoder):
+def made(tmp_path_factory, small_encoder):
     """A corpus, its features, and codebooks: three stages of layer 1 and one of layer 3, and two K of layer 3."""
     root = tmp_path_factory.mktemp("residual")
     write_corpus(root / "corpus", num_files=8)
