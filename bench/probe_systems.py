@@ -119,7 +119,7 @@ def encode(
     info = extractor.encoder.info
     if info.sample_rate != SAMPLE_RATE:
         raise SettingsError(f"encoder {encoder} hears {info.sample_rate} Hz; probes are read at {SAMPLE_RATE} Hz")
-    counts = info.frame_counts(np.array([len(waveform) for waveform in waveforms]))
+    counts = info.clock.frame_counts(np.array([len(waveform) for waveform in waveforms]))
     ends = np.concatenate([[0], np.cumsum(counts)])
     pooled = {layer: np.empty((len(waveforms), SEGMENTS * info.dim), np.float32) for layer in layers}
     frames: dict[int, np.ndarray] = {}

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.audio.alignment import Alignment
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.interleaving import NO_WORDS, Interleaver, Loss, Words, loss_mask, words_of
 from pipeline.export.ids.patterns import Pattern
@@ -15,7 +16,6 @@ from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.rows import Encode, Naming, PlainEncoder, Stretch
 from pipeline.export.shards.assembling import FRAMING
 from pipeline.export.shards.documents import Grouping
-from pipeline.kmeans.cards.labels import Alignment
 
 
 @dataclass(frozen=True, kw_only=True)

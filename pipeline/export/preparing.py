@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import faults, schema
+from pipeline.audio.alignment import Alignment
 from pipeline.audio.loading import Manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.encoding import Encoding, Interleaving
@@ -24,7 +25,6 @@ from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.assembling import FRAMING
 from pipeline.export.shards.documents import key_of
 from pipeline.export.shards.layout import read_columns
-from pipeline.kmeans.cards.labels import Alignment
 from pipeline.store.completion import status, success
 from pipeline.store.dataset import SUCCESS, Dataset, Plan, check_folder, sha256
 from pipeline.store.reading import read_unit

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
-
+from pipeline.audio.clock import Clock
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import files, mfcc
 from pipeline.features.encoders.spectrum import SPECTRUM_HOP, SPECTRUM_WINDOW
@@ -115,32 +114,24 @@ class EncoderInfo:
     normalize_waveform: bool
 
     @property
+    def clock(self) -> Clock:
+        """How its frames lie on samples."""
+        return Clock.of_convolutions(self.sample_rate, self.conv_kernel, self.conv_stride)
+
+    @property
     def hop_length(self) -> int:
         """Samples from one frame to the next."""
-        return int(np.prod(self.conv_stride))
+        return self.clock.hop_length
 
     @property
     def receptive_field(self) -> int:
         """Samples that one frame of the convolutions hears, and the fewest that give a frame."""
-        field, hop = 1, 1
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            field += (kernel - 1) * hop
-            hop *= stride
-        return field
+        return self.clock.receptive_field
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
-        return self.sample_rate / self.hop_length
-
-    def num_frames(self, num_samples: int) -> int:
-        """Count the frames of a waveform: floor((S - receptive_field) / hop_length) + 1, or 0 when too short."""
-        return int(self.frame_counts(np.array([num_samples]))[0])
-
-    def frame_counts(self, num_samples: np.ndarray) -> np.ndarray:
-        """Count the frames of waveforms, int64 (N,) for their lengths (N,)."""
-        counts: np.ndarray = np.maximum(0, (num_samples - self.receptive_field) // self.hop_length + 1)
-        return counts.astype(np.int64)
+        """Frames per second."""
+        return self.clock.frame_rate
 
 
 def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int, ...]:

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.audio.alignment import Alignment
+from pipeline.audio.labels import check_columns, manifest_values
 from pipeline.audio.loading import Manifest
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, SettingsError
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
-from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
 from pipeline.kmeans.codebook import Codebook

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_tokens import CLOCK
 
-from pipeline.pretraining.augment import change_speed
-from pipeline.pretraining.crops import crop, group_by_length, longest_crop, token_index
+from pipeline.batches.augment import change_speed
+from pipeline.batches.crops import crop, longest_crop, token_index
 
 SPEEDS = st.integers(50, 150).map(lambda hundredths: hundredths / 100)
 
@@ -29,24 +29,13 @@ def stem():
         yield lambda waveform: network.feature_extractor(torch.from_numpy(waveform)[None])[0].T
 
 
-@given(num_samples=st.integers(400, 40_000))
-def test_a_clock_counts_the_frames_of_the_samples_that_it_asks_for(num_samples):
-    frames = CLOCK.frames(num_samples)
-    assert CLOCK.frames(CLOCK.samples(frames)) == frames
-    assert CLOCK.samples(frames) <= num_samples < CLOCK.samples(frames + 1)
-
-
-def test_a_waveform_shorter_than_one_frame_has_none():
-    assert [CLOCK.frames(count) for count in (0, 1, 399, 400)] == [0, 0, 0, 1]
-
-
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), total=st.integers(2, 60), seed=st.integers(0, 10))
 def test_a_crop_gives_exactly_its_frames_of_the_whole_utterance(stem, data, total, seed):
     num_frames = data.draw(st.integers(1, total))
     rng = np.random.default_rng(seed)
     # A few samples more than the frames hear, as real utterances have.
-    waveform = rng.standard_normal(CLOCK.samples(total) + seed * 30).astype(np.float32)
+    waveform = rng.standard_normal(CLOCK.num_samples(total) + seed * 30).astype(np.float32)
     whole_TD = stem(waveform)
     assert len(whole_TD) == total
     found = crop(CLOCK, total, num_frames, 1.0, rng)
@@ -74,14 +63,14 @@ def test_a_faster_crop_lies_in_its_utterance_and_has_the_token_of_the_nearest_fr
         return
     num_frames = longest if data is None else data.draw(st.integers(1, longest))
     found = crop(CLOCK, total, num_frames, speed, np.random.default_rng(seed))
-    assert found.first_sample == found.first_frame * CLOCK.hop
+    assert found.first_sample == found.first_frame * CLOCK.hop_length
     assert found.first_sample >= 0
-    assert found.first_sample + found.num_samples <= CLOCK.samples(total)
+    assert found.first_sample + found.num_samples <= CLOCK.num_samples(total)
     # What it hears is enough for its frames.
-    assert found.num_samples / speed >= CLOCK.samples(num_frames) - 1e-6
+    assert found.num_samples / speed >= CLOCK.num_samples(num_frames) - 1e-6
     # Centres of its frames, in samples of the utterance, against those of all frames of the utterance.
-    centres = found.first_sample + speed * (np.arange(num_frames) * CLOCK.hop + CLOCK.field / 2)
-    all_centres = np.arange(total) * CLOCK.hop + CLOCK.field / 2
+    centres = found.first_sample + speed * (np.arange(num_frames) * CLOCK.hop_length + CLOCK.receptive_field / 2)
+    all_centres = np.arange(total) * CLOCK.hop_length + CLOCK.receptive_field / 2
     index = token_index(CLOCK, found, total)
     away = np.abs(centres[:, None] - all_centres[None])
     assert away[np.arange(num_frames), index] == pytest.approx(away.min(axis=1), abs=1e-6)
@@ -94,7 +83,7 @@ def test_the_longest_crop_at_any_speed_of_any_utterance_lies_in_it():
             speed = 1 + round((hundredths - 100) / 100, 2)
             if longest := longest_crop(CLOCK, total, speed):
                 found = crop(CLOCK, total, longest, speed, rng)
-                assert found.first_sample + found.num_samples <= CLOCK.samples(total), (speed, total)
+                assert found.first_sample + found.num_samples <= CLOCK.num_samples(total), (speed, total)
 
 
 @pytest.mark.parametrize("speed", [0.5, 0.9, 1.13, 1.5])
@@ -104,48 +93,9 @@ def test_a_sound_in_a_faster_crop_is_where_its_token_says(speed, frame):
     total, num_frames = 60, 20
     found = crop(CLOCK, total, num_frames, speed, np.random.default_rng(3))
     source = int(token_index(CLOCK, found, total)[frame])
-    waveform = np.zeros(CLOCK.samples(total), np.float32)
-    waveform[source * CLOCK.hop + CLOCK.field // 2] = 1
+    waveform = np.zeros(CLOCK.num_samples(total), np.float32)
+    waveform[source * CLOCK.hop_length + CLOCK.receptive_field // 2] = 1
     heard = waveform[found.first_sample : found.first_sample + found.num_samples]
-    click = int(np.argmax(np.abs(change_speed(heard, speed, CLOCK.samples(num_frames)))))
+    click = int(np.argmax(np.abs(change_speed(heard, speed, CLOCK.num_samples(num_frames)))))
     # Half a frame of the utterance, as it is heard.
-    assert abs(click - (frame * CLOCK.hop + CLOCK.field / 2)) <= CLOCK.hop / 2 / speed + 1
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 800), max_size=80),
-    longest=st.integers(5, 500),
-    max_samples=st.integers(400, 400_000),
-    seed=st.integers(0, 5),
-)
-def test_groups_hold_every_row_once_within_their_limits_and_cut_little(lengths, longest, max_samples, seed):
-    groups = group_by_length(
-        lengths, clock=CLOCK, longest=longest, max_samples=max_samples, rng=np.random.default_rng(seed)
-    )
-    assert sorted(row for group in groups for row in group.rows) == list(range(len(lengths)))
-    for group in groups:
-        wanted = [min(lengths[row], longest) for row in group.rows]
-        assert group.num_frames == min(wanted)
-        assert max(wanted) <= 1.2 * group.num_frames
-        assert len(group.rows) == 1 or len(group.rows) * CLOCK.samples(group.num_frames) <= max_samples
-
-
-def test_of_lengths_as_of_real_speech_less_than_a_twentieth_is_cut():
-    rng = np.random.default_rng(0)
-    lengths = np.clip(rng.gamma(4, 150, 2000), 50, 1500).astype(int).tolist()
-    groups = group_by_length(lengths, clock=CLOCK, longest=800, max_samples=16_000 * 88, rng=rng)
-    kept = sum(group.num_frames * len(group.rows) for group in groups)
-    assert kept > 0.95 * sum(min(length, 800) for length in lengths)
-    # Long and short come in turns.
-    order = np.array([group.num_frames for group in groups])
-    assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.3
-
-
-def test_groups_are_the_same_for_the_same_chance_and_others_for_another():
-    lengths = list(range(20, 120))
-    made = [
-        group_by_length(lengths, clock=CLOCK, longest=90, max_samples=100_000, rng=np.random.default_rng(seed))
-        for seed in (0, 0, 1)
-    ]
-    assert made[0] == made[1] != made[2]
+    assert abs(click - (frame * CLOCK.hop_length + CLOCK.receptive_field / 2)) <= CLOCK.hop_length / 2 / speed + 1

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 from made_tokens import CLOCK, NUM_CLUSTERS, Made, speak, write_corpus_of_tones, write_manifest, write_tokens
 
-from pipeline.audio.loading import Manifest
+from pipeline.batches.pieces import PieceSettings
+from pipeline.batches.utterances import Utterances
+from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import AudioDecodeError, DatasetError
-from pipeline.pretraining.utterances import Utterances, Waveforms, check_amount, read_some, share
+from pipeline.features.encoders.encoder import SslEncoder
 
 RATES = (16_000, 22_050, 8_000)
 
@@ -25,7 +27,9 @@ def corpus(tmp_path_factory):
 
 
 def opened(folder, columns=("layer_00",)):
-    return Utterances(str(folder / "manifest"), str(folder / "tokens"), columns, CLOCK)
+    return Utterances(
+        PieceSettings(manifest=str(folder / "manifest"), clock=CLOCK, tokens=str(folder / "tokens"), columns=columns)
+    )
 
 
 def waveforms(folder, *, normalize=False, cache_bytes=0):
@@ -43,9 +47,9 @@ def restless():
 
 def heard_tones(waveform, num_frames):
     """Find the tone of each frame by its spectrum; -1 where two tones meet inside it."""
-    frames_TS = np.stack([waveform[t * CLOCK.hop :][: CLOCK.field] for t in range(num_frames)])
-    spectrum = np.abs(np.fft.rfft(frames_TS * np.hanning(CLOCK.field), axis=1))
-    peak = spectrum.argmax(axis=1) * CLOCK.sample_rate / CLOCK.field
+    frames_TS = np.stack([waveform[t * CLOCK.hop_length :][: CLOCK.receptive_field] for t in range(num_frames)])
+    spectrum = np.abs(np.fft.rfft(frames_TS * np.hanning(CLOCK.receptive_field), axis=1))
+    peak = spectrum.argmax(axis=1) * CLOCK.sample_rate / CLOCK.receptive_field
     tone = np.rint((peak - 250) / 400).astype(int)
     clear = spectrum.max(axis=1) > 0.6 * np.sqrt((spectrum**2).sum(axis=1))
     return np.where(clear & (np.abs(peak - 250 - 400 * tone) < 80), tone, -1)
@@ -76,7 +80,7 @@ def test_the_audio_of_pieces_lies_under_their_tokens(tmp_path, rate):
     try:
         for piece in found.pieces(found.units):
             waveform = listen(piece)
-            assert len(waveform) >= CLOCK.samples(piece.num_frames)
+            assert len(waveform) >= CLOCK.num_samples(piece.num_frames)
             tone = heard_tones(waveform, piece.num_frames)
             clear = tone >= 0
             assert clear.mean() > 0.6
@@ -99,6 +103,20 @@ def test_a_whole_utterance_is_the_recording_and_normalisation_is_over_it(corpus)
         assert float(scaled.mean()) == pytest.approx(0, abs=1e-5)
         assert float(scaled.std()) == pytest.approx(1, abs=1e-4)
         np.testing.assert_allclose(np.corrcoef(scaled, plain(piece))[0, 1], 1, atol=1e-6)
+    finally:
+        plain.close()
+        normal.close()
+
+
+def test_training_hears_the_samples_that_an_encoder_hears_to_the_last_bit(corpus, small_encoder):
+    """Also of a recording whose samples are kept as int16, and of one at another rate."""
+    folder, _ = corpus
+    encoder = SslEncoder.from_pretrained(small_encoder(), layers=[1], normalize_waveform=True)
+    plain, normal = waveforms(folder), waveforms(folder, normalize=True)
+    try:
+        for piece in opened(folder).pieces(["shard-00000", "shard-00001"]):
+            heard = encoder.prepare([plain(piece)]).waveform_BS[0].numpy()
+            assert np.array_equal(normal(piece), heard), piece.key
     finally:
         plain.close()
         normal.close()
@@ -224,34 +242,3 @@ def test_audio_can_be_asked_for_by_two_threads_at_once(corpus, restless):
         thread.join()
     listen.close()
     assert wrong == []
-
-
-def test_shares_are_even_and_depend_on_seed_and_utterance_alone():
-    shares = np.array([share(0, f"u{number}") for number in range(4000)])
-    assert np.histogram(shares, bins=4, range=(0, 1))[0] == pytest.approx([1000] * 4, rel=0.1)
-    assert share(0, "u7") == shares[7]
-    assert share(1, "u7") != shares[7]
-
-
-def test_noises_are_read_whole_up_to_the_audio_asked_for(tmp_path):
-    made = speak(tmp_path / "audio", [1.0, 0.5, 2.0, 1.0], rates=(16_000, 8_000))
-    write_manifest(tmp_path / "manifest", made, per_shard=2)
-    found = read_some(str(tmp_path / "manifest"), 16_000, 0)
-    assert [len(waveform) for waveform in found] == [16_000, 8_000, 32_000, 16_000]
-    np.testing.assert_allclose(found[2], made[2].waveform, atol=2e-4)
-    chosen = {
-        tuple(len(waveform) for waveform in read_some(str(tmp_path / "manifest"), 16_000, seed, most_seconds=1.2))
-        for seed in range(12)
-    }
-    assert chosen == {(16_000, 8_000), (32_000,)}
-
-
-def test_more_noise_than_is_read_is_told(tmp_path, caplog, monkeypatch):
-    write_manifest(tmp_path / "manifest", speak(tmp_path / "audio", [2.0, 1.6]))
-    check_amount("noise", Manifest(str(tmp_path / "manifest")))
-    assert caplog.messages == []
-    monkeypatch.setattr("pipeline.pretraining.utterances.MOST_SECONDS", 1.8)
-    check_amount("noise", Manifest(str(tmp_path / "manifest")))
-    (said,) = caplog.messages
-    assert said.startswith("noise: ")
-    assert "training hears 0.0005 h of it" in said

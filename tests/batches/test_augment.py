@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import SettingsError
-from pipeline.pretraining.augment import (
+from pipeline.batches.augment import (
     Augmenter,
     AugmentSettings,
     add_noise,
@@ -14,6 +13,7 @@ from pipeline.pretraining.augment import (
     in_room,
     narrow,
 )
+from pipeline.errors import SettingsError
 
 
 def sound(num_samples, seed=0):
