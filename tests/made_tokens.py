@@ -65,7 +65,7 @@ def write_manifest(folder, made, *, per_shard=4, labels=None):
     dataset = Dataset.create(
         str(folder), Plan(kind="manifest", content=content, lineage=lineage, units=["manifest-00000"])
     )
-    columns = schema.MANIFEST.with_metadata({schema.LINEAGE_KEY: canonical(lineage).encode()})
+    columns = schema.with_lineage(schema.MANIFEST, canonical(lineage))
     sink, index = pa.BufferOutputStream(), []
     with pq.ParquetWriter(sink, columns, write_page_checksum=True) as writer:
         for number, part in enumerate(parts):

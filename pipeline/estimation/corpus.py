@@ -23,7 +23,7 @@ _SAMPLED_SHARDS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class KeptFrames:
     """How many frames a features dataset keeps.
 
     Attributes:
@@ -80,7 +80,7 @@ def corpus_size(
     *,
     num_clusters: Mapping[str, int] | None = None,
     budgets: Sequence[float] = (),
-    sample: Sample | None = None,
+    sample: KeptFrames | None = None,
 ) -> CorpusSize:
     """Count what a manifest means for an encoder.
 

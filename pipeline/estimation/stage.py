@@ -14,7 +14,7 @@ from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
-from pipeline.estimation.corpus import CorpusSize, Sample, corpus_size
+from pipeline.estimation.corpus import CorpusSize, KeptFrames, corpus_size
 from pipeline.features.encoders.info import find, info_of
 from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.settings import ExtractFeaturesConfig
@@ -184,12 +184,12 @@ def _place(config: EncodingConfig) -> tuple[str, str, int]:
     return os.path.abspath(manifest) if "://" not in manifest else manifest, output, passes
 
 
-def _sample(config: EncodingConfig) -> Sample | None:
+def _sample(config: EncodingConfig) -> KeptFrames | None:
     """Say which frames the settings keep as features."""
     if isinstance(config, ExtractFeaturesConfig):
-        return Sample(fraction=config.sample_fraction, frames=config.sample_frames)
+        return KeptFrames(fraction=config.sample_fraction, frames=config.sample_frames)
     if isinstance(config, RunPipelineConfig) and not config.all_features:
-        return Sample(frames=config.frames_per_cluster * config.num_clusters)
+        return KeptFrames(frames=config.frames_per_cluster * config.num_clusters)
     return None
 
 

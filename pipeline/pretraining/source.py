@@ -14,10 +14,10 @@ import torch
 
 from pipeline.audio.clock import Clock
 from pipeline.batches.augment import Augmenter, AugmentSettings
+from pipeline.batches.cropping import crop_piece
 from pipeline.batches.noises import read_some
 from pipeline.batches.pieces import Piece, PieceSettings
 from pipeline.batches.pools import BatchTicket, Pools, PoolSettings
-from pipeline.batches.segments import cut_segment
 from pipeline.batches.sides import VALIDATION, ByHash
 from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
@@ -115,7 +115,7 @@ class TokenSource:
         settings, num_frames = self._settings, ticket.num_frames
         chance = rng(settings.seed, "crop", piece.key, step)
         waveform = self._waveforms(piece)
-        found = cut_segment(piece, waveform, clock=settings.clock, num_frames=num_frames, rng=chance, speed=speed)
+        found = crop_piece(piece, waveform, clock=settings.clock, num_frames=num_frames, rng=chance, speed=speed)
         assert found.waveform is not None
         heard = self._augmenter(found.waveform, chance) if ticket.training else found.waveform
         mask = span_mask(

@@ -1,4 +1,4 @@
-"""What the tasks and the vocoder draw: text with tokens, voices in crops, one speaker left out, segments."""
+"""What the tasks and the vocoder draw: text with tokens, voices in crops, one speaker left out, hops of samples."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from made_tokens import CLOCK, write_corpus_of_tones
 
 from pipeline.audio.loading import Manifest
 from pipeline.batches.collate import pad_rows
+from pipeline.batches.cropping import crop_piece
 from pipeline.batches.pieces import PieceSettings
 from pipeline.batches.pools import Pools, PoolSettings
-from pipeline.batches.segments import cut_segment
 from pipeline.batches.sides import TRAIN, ByColumn, ByHash, leave_one_out, survey
 from pipeline.batches.utterances import Utterances
 from pipeline.seeds import rng
@@ -80,7 +80,7 @@ def test_speaker_recognition_gets_crops_of_one_length_and_class_numbers(folder):
     for ticket in epoch(pools):
         frames = ticket.num_frames
         rows = [
-            cut_segment(piece, None, clock=CLOCK, num_frames=frames, rng=rng(0, "crop", piece.key, 7)).tokens
+            crop_piece(piece, None, clock=CLOCK, num_frames=frames, rng=rng(0, "crop", piece.key, 7)).tokens
             for piece in ticket.pieces
         ]
         assert np.stack(rows).shape == (len(ticket.pieces), frames, 2)
@@ -102,7 +102,7 @@ def test_emotions_are_learned_without_the_speaker_who_is_tested(folder):
     assert sorted(tested) == sorted(LABELS)
 
 
-def test_a_micro_batch_of_vocoder_segments_has_one_length_of_frames_and_samples(folder):
+def test_a_micro_batch_of_crops_for_a_vocoder_has_one_length_of_frames_and_samples(folder):
     pools = pools_of(folder, ByHash(seed=0), (), longest=28, min_frames=28)
     tickets = epoch(pools)
     assert {ticket.num_frames for ticket in tickets} == {28}
@@ -110,7 +110,7 @@ def test_a_micro_batch_of_vocoder_segments_has_one_length_of_frames_and_samples(
     waveform = np.arange(CLOCK.num_samples(400), dtype=np.float32)
     for ticket in tickets:
         for piece in ticket.pieces:
-            found = cut_segment(piece, waveform, clock=hops, num_frames=28, rng=rng(0, piece.key))
+            found = crop_piece(piece, waveform, clock=hops, num_frames=28, rng=rng(0, piece.key))
             assert found.waveform[0] == 320 * found.first_frame
             assert (found.tokens.shape, found.waveform.shape) == ((28, 2), (8_960,))
     assert sum(len(ticket.pieces) for ticket in tickets) == 24

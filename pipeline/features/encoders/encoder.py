@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.audio.normalization import normalized
 from pipeline.errors import EncoderError
-from pipeline.features.encoders.info import EncoderInfo, Source, check_layers, find, info_of
+from pipeline.features.encoders.info import EncoderInfo, FoundEncoder, check_layers, find, info_of
 from pipeline.features.encoders.mfcc import Mfcc
 from pipeline.features.encoders.stem import PatchMoments
 
@@ -248,7 +248,7 @@ class SslEncoder:
             return self._network(batch.waveform_BS, batch.lengths, batch.recording)
 
 
-def _network(source: Source, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
+def _network(source: FoundEncoder, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
     if source.config is None or source.folder is None:
         return Mfcc(info.model_type)
     from pipeline.features.encoders.network import load_network

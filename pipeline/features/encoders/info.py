@@ -154,7 +154,7 @@ def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class FoundEncoder:
     """Where an encoder is, and what its config.json says.
 
     Attributes:
@@ -168,7 +168,7 @@ class Source:
     config: Any
 
 
-def find(name_or_dir: str, revision: str | None = None) -> Source:
+def find(name_or_dir: str, revision: str | None = None) -> FoundEncoder:
     """Find an encoder and read its config.json.
 
     Args:
@@ -181,9 +181,9 @@ def find(name_or_dir: str, revision: str | None = None) -> Source:
     if name_or_dir in mfcc.NAMES:
         if revision is not None:
             raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {name_or_dir} has no files")
-        return Source(name=name_or_dir, folder=None, config=None)
+        return FoundEncoder(name=name_or_dir, folder=None, config=None)
     folder = files.local_folder(name_or_dir, revision)
-    return Source(name=name_or_dir, folder=folder, config=_read_config(folder))
+    return FoundEncoder(name=name_or_dir, folder=folder, config=_read_config(folder))
 
 
 def describe(
@@ -208,7 +208,7 @@ def describe(
         source = find(name_or_dir, revision)
     else:
         folder = files.local_folder(name_or_dir, revision)
-        source = Source(name=name_or_dir, folder=folder, config=_plain_config(folder) or _read_config(folder))
+        source = FoundEncoder(name=name_or_dir, folder=folder, config=_plain_config(folder) or _read_config(folder))
     info = info_of(source, normalize_waveform)
     if layers:
         check_layers(layers, info.num_layers, name_or_dir)
@@ -273,7 +273,7 @@ def _read_config(folder: Path) -> Any:
         raise EncoderError(f"{folder / files.CONFIG} describes no network: {error}") from error
 
 
-def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
+def info_of(source: FoundEncoder, normalize_waveform: bool | None) -> EncoderInfo:
     """Describe an encoder that has been found.
 
     Args:
@@ -313,7 +313,7 @@ def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
     )
 
 
-def _preprocessor(source: Source, *, needed: bool) -> dict[str, Any]:
+def _preprocessor(source: FoundEncoder, *, needed: bool) -> dict[str, Any]:
     """Read preprocessor_config.json, with what it may leave unsaid of log-mel input."""
     assert source.folder is not None
     path = source.folder / files.PREPROCESSOR
@@ -325,7 +325,7 @@ def _preprocessor(source: Source, *, needed: bool) -> dict[str, Any]:
     return _LOG_MEL | (files.read_json(path) if path.is_file() else {})
 
 
-def _clock(source: Source, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _clock(source: FoundEncoder, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the kernel sizes and strides of what comes before the blocks."""
     config = source.config
     if MODELS[config.model_type].hears == "waveform":

@@ -112,7 +112,7 @@ class Windowing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class WaveformMoments:
     """What the first pass finds.
 
     Attributes:
@@ -140,7 +140,7 @@ class Statistics:
         return self.patches.moved(self.mean, 1 / deviation(self.variance))
 
 
-def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> Statistics:
+def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> WaveformMoments:
     """Take mean and variance of a recording, block by block in float64.
 
     Args:
@@ -166,7 +166,7 @@ def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None 
         count = joined
         if patches is not None:
             patches.add(wide)
-    return Statistics(
+    return WaveformMoments(
         num_samples=count,
         mean=mean,
         variance=squares / max(1, count),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.audio.clock import Clock
 from pipeline.audio.normalization import normalized
 from pipeline.errors import SettingsError
-from pipeline.features.passes.extractor import FeatureExtractor, Piece, Rejected, join_pieces
+from pipeline.features.passes.extractor import FeatureExtractor, FeaturePiece, Rejected, join_pieces
 from pipeline.features.passes.windows import Windowing, cut, measure
 from pipeline.schema import Reason
 
@@ -126,7 +126,7 @@ def test_long_recordings_come_after_the_others_and_a_broken_one_costs_itself(sma
     found = list(encoder.stream([speechlike(9), speechlike(2), broken, speechlike(3)]))
     assert [(type(x), x.row) for x in found][:1] == [(Rejected, 2)]
     assert [x.row for x in found[1:]] == [1, 3, *[0] * (len(found) - 3)]
-    parts = [x for x in found if isinstance(x, Piece) and x.row == 0]
+    parts = [x for x in found if isinstance(x, FeaturePiece) and x.row == 0]
     assert [x.first_frame for x in parts] == list(np.cumsum([0] + [len(x.features[1]) for x in parts[:-1]]))
     assert len(join_pieces(parts)[1]) == encoder.encoder.num_frames(9 * 16_000)
 

@@ -15,13 +15,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from bench.measuring import ROOT, environment
-from bench.probe_classifier import C, accuracy, bootstrap_weights, predict
-from bench.probe_measures import bag_of_tokens, information, pool_segments
-from bench.probe_plots import draw
-from bench.probe_report import PARTS, Figures, tables
-from bench.probe_systems import Encoded, count_tokens, draw_encoder, encode, fit_codebook, read_waveforms
-from bench.probe_tasks import CORPUS_OF, Fold, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
-from bench.probes import check_codebooks_are_used, parser, run, systems
+from bench.probes.classifier import C, accuracy, bootstrap_weights, predict
+from bench.probes.flags import parser
+from bench.probes.measures import bag_of_tokens, information, pool_segments
+from bench.probes.plots import draw
+from bench.probes.report import PARTS, Figures, tables
+from bench.probes.running import check_codebooks_are_used, run, systems
+from bench.probes.systems import Encoded, count_tokens, draw_encoder, encode, fit_codebook, read_waveforms
+from bench.probes.tasks import CORPUS_OF, Fold, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
 from bench.small_corpus import Recording, chosen
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.features.encoders.info import describe

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bench.probe_tasks import Task
+from bench.probes.tasks import Task
 
 C = 0.01
 """Inverse strength of the L2 penalty, as scikit-learn means it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.probe_measures import SEGMENTS, pool_segments, token_counts
+from bench.probes.measures import SEGMENTS, pool_segments, token_counts
 from bench.small_corpus import Recording
 from pipeline.errors import SettingsError
 from pipeline.features.encoders.files import PREPROCESSOR

@@ -7,15 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.audio.alignment import Alignment
+from pipeline.export.grouping import Grouping
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.interleaving import NO_WORDS, Interleaver, Loss, Words, loss_mask, words_of
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.prefix import Prefix
+from pipeline.export.ids.rows import Encode, Naming, PlainEncoder, Stretch
 from pipeline.export.ids.tokenizer_folder import TextTokenizer
-from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.rows import Encode, Naming, PlainEncoder, Stretch
-from pipeline.export.shards.assembling import FRAMING
-from pipeline.export.shards.documents import Grouping
+from pipeline.export.ids.vocabulary import FRAMING, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

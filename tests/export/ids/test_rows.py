@@ -4,11 +4,11 @@ import pytest
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError, SettingsError
+from pipeline.export.grouping import Grouping, key_of, on_valid_side
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.prefix import Prefix, fields_of, special_tokens
+from pipeline.export.ids.rows import Naming, PlainEncoder, labels_of, sequence_rows
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.rows import Naming, PlainEncoder, labels_of, sequence_rows
-from pipeline.export.shards.documents import Grouping, key_of, on_valid_side
 
 PATTERN = Pattern(columns=("layer_07",), delays=(0,), deduplicate=True)
 VOCABULARY = Vocabulary.build({"layer_07": 10}, specials=["<|unknown|>", "<|en|>", "<|speech|>"])

@@ -9,11 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
-from pipeline.store.dataset import canonical
-from pipeline.store.storage import Store
+from pipeline.export.grouping import key_of
+from pipeline.export.shards.layout import read_columns
+from pipeline.store.completion import status, success
+from pipeline.store.dataset import SUCCESS, Dataset, canonical
+from pipeline.store.storage import Store, join, open_store
 
 FOLDER = "_parts"
+KEPT_LINEAGE = ("encoder", "encoder_sha256", "layers", "num_clusters", "codebooks", "frame_rate", "hop_length", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,3 +91,62 @@ def claim_part(store: Store, wanted: Part) -> Part:
             f"another export into {store.uri} has just begun {part.name}; run this one again when it has finished"
         )
     return find_part(store, wanted)
+
+
+def part_of(tokens: Dataset, manifest: Dataset | None, corpus: str | None) -> Part:
+    """Say what a part of these tokens would be made of; it has no name yet.
+
+    Args:
+        tokens: The tokens dataset.
+        manifest: Their manifest, None without.
+        corpus: What the card calls it; default: the last name of the tokens' path before "tokens".
+    """
+    made_of = [tokens] if manifest is None else [manifest, tokens]
+    names = [name for name in tokens.uri.rstrip("/").split("/") if name != "tokens"]
+    return Part(
+        name="",
+        corpus=corpus or names[-1],
+        tokens_sha256=success(tokens)["dataset_sha256"],
+        manifest_sha256=success(manifest)["dataset_sha256"] if manifest is not None else None,
+        lineage={key: tokens.plan.lineage.get(key) for key in KEPT_LINEAGE},
+        rejects={dataset.plan.kind: dict(status(dataset).reasons) for dataset in made_of},
+    )
+
+
+def refuse_known(store: Store, wanted: Part, tokens: Dataset) -> None:
+    """Refuse tokens of utterances that another part has: they would be exported twice.
+
+    Args:
+        store: The export's folder.
+        wanted: The part that is to be written, with its name.
+        tokens: The tokens dataset that it is made of.
+
+    Raises:
+        SettingsError: There are some.
+        DatasetError: Another part was begun whose utterances and special tokens are not all there yet.
+    """
+    parts = read_parts(store)
+    if not parts or wanted.name in {part.name for part in parts}:
+        return
+    mine = _utterances(tokens)
+    for part in parts:
+        sequences = join(store.uri, "sequences", part.name)
+        if not open_store(sequences).exists(SUCCESS):
+            raise DatasetError(
+                f"{part.name} of {store.uri}, the tokens of {part.corpus}, is not finished; run its export again first"
+            )
+        held = _utterances(Dataset.open(sequences, kind="sequences"))
+        if (count := len(np.intersect1d(mine, held))) > 0:
+            raise SettingsError(
+                f"{count:,} utterances of {tokens.uri} are in {part.name} of {store.uri} already; build the "
+                "manifest of what is new with build_manifest --known, and tokenise that"
+            )
+
+
+def _utterances(dataset: Dataset) -> np.ndarray:
+    """Hash the utterance ids of a dataset: uint64, 8 bytes each instead of their text."""
+    found = [
+        np.fromiter((key_of(name) for name in rows["utterance_id"].unique().to_pylist()), np.uint64)
+        for rows in read_columns(dataset, ["utterance_id"])
+    ]
+    return np.concatenate(found)

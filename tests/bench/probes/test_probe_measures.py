@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from bench.probe_measures import (
+from bench.probes.measures import (
     bag_of_tokens,
     corrected_information,
     information,

@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError
+from pipeline.export.grouping import Grouping, key_of, on_valid_side
 from pipeline.export.ids.patterns import Pattern, encode
 from pipeline.export.ids.prefix import Prefix
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import Grouping, key_of, on_valid_side
 
 LABEL_COLUMNS = (*schema.LABELS, "uri", "channel", "offset_samples", "num_samples", "sample_rate", *schema.PART)
 """What is read of a manifest."""

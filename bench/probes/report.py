@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.probe_tasks import INFORMED, Task
+from bench.probes.tasks import INFORMED, Task
 
 PARTS = ("features", "tokens", "perplexity", "information")
 """Kinds of figures."""

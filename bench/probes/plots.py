@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-from bench.probe_tasks import INFORMED
+from bench.probes.tasks import INFORMED
 
 _FLAT = {"mfcc": ("MFCC", "0.2", "--"), "random": ("random encoder, its best layer", "tab:red", ":")}
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:cyan")

@@ -1,36 +1,6 @@
-"""Ask how much of words, speakers, emotions and sex can be read off an encoder's features and tokens, layer by layer.
-
-    python -m bench.probes --encoder DIR [--compare NAME=DIR ...] [--layers 0 1 ...] [--seeds 3] [--tasks ...]
-        [--num-clusters 100] [--fit-on fsdd librispeech] [--codebooks FOLDER] [--no-random] [--no-tokens]
-        [--json FILE] [--plot FILE.png]
-
-Systems: mfcc; random, encoders of the same config.json and preprocessor with weights drawn anew for each seed; encoder,
-the one that is given; those to compare it with. All are loaded by the product's FeatureExtractor.
-
-Features: the means of the four quarters of an utterance, and logistic regression on them (bench/probe_classifier.py).
-Tokens: each layer's codebook, K clusters fitted on the corpora of --fit-on as far as training heard them, or read from
---codebooks where they are of that encoder; the square roots of the shares of the tokens in an utterance go to the same
-classifier. Fitted on both corpora, codebooks of different layers leave digits different numbers of clusters (perplexity
-73 to 36 of 100, of the encoder that ships), so their bags compare layers and room at once; fitted on FSDD alone, digits
-have all K in every layer. I(token; label) is of all frames of what is told, FSDD's takes 0 to 4, or all of the new
-speaker, where it holds nothing of who speaks; plain and corrected for bias, beside it with labels shuffled among
-utterances.
-
-Tasks (bench/probe_tasks.py), split alike for all systems:
-    digit              FSDD: take 5 and above of six speakers; told: takes 0 to 4
-    digit_new_speaker  FSDD: five speakers; told: the one that training never heard
-    speaker            FSDD: the speaker, split like digit
-    emotion            EmoDB: seven emotions, each actor told after learning from the others; all utterances together
-    sex                LibriSpeech: readers that training heard; told: those kept from it
-
-Seed 0 learns from every training utterance once; a further seed from a bootstrap sample of them, the same for all
-systems, and it also seeds K-means and the weights of the random encoder. Tables are on standard error; the last line
-of standard output is JSON. All of it runs on one thread: 3 seeds of the encoder that ships, seven layers of width 192,
-take seven minutes of one core of an AMD EPYC, most of it for the random encoders.
-"""
+"""Measures systems: encodes the recordings with each, and learns the tasks from features and tokens."""
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -40,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.measuring import machine, write_json
-from bench.probe_classifier import MAX_ITERATIONS, C, accuracy
-from bench.probe_measures import bag_of_tokens, information
-from bench.probe_plots import draw
-from bench.probe_report import PARTS, Figures, show, task_facts
-from bench.probe_systems import (
+from bench.probes.classifier import MAX_ITERATIONS, C, accuracy
+from bench.probes.measures import bag_of_tokens, information
+from bench.probes.report import PARTS, Figures, task_facts
+from bench.probes.systems import (
     Encoded,
     System,
     count_tokens,
@@ -55,14 +23,13 @@ from bench.probe_systems import (
     given_codebooks,
     read_waveforms,
 )
-from bench.probe_tasks import CORPUS_OF, INFORMED, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
-from bench.small_corpus import DATA, Recording
-from pipeline.errors import PipelineError, SettingsError
+from bench.probes.tasks import CORPUS_OF, INFORMED, Task, heard_by_training, make_tasks, parse_sexes, recordings_of
+from bench.small_corpus import Recording
+from pipeline.cards.entropy import entropy
+from pipeline.errors import SettingsError
 from pipeline.features.encoders import mfcc
 from pipeline.features.encoders.info import describe
-from pipeline.kmeans.cards.quality import entropy
 from pipeline.kmeans.codebook import Codebook
-from pipeline.work.runtime import set_threads
 
 NUM_CLUSTERS = 100
 FITTED_ON = ("fsdd", "librispeech")
@@ -222,63 +189,3 @@ def probe_system(
 
 def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
-
-
-def named_folder(text: str) -> tuple[str, str]:
-    """Read ``NAME=DIR``."""
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR")
-    return name, folder
-
-
-def at_least_one(text: str) -> int:
-    """Read a whole number above 0."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is below 1")
-    return number
-
-
-def parser() -> argparse.ArgumentParser:
-    """Describe the flags."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--encoder", required=True, help="encoder folder in Hugging Face form")
-    made.add_argument("--compare", nargs="+", type=named_folder, default=[], metavar="NAME=DIR", help="other encoders")
-    made.add_argument("--layers", nargs="+", type=int, help="default: all")
-    made.add_argument("--seeds", type=at_least_one, default=3, help="how many, from 0")
-    made.add_argument("--random", action=argparse.BooleanOptionalAction, default=True, help="measure random encoders")
-    made.add_argument("--tasks", nargs="+", choices=list(CORPUS_OF), default=list(CORPUS_OF))
-    made.add_argument("--tokens", action=argparse.BooleanOptionalAction, default=True, help="measure tokens too")
-    made.add_argument("--num-clusters", type=at_least_one, help=f"K; default: that of --codebooks, or {NUM_CLUSTERS}")
-    made.add_argument("--fit-on", nargs="+", choices=FITTED_ON, default=list(FITTED_ON), help="corpora of codebooks")
-    made.add_argument("--codebooks", help="codebooks dataset of fit_kmeans, for the encoder it was fitted on")
-    made.add_argument("--data", type=Path, default=DATA, help="folder of the corpora")
-    made.add_argument("--json", type=Path, help="also write the figures to this file")
-    made.add_argument("--plot", type=Path, help="draw them by layer into this PNG")
-    return made
-
-
-def main() -> None:
-    """Measure, print tables and figures, draw."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    from transformers.utils.logging import disable_progress_bar
-
-    given = parser().parse_args()
-    measured_on = machine()
-    # Libraries that load later read the environment; those that are loaded already are limited.
-    set_threads(1)
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        with threadpool_limits(1):
-            found = {"machine": measured_on, **run(given)}
-    except PipelineError as error:
-        sys.exit(f"error: {error}")
-    show(found)
-    if given.plot is not None:
-        given.plot.write_bytes(draw(found))
-    write_json(given.json, found)
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""Segments: a stretch of an utterance, its samples beside the frames that belong to them.
+"""Pieces cropped: the samples of a stretch beside the frames that belong to them.
 
-The vocoder's aligned segments are cut by ``Clock.of_hops``, so that T frames are T hops of samples; an encoder's crops
-by its own clock, so that it gives exactly T frames. Without a waveform, frames alone are cut.
+By an encoder's own clock, a crop of T frames has the samples of which it gives exactly T frames. By ``Clock.of_hops``
+it has T hops of samples: what a vocoder makes of T frames. Without a waveform, frames alone are cropped.
 
 Letters: S samples, T frames, C token columns, L layers, D feature width.
 """
@@ -17,7 +17,7 @@ from pipeline.batches.pieces import Piece
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Segment:
+class CroppedPiece:
     """A stretch of an utterance.
 
     Attributes:
@@ -33,7 +33,7 @@ class Segment:
     waveform: np.ndarray | None
 
 
-def cut_segment(
+def crop_piece(
     piece: Piece,
     waveform: np.ndarray | None,
     *,
@@ -41,14 +41,14 @@ def cut_segment(
     num_frames: int,
     rng: np.random.Generator,
     speed: float = 1.0,
-) -> Segment:
-    """Cut a random stretch out of a piece.
+) -> CroppedPiece:
+    """Take a random crop of a piece.
 
     Args:
         piece: The piece.
         waveform: Its samples from its first frame on, float32; None for frames alone.
-        clock: How the segment's frames lie on its samples; of the encoder's hop, and of no longer a field.
-        num_frames: Frames of the segment (T), at most ``longest_crop`` of the piece at this speed.
+        clock: How the crop's frames lie on its samples; of the encoder's hop, and of no longer a field.
+        num_frames: Frames of the crop (T), at most ``longest_crop`` of the piece at this speed.
         rng: Where it begins.
         speed: How many times as fast it is played.
     """
@@ -58,7 +58,7 @@ def cut_segment(
     if waveform is not None:
         heard = waveform[cropped.first_sample : cropped.first_sample + cropped.num_samples]
         heard = change_speed(heard, speed, clock.num_samples(num_frames))
-    return Segment(
+    return CroppedPiece(
         first_frame=cropped.first_frame,
         tokens=piece.tokens[index],
         features=piece.features[index],
