@@ -28,7 +28,10 @@ class TokenizeCorpusConfig(EncodingConfig):
     num_clusters: int | None = None
     """Take the codebooks of this many clusters (K); needed where a layer has codebooks of several."""
     agreement_frames: int = 2_000
-    """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
+    """Frames a layer that are encoded again alone in float32 to report how exact tokens are, as far as
+    agreement_share allows; 0: none."""
+    agreement_share: float = 0.02
+    """Share of the encoding time that this may take, 0 to 1, by the seconds of audio."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,3 +41,5 @@ class TokenizeCorpusConfig(EncodingConfig):
             raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
         if self.agreement_frames < 0:
             raise SettingsError(f"agreement_frames must be at least 0, got {self.agreement_frames}")
+        if not 0 <= self.agreement_share <= 1:
+            raise SettingsError(f"agreement_share must be in [0, 1], got {self.agreement_share:g}")

@@ -6,6 +6,7 @@ audio.
 Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,9 +27,7 @@ from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
-from pipeline.tokens.agreement import (
-    from_notes,
-)
+from pipeline.tokens.agreement import checked_units, from_notes, pick_utterances
 from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
 from pipeline.tokens.quantize import check_codebooks
 from pipeline.tokens.settings import TokenizeCorpusConfig
@@ -36,16 +35,26 @@ from pipeline.work.executor import Load, cluster_shape, run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
 
+logger = logging.getLogger(__name__)
+
 DATA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTokens:
-    """What the driver knows before Ray starts."""
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: Of the dataset.
+        config: Its settings, with the layers chosen.
+        load: What decodes a shard; None from features.
+        checked: Utterances that are encoded again to measure agreement.
+    """
 
     plan: Plan
     config: TokenizeCorpusConfig
     load: Load | None
+    checked: frozenset[str] = frozenset()
 
 
 def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
@@ -81,7 +90,31 @@ def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> 
         units=manifest.units,
         totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
     )
-    return PreparedTokens(plan=plan, config=config, load=shard_loader(config, config.manifest, encoder))
+    return PreparedTokens(
+        plan=plan,
+        config=config,
+        load=shard_loader(config, config.manifest, encoder),
+        checked=_checked(config, manifest, encoder.frame_rate),
+    )
+
+
+def _checked(config: TokenizeCorpusConfig, manifest: Manifest, frame_rate: float) -> frozenset[str]:
+    """Choose the utterances whose agreement is measured, from a few shards of the manifest."""
+    if not config.agreement_frames or not config.agreement_share:
+        return frozenset()
+    rows = [row for unit in checked_units(manifest.units) for row in manifest.rows(unit).to_pylist()]
+    checked = pick_utterances(
+        {row["utterance_id"]: row["num_samples"] / row["sample_rate"] for row in rows},
+        wanted_seconds=config.agreement_frames / frame_rate,
+        budget_seconds=config.agreement_share * manifest.seconds,
+        dtype=config.dtype,
+    )
+    if not checked:
+        logger.info(
+            "agreement is not measured: %g %% of the encoding time hold no utterance; raise --agreement-share",
+            100 * config.agreement_share,
+        )
+    return checked
 
 
 def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
@@ -125,7 +158,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     shape = cluster_shape(config.placement, use_gpu=from_audio)
     if from_audio:
         remark_small_batches(config, shape.device)
-    maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
+    maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
     factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
     report = run_stage(
         dataset,
