@@ -21,10 +21,7 @@ from typing import Any
 import tyro
 
 from pipeline.errors import PipelineError, SettingsError
-from pipeline.estimation.stage import estimate
-from pipeline.run import run_status
-from pipeline.store.storage import open_store
-from pipeline.training.telling import read_standing
+from pipeline.store.storage import Store, open_store
 from pipeline.work.reporting import print_report
 
 logger = logging.getLogger(__name__)
@@ -98,8 +95,7 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
             return
         asked = "--estimate" in given
         config = parse(stage, [flag for flag in given if flag != "--estimate"], description)
-        report = estimate(config) if asked else stage(config)
-        _record(report)
+        _record(_estimated(config) if asked else stage(config))
     except SettingsError as error:
         _fail(error, 2)
     except PipelineError as error:
@@ -193,7 +189,25 @@ def _preset_flags(name: str) -> list[str]:
     return flags
 
 
+def _estimated(config: Any) -> Any:
+    # Imported where it is asked for: it knows every stage, and the encoder.
+    from pipeline.estimation.stage import estimate
+
+    return estimate(config)
+
+
+def _standing(store: Store) -> Any:
+    """Read how far a training run has come, None where the folder holds none."""
+    if not store.exists("_progress.json"):
+        return None
+    from pipeline.training.telling import read_standing
+
+    return read_standing(store)
+
+
 def _show_status(output: str) -> None:
+    from pipeline.status import run_status
+
     for state in run_status(output):
         reasons = ", ".join(f"{reason} {count}" for reason, count in state.reasons.items())
         lines = [
@@ -203,7 +217,8 @@ def _show_status(output: str) -> None:
             ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
             ("finished", "yes" if state.finished else "no"),
         ]
-        standing = read_standing(open_store(state.uri))
+        store = open_store(state.uri)
+        standing = _standing(store)
         if standing is not None:
             lines.insert(-1, ("training", standing.line()))
         print_report(state.kind, lines)

@@ -1,4 +1,4 @@
-"""All stages by one set of settings, and the state of a run from its commits.
+"""All stages by one set of settings.
 
 Writes ``OUTPUT/{manifest,features,codebooks,tokens}``, each a dataset that can be made again alone, a card beside each
 codebook, and ``OUTPUT/tokenizer``, the folder that ``Tokenizer.from_pretrained`` loads. Run again, it does what is
@@ -7,13 +7,13 @@ missing.
 
 import logging
 from dataclasses import asdict, dataclass, fields
-from itertools import count
+from functools import partial
 from typing import Any, Literal
 
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.features.encoders import shipped
 from pipeline.features.encoders.info import encoder_files
 from pipeline.features.passes.settings import EncodingConfig
@@ -22,19 +22,14 @@ from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, describe_codebooks
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
-from pipeline.store.completion import Status, nested, status
-from pipeline.store.dataset import PLAN, Dataset
-from pipeline.store.storage import join, open_store
+from pipeline.status import STAGES
+from pipeline.store.storage import join
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import save_bundle
 from pipeline.work.reporting import StageReport
 
 logger = logging.getLogger(__name__)
-
-STAGES = ("manifest", "features", "codebooks", "tokens")
-ITERATION = ("sample", "codebooks", "tokens", "encoder")
-"""Datasets of an iteration of run_pretraining."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +148,9 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     reports.append(extract_features(features))
     fit = FitKmeansConfig(features=folder["features"], output=folder["codebooks"], **_fit_settings(config))
     reports.append(fit_kmeans(fit))
-    cards = describe_codebooks(DescribeCodebooksConfig(codebooks=fit.output, features=fit.features))
+    cards = describe_codebooks(
+        DescribeCodebooksConfig(codebooks=fit.output, features=fit.features, runner=config.runner)
+    )
     tokens = TokenizeCorpusConfig(
         manifest=folder["manifest"],
         codebooks=folder["codebooks"],
@@ -170,7 +167,7 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
     encoder = tokens.describe()
     save_bundle(
         join(config.output, "tokenizer"),
-        encoder_files=encoder_files(tokens.encoder, revision=tokens.revision),
+        encoder_files=partial(encoder_files, tokens.encoder, revision=tokens.revision),
         codebooks=read_codebooks(tokens.codebooks, tokens.layers, tokens.num_clusters),
         settings={
             "dtype": tokens.dtype,
@@ -180,25 +177,3 @@ def _save_tokenizer(config: RunPipelineConfig, tokens: TokenizeCorpusConfig) -> 
             "window_margin_seconds": tokens.window_margin_seconds,
         },
     )
-
-
-def run_status(output: str) -> list[Status]:
-    """Give the state of a dataset, or of every dataset of a run, from commits alone; needs no Ray.
-
-    Raises:
-        DatasetError: There is neither.
-    """
-    if open_store(output).exists(PLAN):
-        whole = Dataset.open(output, finished=False)
-        below = [Dataset.open(folder, finished=False) for folder in nested(whole)]
-        return [status(dataset) for dataset in (below or [whole])]
-    folders = [join(output, stage) for stage in STAGES]
-    for number in count(1):
-        iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]
-        if not any(open_store(folder).exists(PLAN) for folder in iteration):
-            break
-        folders += iteration
-    found = [status(Dataset.open(folder, finished=False)) for folder in folders if open_store(folder).exists(PLAN)]
-    if not found:
-        raise DatasetError(f"{output} is neither a dataset nor a run; nothing was begun there")
-    return found

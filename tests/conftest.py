@@ -39,7 +39,7 @@ def local_ray():
     import ray
 
     os.environ["RAY_ADDRESS"] = "local"
-    from pipeline.work.executor import connect
+    from pipeline.work.on_ray import connect
 
     connect()
     yield

@@ -91,7 +91,7 @@ def test_imports_between_floors_are_as_drawn(copy):
         ("features/encoders/spectrum.py", "import pipeline.features.passes.windows", "No circles"),
         ("features/samples/hashing.py", "import ray", "Mathematics knows no Ray"),
         ("kmeans/fresh.py", "from ray.data import Dataset", "Mathematics knows no Ray"),
-        ("tokens/tokenizer.py", "from pipeline.work.executor import connect", "Mathematics knows no Ray"),
+        ("tokens/tokenizer.py", "from pipeline.work.on_ray import connect", "Mathematics knows no Ray"),
         ("tokens/tokenizer.py", "from pipeline.kmeans.fit.stage import fit_kmeans", "Mathematics knows no Ray"),
         ("cli.py", "import jobs.fit_kmeans", "The library knows no jobs"),
     ],

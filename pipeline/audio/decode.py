@@ -8,6 +8,7 @@ A resampled segment of S samples has floor(S * target / source + 1/2) samples. M
 child: 0.15 s at its start, once a process.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -203,6 +204,11 @@ class Decoder:
                 self._child.close()
                 self._child = None
             self._sources.close()
+
+    def __del__(self) -> None:
+        # One that nobody closed, as in a worker whose process goes on: its child would stay as long.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def _ask(self, uri: str, part: Part | None, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
         source = self._sources.open(uri, part, from_start=request.get("offset_samples") == 0)

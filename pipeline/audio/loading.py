@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from pipeline.audio.places import Part
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
 from pipeline.schema import PART
 from pipeline.store.completion import success
-from pipeline.store.dataset import Dataset, sha256, shard_name
+from pipeline.store.dataset import SUCCESS, Dataset, sha256, shard_name
 from pipeline.store.reading import read_row_group, read_row_groups
+from pipeline.store.storage import open_store
 from pipeline.work.units import Utterance
 
 INDEX = "_index.parquet"
@@ -97,15 +99,30 @@ def decoded_lengths(rows: pa.Table, sample_rate: int) -> np.ndarray:
     return lengths
 
 
-@functools.lru_cache(maxsize=4)
 def open_manifest(uri: str) -> Manifest:
-    """Open a manifest once a process: its index is read for every shard."""
+    """Open a manifest, once per process while it is the same one: its index is read for every shard."""
+    try:
+        mark = open_store(uri).read(SUCCESS)
+    except FileNotFoundError:
+        mark = b""
+    return _opened(uri, mark)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(uri: str, mark: bytes) -> Manifest:
     return Manifest(uri)
 
 
-@functools.lru_cache(maxsize=4)
+_of_thread = threading.local()
+
+
 def _decoder(sample_rate: int, limits: DecodeLimits, roots: tuple[str, ...]) -> Decoder:
-    return Decoder(sample_rate=sample_rate, limits=limits, roots=roots)
+    """Give this thread's decoder: threads that decode side by side would else wait for one decode child."""
+    wanted = sample_rate, limits, roots
+    if getattr(_of_thread, "wanted", None) != wanted:
+        _of_thread.wanted, _of_thread.decoder = wanted, Decoder(sample_rate=sample_rate, limits=limits, roots=roots)
+    decoder: Decoder = _of_thread.decoder
+    return decoder
 
 
 @dataclass(frozen=True, kw_only=True)

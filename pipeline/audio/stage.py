@@ -45,7 +45,8 @@ from pipeline.store.dataset import (
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import footer_sha256, read_unit
 from pipeline.store.storage import absolute, join, open_store
-from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.choice import RunnerSettings
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport, Tally
 from pipeline.work.units import Reject, rejects_table
 from pipeline.work.worker_shape import Placement
@@ -56,10 +57,12 @@ DATA_VERSION = 2
 PIECE = 200
 VAD_PIECE = 10
 CANDIDATES_PER_FILE = 500_000
+SECONDS_PER_RECORDING = 1.0
+"""What a recording counts for who probes it: its length is not known yet, and a header takes a millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildManifestConfig(SegmentSettings):
+class BuildManifestConfig(SegmentSettings, RunnerSettings):
     """Settings of build_manifest."""
 
     corpus: str
@@ -226,8 +229,10 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         report = run_stage(
             scratch,
             load=None,
-            factory=factory,
-            shape=cluster_shape(Placement(num_workers=config.num_workers), use_gpu=False),
+            factory=lambda _: factory,
+            choice=config.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
+            placement=Placement(num_workers=config.num_workers),
+            use_gpu=False,
             numerics_mode="any",
             max_reject_fraction=config.max_reject_fraction,
         )

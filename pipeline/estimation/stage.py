@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from pipeline import schema
@@ -25,7 +24,7 @@ from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_estimate
 from pipeline.store.storage import join, open_store
 from pipeline.tokens.settings import TokenizeCorpusConfig
-from pipeline.work.executor import cluster_shape, on_workers
+from pipeline.work.executor import stage_shape
 from pipeline.work.worker_shape import WorkerShape
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,8 @@ def estimate(config: EncodingConfig) -> Estimate:
     source = find(config.encoder, config.revision)
     info = info_of(source, config.normalize_waveform)
     manifest = Manifest(manifest_uri)
-    shape = cluster_shape(config.placement)
+    choice = config.choice(manifest.seconds)
+    shape = stage_shape(choice, config.placement)
     budgets = tuple(dict.fromkeys((config.batch_seconds, *_BUDGETS[shape.device])))
     size = corpus_size(
         manifest,
@@ -150,8 +150,12 @@ def estimate(config: EncodingConfig) -> Estimate:
     )
     logger.info("calibrating on %s", shape)
     settings = EncodingConfig(**{name: getattr(config, name) for name in EncodingConfig.__dataclass_fields__})
-    task = partial(calibrate, settings, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
-    found = on_workers(task, shape, min(shape.num_workers, _MOST_CALIBRATED))
+    some = (settings, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
+    count = min(shape.num_workers, _MOST_CALIBRATED)
+    # All at once, each as an encoder is.
+    found = list(
+        choice.runner.tasks(_calibrate, [()] * count, shared=some, workers=count, cpus=shape.cpus, gpus=shape.gpus)
+    )
     result = _put_together(config, output, passes, size, shape, found)
     record_estimate(open_store(output), result.wall_seconds / passes)
     return result
@@ -192,6 +196,10 @@ def _middle(units: list[str]) -> list[str]:
     """Order shards from the middle of the corpus on: its ends are the least like the rest."""
     middle = len(units) // 2
     return [*units[middle:], *units[:middle]]
+
+
+def _calibrate(some: tuple[Any, ...]) -> Calibration:
+    return calibrate(*some)
 
 
 def _put_together(

@@ -6,13 +6,14 @@ from typing import Literal
 from pipeline.errors import SettingsError
 from pipeline.export.ids.prefix import fields_of
 from pipeline.export.shards.documents import Grouping, ShardSettings
+from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
 
 FORMAT_NAMES = ("megatron", "nanotron", "olmo", "parquet", "webdataset", "slamkit", "fairseq")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportTokensConfig:
+class ExportTokensConfig(RunnerSettings):
     """Settings of export_tokens."""
 
     tokens: str

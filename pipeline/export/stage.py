@@ -13,12 +13,9 @@ Restart: units and shards without a commit are done, others not.
 Memory: one shard of ids in each worker, about four times (``layout.py`` has the driver's).
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
-
-import ray
 
 from pipeline import faults
 from pipeline.export.cards.making import counting_work, finished_parts, ngrams_of, write_card
@@ -37,7 +34,7 @@ from pipeline.export.makers import (
     scatter_units,
     statistics_of,
 )
-from pipeline.export.parts import Part, claim_part, read_parts
+from pipeline.export.parts import Part, claim_part
 from pipeline.export.preparing import (
     Prepared,
     encoding_of,
@@ -50,14 +47,14 @@ from pipeline.export.preparing import (
 from pipeline.export.sealing import sealed_files
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.layout import Layout, lay_out
-from pipeline.store.completion import finish, success
-from pipeline.store.dataset import FILES, Dataset, Plan
+from pipeline.store.completion import finish, read_shard_table, success
+from pipeline.store.dataset import FILES, SUCCESS, Dataset, Plan
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import absolute, join
-from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.choice import Choice
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
-from pipeline.work.worker_shape import WorkerShape
 
 SEQUENCES, SCATTERED = "sequences", "scattered"
 
@@ -115,8 +112,8 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     faults.point("after_vocabulary", root.uri)
     _write_tokenizer(root, prepared, encoding)
     faults.point("after_tokenizer", root.uri)
-    shape = cluster_shape(config.placement, use_gpu=False)
-    run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, shape=shape)
+    choice = config.choice(_seconds(prepared))
+    run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, choice=choice)
     reports = [run.sequences()]
     layout = run.lay_out()
     faults.point("after_layout", root.uri)
@@ -124,7 +121,8 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
         reports.append(run.scattered(layout))
     reports += [run.written(layout, name) for name in config.formats]
     faults.point("before_card", root.uri)
-    _write_card(root, encoding)
+    if any(report.units_done_now for report in reports) or not root.store.exists(SUCCESS):
+        _write_card(root, encoding, choice)
     faults.point("after_card", root.uri)
     finish(root, extra={FILES: sealed_files(root.store, [done for done, _ in finished_parts(root)])})
     return ExportReport(
@@ -144,14 +142,24 @@ def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> N
         root.store.write(f"{FOLDER}/{name}", content)
 
 
-def _write_card(root: Dataset, encoding: Encoding) -> None:
+def _write_card(root: Dataset, encoding: Encoding, choice: Choice) -> None:
     """Write the card of all parts; its numbers are found in tasks, so the driver stays small."""
     vocabulary = read_vocabulary(root.store) or encoding.vocabulary
-    count: Any = ray.remote(num_cpus=1)(statistics_of)
-    measure: Any = ray.remote(num_cpus=1)(ngrams_of)
-    counts = [count.remote(*some) for some in counting_work(root)]
-    entropies = measure.remote(root.uri, vocabulary)
-    write_card(root, encoding, vocabulary, Statistics.total(ray.get(counts)), ray.get(entropies))
+    runner = choice.runner
+    workers = max(1, int(sum(node.cpus for node in runner.nodes())))
+    counts = list(runner.tasks(_counted, counting_work(root), workers=workers))
+    (entropies,) = runner.tasks(ngrams_of, [(vocabulary,)], shared=root.uri, workers=1)
+    write_card(root, encoding, vocabulary, Statistics.total(counts), entropies)
+
+
+def _counted(_: None, *some: Any) -> Statistics:
+    return statistics_of(*some)
+
+
+def _seconds(prepared: Prepared) -> float:
+    """Give the audio that the tokens are of, in seconds."""
+    tokens = Dataset.open(prepared.config.tokens, kind="tokens")
+    return float(sum(read_shard_table(tokens)["seconds"].to_pylist()))
 
 
 def _located(config: ExportTokensConfig) -> ExportTokensConfig:
@@ -169,7 +177,7 @@ class _Run:
     root: Dataset
     part: Part
     encoding: Encoding
-    shape: WorkerShape
+    choice: Choice
 
     def folder(self, kind: str, part: str | None = None) -> str:
         return join(self.root.uri, kind, part or self.part.name)
@@ -230,13 +238,10 @@ class _Run:
         return run_stage(
             Dataset.create(folder, plan),
             load=None,
-            factory=factory,
-            shape=self.shape,
+            factory=lambda _: factory,
+            choice=self.choice,
+            placement=self.prepared.config.placement,
+            use_gpu=False,
             numerics_mode=self.prepared.config.numerics,
             max_reject_fraction=1.0,
         )
-
-
-def parts_of(root: Dataset, kind: str) -> Sequence[Dataset]:
-    """Open what all parts of an export have of one kind: ``sequences`` or a format."""
-    return [Dataset.open(join(root.uri, kind, part.name)) for part in read_parts(root.store)]

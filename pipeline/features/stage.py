@@ -15,7 +15,6 @@ from typing import Any
 
 from pipeline.audio.loading import Manifest
 from pipeline.features.encoders.info import EncoderInfo
-from pipeline.features.makers import FeatureMaker
 from pipeline.features.passes.settings import (
     encoding_content,
     encoding_lineage,
@@ -29,8 +28,10 @@ from pipeline.store.completion import success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
-from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
+from pipeline.work.units import MakerFactory
+from pipeline.work.worker_shape import WorkerShape
 
 logger = logging.getLogger(__name__)
 
@@ -119,13 +120,19 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
     record_settings(dataset.store, config)
     if prepared.sample is not None:
         prepared.sample.write(dataset.store)
-    shape = cluster_shape(config.placement)
-    remark_small_batches(config, shape.device)
+
+    def factory(shape: WorkerShape) -> MakerFactory:
+        from pipeline.features.makers import FeatureMaker
+
+        remark_small_batches(config, shape.device)
+        return partial(FeatureMaker, config, shape.device, plan)
+
     report = run_stage(
         dataset,
         load=shard_loader(config, config.manifest, prepared.encoder),
-        factory=partial(FeatureMaker, config, shape.device, plan),
-        shape=shape,
+        factory=factory,
+        choice=config.choice(plan.totals["seconds"]),
+        placement=config.placement,
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )

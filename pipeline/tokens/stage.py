@@ -28,12 +28,12 @@ from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
 from pipeline.tokens.agreement import checked_units, from_notes, pick_utterances
-from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
 from pipeline.tokens.quantize import check_codebooks
 from pipeline.tokens.settings import TokenizeCorpusConfig
-from pipeline.work.executor import Load, cluster_shape, run_stage
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
-from pipeline.work.units import MakerFactory
+from pipeline.work.units import Load, MakerFactory
+from pipeline.work.worker_shape import WorkerShape
 
 logger = logging.getLogger(__name__)
 
@@ -155,16 +155,22 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
-    shape = cluster_shape(config.placement, use_gpu=from_audio)
-    if from_audio:
-        remark_small_batches(config, shape.device)
-    maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
-    factory: MakerFactory = partial(maker, prepared.config, shape.device, prepared.plan)
+
+    def factory(shape: WorkerShape) -> MakerFactory:
+        from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
+
+        if from_audio:
+            remark_small_batches(config, shape.device)
+        maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
+        return partial(maker, prepared.config, shape.device, prepared.plan)
+
     report = run_stage(
         dataset,
         load=prepared.load,
         factory=factory,
-        shape=shape,
+        choice=config.choice(prepared.plan.totals["seconds"]),
+        placement=config.placement,
+        use_gpu=from_audio,
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )

@@ -7,7 +7,7 @@ A layer of Q > 1 residual stages gives uint16 (T, Q). Shapes: S samples, T frame
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,24 +134,35 @@ class Tokenizer:
 
 
 def save_bundle(
-    target: str, *, encoder_files: Mapping[str, bytes], codebooks: Sequence[Codebook], settings: Mapping[str, Any]
+    target: str,
+    *,
+    encoder_files: Callable[[], Mapping[str, bytes]],
+    codebooks: Sequence[Codebook],
+    settings: Mapping[str, Any],
 ) -> None:
     """Write the folder that ``Tokenizer.from_pretrained`` loads; its config last, so that half a folder is refused.
 
+    A folder that holds just this already is left as it is.
+
     Args:
         target: Local folder or s3:// prefix.
-        encoder_files: The encoder's files by name, as ``config.json``, ``model.safetensors``.
+        encoder_files: Reads the encoder's files by name, as ``config.json``, ``model.safetensors``.
         codebooks: Of each layer one codebook, or the stages of one chain.
         settings: ``dtype``, ``normalize_waveform``, ``batch_seconds``, ``window_seconds`` and
             ``window_margin_seconds`` of the encoder pass.
     """
     store: Store = open_store(target)
-    for name, data in encoder_files.items():
-        store.write(f"{ENCODER}/{name}", data)
-    entries = []
-    for book in sorted(codebooks, key=lambda book: (book.layer, book.quantizer)):
-        name = schema.codebook_name(book.layer, book.num_clusters, book.quantizer)
-        store.write(f"{CODEBOOKS}/{name}", book.to_bytes())
-        entries.append({"file": name, "layer": book.layer, "sha256": book.sha256})
+    books = {
+        schema.codebook_name(book.layer, book.num_clusters, book.quantizer): book
+        for book in sorted(codebooks, key=lambda book: (book.layer, book.quantizer))
+    }
+    entries = [{"file": name, "layer": book.layer, "sha256": book.sha256} for name, book in books.items()]
     config = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION, "codebooks": entries, **settings}
+    # A codebook's hash holds its encoder's: the same config means the same folder.
+    if store.exists(CONFIG) and store.read(CONFIG) == canonical(config).encode():
+        return
+    for name, data in encoder_files().items():
+        store.write(f"{ENCODER}/{name}", data)
+    for name, book in books.items():
+        store.write(f"{CODEBOOKS}/{name}", book.to_bytes())
     store.write(CONFIG, canonical(config).encode())

@@ -29,7 +29,7 @@ from pipeline.training.loop import Loop, World
 from pipeline.training.recipe import Recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.telling import read_standing
-from pipeline.work.executor import connect
+from pipeline.work.on_ray import connect
 from pipeline.work.runtime import ALLOCATOR, set_threads
 
 logger = logging.getLogger(__name__)

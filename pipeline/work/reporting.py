@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.store.completion import Status
-from pipeline.store.dataset import Commit
+from pipeline.work.units import Done
 from pipeline.work.waiting import Compute, ShardTimes, Waiting, compute, waiting
 
 logger = logging.getLogger(__name__)
@@ -159,18 +159,16 @@ class Tally:
         self.began_at = time.time()
         self.times: dict[int, list[ShardTimes]] = {}
 
-    def add(
-        self, commit: Commit, load_pid: int, make_pid: int, load_bytes: int, make_bytes: int, times: ShardTimes
-    ) -> None:
+    def add(self, done: Done) -> None:
         """Count a unit that has just been committed."""
         self.units += 1
-        self.seconds += commit.seconds
-        self.rejects += commit.num_rejects
-        self.load_pids |= {load_pid} - {0}
-        self.make_pids.add(make_pid)
-        self.load_bytes = max(self.load_bytes, load_bytes)
-        self.make_bytes = max(self.make_bytes, make_bytes)
-        self.times.setdefault(make_pid, []).append(times)
+        self.seconds += done.commit.seconds
+        self.rejects += done.commit.num_rejects
+        self.load_pids |= {done.load_pid} - {0}
+        self.make_pids.add(done.make_pid)
+        self.load_bytes = max(self.load_bytes, done.load_bytes)
+        self.make_bytes = max(self.make_bytes, done.make_bytes)
+        self.times.setdefault(done.worker, []).append(done.times)
 
     @property
     def speed(self) -> float:

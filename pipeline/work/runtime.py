@@ -1,7 +1,10 @@
 """Threads and allocator of worker processes, set once before heavy libraries start their pools."""
 
+import contextlib
+import ctypes
 import os
 import sys
+from collections.abc import Iterator
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -17,6 +20,46 @@ a virtual machine. They do not hold for the arenas of other threads, hence one a
 thread, had 560,000 page faults in 15 s, with one arena 25,000 and a tenth more speed. oneDNN keeps what it built for
 each of the last 1,024 shapes, and every length is a shape: after 14 utterances of 9 to 16 s HuBERT-base held 2.2 GB
 and grew; with 16 kept it stays at 1.04 GB."""
+
+# Numbers of glibc's mallopt (malloc.h) for the first four, whose values are ints.
+_MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2, "MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_ARENA_MAX": -8}
+
+
+def settle_allocator() -> None:
+    """Make the settings of ``ALLOCATOR`` in this process, which runs already; where there is no glibc, oneDNN's alone.
+
+    They stay for the life of the process.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ALLOCATOR["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for name, number in _MALLOPT.items():
+            mallopt(number, min(int(ALLOCATOR[name]), 2**31 - 1))
+
+
+@contextlib.contextmanager
+def kept_threads(threads: int) -> Iterator[None]:
+    """Compute with some threads for a while, and afterwards with as many as before.
+
+    Args:
+        threads: See ``set_threads``.
+    """
+    variable = os.environ.get("OMP_NUM_THREADS")
+    torch, faiss = sys.modules.get("torch"), sys.modules.get("faiss")
+    before = torch.get_num_threads() if torch else None, faiss.omp_get_max_threads() if faiss else None
+    set_threads(threads)
+    try:
+        yield
+    finally:
+        if variable is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = variable
+        # A library that was loaded meanwhile keeps what it was loaded with.
+        if torch and before[0]:
+            torch.set_num_threads(before[0])
+        if faiss and before[1]:
+            faiss.omp_set_num_threads(before[1])
 
 
 def set_threads(threads: int) -> None:

@@ -1,11 +1,12 @@
 """One unit of work as plain Python: make, commit, and survive a recording that kills its worker.
 
-Ray only runs what is here; the tests run it without Ray, over stores that fail on schedule.
+A runner only calls what is in this file; the tests call it over stores that fail on schedule.
 """
 
 import contextlib
 import logging
 import multiprocessing
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from pipeline import faults, schema
 from pipeline.errors import PipelineError
 from pipeline.schema import Reason
 from pipeline.store.dataset import Commit, Dataset, Output
+from pipeline.work.waiting import ShardTimes
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +93,37 @@ class Maker(Protocol):
 
 MakerFactory = Callable[[], Maker]
 """Builds a maker; picklable, so that a child process can build its own."""
+
+Load = Callable[[str], list[Utterance]]
+"""Gives the utterances of a unit, decoded; picklable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """One unit that has just been committed, and who did it.
+
+    Attributes:
+        commit: Its commit.
+        worker: Names the maker that made it: a process on Ray, one of several in this process.
+        load_pid: Process that decoded it, 0 when there was nothing to decode.
+        make_pid: Process that encoded it.
+        load_bytes: Peak resident memory of the decoding process, bytes.
+        make_bytes: Peak resident memory of the encoding process, bytes.
+        times: When its maker had it.
+    """
+
+    commit: Commit
+    worker: int
+    load_pid: int
+    make_pid: int
+    load_bytes: int
+    make_bytes: int
+    times: ShardTimes
+
+
+def peak_memory() -> int:
+    """Give the peak resident memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def make_unit(

@@ -5,6 +5,7 @@ An actor needs its CPUs and its share of a GPU on one node, so nodes are counted
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.errors import ClusterShapeError, SettingsError
 
@@ -20,6 +21,8 @@ class Node:
     cpus: float
     gpus: float = 0.0
     resources: frozenset[str] = frozenset()
+    memory: int = 0
+    """Bytes that tasks and actors may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ class WorkerShape:
         decoders: Decode tasks that can run beside them.
         decode_cpus: CPUs claimed by each of those.
         decode_resource: The Ray resource that their nodes have, None for any node.
+        runner: Who does the work: Ray, in actors and tasks, or this process, in threads.
     """
 
     num_workers: int
@@ -80,6 +84,7 @@ class WorkerShape:
     decoders: int
     decode_cpus: float = DECODE_CPUS
     decode_resource: str | None = None
+    runner: Literal["ray", "here"] = "ray"
 
     @property
     def device(self) -> str:
@@ -87,6 +92,8 @@ class WorkerShape:
         return "cuda" if self.gpus else "cpu"
 
     def __str__(self) -> str:
+        if self.runner == "here":
+            return f"{self.num_workers} encoder(s) of {self.threads} thread(s) in this process, {self.device}"
         grows = f" to {self.max_workers}" if self.max_workers > self.num_workers else ""
         where = f" on nodes with {self.decode_resource}" if self.decode_resource else ""
         return (

@@ -17,7 +17,7 @@ from pipeline.export.read_export import read_export
 from pipeline.export.shards import layout
 from pipeline.export.shards.documents import Rows, ShardSettings, key_of, plan_shards
 from pipeline.export.stage import export_tokens
-from pipeline.run import run_status
+from pipeline.status import run_status
 
 COLUMNS = ("layer_03", "layer_07")
 

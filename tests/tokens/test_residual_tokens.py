@@ -103,7 +103,7 @@ def test_the_tokenizer_folder_gives_the_tokens_of_the_job(made, tmp_path):
     settings = {"dtype": "float32", "normalize_waveform": False, "batch_seconds": 8.0}
     settings |= {"window_seconds": 30.0, "window_margin_seconds": 2.0}
     books = read_codebooks(str(root / "codebooks"), num_clusters=K)
-    save_bundle(str(tmp_path), encoder_files=encoder_files(encoder), codebooks=books[::-1], settings=settings)
+    save_bundle(str(tmp_path), encoder_files=lambda: encoder_files(encoder), codebooks=books[::-1], settings=settings)
     tokenizer = Tokenizer.from_pretrained(str(tmp_path))
     assert tokenizer.layers == LAYERS
     assert (tokenizer.num_clusters, tokenizer.num_quantizers) == ({1: K, 3: K}, {1: 3, 3: 1})

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from pipeline.audio.synthetic import SyntheticSpec
 from pipeline.errors import SettingsError
+from pipeline.work.choice import RunnerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesizeCorpusConfig:
+class SynthesizeCorpusConfig(RunnerSettings):
     """Settings of synthesize_corpus."""
 
     output: str

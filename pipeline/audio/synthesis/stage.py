@@ -14,12 +14,14 @@ from pipeline.store.dataset import Dataset, Plan, check_folder, shard_name
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_unit
 from pipeline.store.storage import absolute, join, open_store
-from pipeline.work.executor import cluster_shape, run_stage
+from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.worker_shape import Placement
 
 DATA_VERSION = 1
 LISTING = "listing.jsonl"
+SECONDS_PER_UTTERANCE = 3.0
+"""Length of a spoken utterance, about; it decides who speaks them, not what they say."""
 
 
 def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
@@ -50,8 +52,10 @@ def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
     report = run_stage(
         dataset,
         load=None,
-        factory=partial(Speaker, config, plan),
-        shape=cluster_shape(Placement(num_workers=config.num_workers), use_gpu=False),
+        factory=lambda _: partial(Speaker, config, plan),
+        choice=config.choice(SECONDS_PER_UTTERANCE * config.num_utterances),
+        placement=Placement(num_workers=config.num_workers),
+        use_gpu=False,
         numerics_mode="any",
         max_reject_fraction=0.0,
     )

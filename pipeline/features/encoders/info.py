@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -71,6 +72,13 @@ MODELS = {
     ),
 }
 """Network classes by the ``model_type`` of config.json."""
+
+_PLAIN = {
+    "wav2vec2": {"conv_pos_batch_norm", "feat_proj_layer_norm", "num_buckets", "max_bucket_distance"},
+    "hubert": {"adapter_attn_dim", "num_buckets", "max_bucket_distance"},
+    "wavlm": {"conv_pos_batch_norm", "feat_proj_layer_norm", "adapter_attn_dim"},
+}
+"""Classes that config.json alone describes where it says everything, and what their configuration has not."""
 
 _LOG_MEL = {"num_mel_bins": 80, "stride": 2}
 """What preprocessor_config.json may leave unsaid of log-mel input."""
@@ -205,7 +213,12 @@ def describe(
     Raises:
         EncoderError: It cannot be found, is of another kind, or has not these layers.
     """
-    info = info_of(find(name_or_dir, revision), normalize_waveform)
+    if name_or_dir in mfcc.NAMES:
+        source = find(name_or_dir, revision)
+    else:
+        folder = files.local_folder(name_or_dir, revision)
+        source = Source(name=name_or_dir, folder=folder, config=_plain_config(folder) or _read_config(folder))
+    info = info_of(source, normalize_waveform)
     if layers:
         check_layers(layers, info.num_layers, name_or_dir)
     return info
@@ -231,6 +244,18 @@ def encoder_files(name_or_dir: str, *, revision: str | None = None) -> dict[str,
 
 def _model_type(folder: Path) -> Any:
     return files.read_json(folder / files.CONFIG).get("model_type")
+
+
+def _plain_config(folder: Path) -> Any:
+    """Read config.json as it is, where no default is missing in it; None where transformers must fill some in.
+
+    A second or two faster: transformers imports torch, which a run with nothing left to do has no use for.
+    """
+    found = files.read_json(folder / files.CONFIG)
+    kind = found.get("model_type")
+    if kind not in _PLAIN or {*files.CONFIG_KEYS, *MODELS[kind].config_keys} - _PLAIN[kind] - found.keys():
+        return None
+    return SimpleNamespace(**found)
 
 
 def _read_config(folder: Path) -> Any:

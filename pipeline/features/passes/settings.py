@@ -16,6 +16,7 @@ from pipeline.features.encoders import mfcc
 from pipeline.features.encoders.info import EncoderInfo, describe
 from pipeline.features.encoders.shipped import is_shipped
 from pipeline.store.storage import absolute
+from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import DECODE_CPUS, Placement
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ Located = TypeVar("Located", bound="EncodingConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingConfig:
+class EncodingConfig(RunnerSettings):
     """Settings of an encoder pass over a manifest."""
 
     layers: tuple[int, ...]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.kmeans.cards.counts import CodeCounts, bin_edges
 from pipeline.kmeans.fit import fixed_point
@@ -237,6 +236,8 @@ def matched_agreement(table: np.ndarray) -> float:
     Args:
         table: int64 (K, K'), frames by their code in each codebook.
     """
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(table, maximize=True)
     return _share(table[rows, columns], table)
 

@@ -10,14 +10,12 @@ code and value of a label, twice. No feature crosses the object store, counts do
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import ray
-
 from pipeline.audio.loading import Manifest
-from pipeline.errors import CodebookMismatchError, CorruptDatasetError, PipelineError, SettingsError
+from pipeline.errors import CodebookMismatchError, CorruptDatasetError, SettingsError
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
@@ -27,10 +25,10 @@ from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
-from pipeline.store.completion import success
+from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, canonical
 from pipeline.store.storage import Store, absolute
-from pipeline.work.executor import connect
+from pipeline.work.choice import RunnerSettings
 from pipeline.work.runtime import set_threads
 
 logger = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ _GROUPS_PER_WORKER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribeCodebooksConfig:
+class DescribeCodebooksConfig(RunnerSettings):
     """Settings of describe_codebooks."""
 
     codebooks: str
@@ -255,13 +253,16 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
     }
     missing = [subject for subject in prepared.subjects if cards[subject.unit] is None]
     if missing:
-        counts = _count(prepared, missing, config.num_workers)
+        counts = _count(prepared, missing, config)
         for subject in missing:
             cards[subject.unit] = _card(prepared, subject, counts[subject.unit])
+    made, there = {subject.unit for subject in missing}, set(store.names(CARDS))
     for unit, card in cards.items():
         assert card is not None
-        _write(store, unit, card, plots=plots)
-    store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
+        if unit in made or not _files(unit, card, plots=plots) <= there:
+            _write(store, unit, card, plots=plots)
+    if made or "index.md" not in there:
+        store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
     done = {unit: card for unit, card in cards.items() if card is not None}
     return CardsReport(
         stage="cards",
@@ -317,6 +318,12 @@ def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard
     return card
 
 
+def _files(unit: str, card: CodebookCard, *, plots: bool) -> set[str]:
+    """Name the files of a card."""
+    drawn = {f"{unit}.{name}.png" for name in wanted_plots(card)} if plots else set()
+    return {f"{unit}.json", f"{unit}.md"} | drawn
+
+
 def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
     """Write a card: JSON last, after which it is found and not made again."""
     prefix = f"{CARDS}/{unit}"
@@ -338,40 +345,22 @@ def read_cards(store: Store) -> list[CodebookCard]:
     return cards
 
 
-def _count(prepared: Prepared, subjects: Sequence[Subject], num_workers: int | None) -> dict[str, CodeCounts]:
+def _count(prepared: Prepared, subjects: Sequence[Subject], config: DescribeCodebooksConfig) -> dict[str, CodeCounts]:
     """Count all frames in tasks, each over a group of shards, and add up what comes back."""
-    connect()
-    workers = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    rows = read_shard_table(prepared.features)
+    runner = config.choice(sum(rows["seconds"].to_pylist())).runner
+    workers = config.num_workers or max(1, int(sum(node.cpus for node in runner.nodes())))
     units = prepared.features.plan.units
     number = min(len(units), _GROUPS_PER_WORKER * workers)
-    groups = iter([units[start::number] for start in range(number)])
+    groups = [(units[start::number],) for start in range(number)]
     total = empty_counts(subjects, prepared.speech)
-    for done, counts in enumerate(_results(list(subjects), prepared.speech, groups, workers), start=1):
-        for unit, found in counts.items():
-            total[unit].merge(found)
+    found = runner.tasks(_describe, groups, shared=(list(subjects), prepared.speech), workers=workers)
+    for done, counts in enumerate(found, start=1):
+        for unit, some in counts.items():
+            total[unit].merge(some)
         frames = next(iter(total.values())).frames
         logger.info("cards: %d of %d groups of shards, %s frames", done, number, f"{frames:,}")
     return total
-
-
-def _results(
-    subjects: list[Subject], speech: Speech, groups: Iterator[Sequence[str]], workers: int
-) -> Iterator[dict[str, CodeCounts]]:
-    """Run tasks, no more than ``workers`` at a time, and give their counts as they end."""
-    task = ray.remote(num_cpus=1, max_retries=3)(_describe)
-    shared = ray.put((subjects, speech))
-    running = [task.remote(shared, group) for _, group in zip(range(workers), groups, strict=False)]
-    while running:
-        ended, running = ray.wait(running, num_returns=1)
-        try:
-            counts = ray.get(ended[0])
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, PipelineError) else PipelineError(f"a task failed: {error}") from error
-        except ray.exceptions.RayError as error:
-            raise PipelineError(f"a task died again and again: {error}") from error
-        running += [task.remote(shared, group) for _, group in zip(range(1), groups, strict=False)]
-        yield counts
 
 
 def _describe(shared: tuple[list[Subject], Speech], units: Sequence[str]) -> dict[str, CodeCounts]:

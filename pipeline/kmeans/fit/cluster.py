@@ -1,4 +1,4 @@
-"""Partitions of a features dataset on the actors of a Ray cluster: what a fit asks of all rows.
+"""Partitions of a features dataset, held by the actors of a runner: what a fit asks of all rows.
 
 A step sends the centroids out once, to each node, and the answers, exact integers, are added up in a tree; so neither
 the number of actors nor who holds which shard can change a bit. Memory of an answer: 16 * K * D bytes.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import ray
 
 from pipeline.kmeans.fit.parallel_seeding import gather
 from pipeline.kmeans.fit.partition import Budget, Partition, Request, Share, Source, Step
@@ -19,15 +18,15 @@ from pipeline.kmeans.fit.sample import Sample, merge
 from pipeline.kmeans.fit.seeding import kmeans_plus_plus, random_rows
 from pipeline.store.completion import read_shard_table
 from pipeline.store.dataset import Dataset
+from pipeline.work.runner import Actors, Runner
 from pipeline.work.runtime import set_threads
+from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
 
 Seeding = Literal["k-means++", "k-means||", "random"]
 
-# Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
-_FAN_IN = 4
-# Of the memory that Ray gives a node to tasks; the rest is for Python, Ray and torch themselves.
+# Of the memory that a node has for actors; the rest is for Python, Ray and torch themselves.
 _MEMORY_SHARE = 0.7
 
 
@@ -66,6 +65,7 @@ class Layout:
 
 def lay_out(
     features: Dataset,
+    nodes: Sequence[Node],
     *,
     num_workers: int | None,
     memory_per_worker: float | None,
@@ -74,10 +74,11 @@ def lay_out(
     num_sources: int,
     warm_start: float,
 ) -> Layout:
-    """Lay actors over the cluster that Ray is connected to.
+    """Lay actors over the nodes that a runner has.
 
     Args:
         features: What is fitted on.
+        nodes: What they have.
         num_workers: Actors wanted; default: one a GPU, or one a CPU.
         memory_per_worker: GB of each; default: an equal share of most of the smallest node.
         num_fits: See ``Budget``.
@@ -85,20 +86,19 @@ def lay_out(
         num_sources: See ``Budget``.
         warm_start: See ``Budget``.
     """
-    total = ray.cluster_resources()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    gpus = total.get("GPU", 0)
-    wanted = num_workers or max(1, int(gpus or total.get("CPU", 1)))
+    nodes = [node for node in nodes if node.cpus]
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    wanted = num_workers or max(1, int(gpus or cpus))
     num_workers = min(wanted, len(features.plan.units))
     if memory_per_worker is not None:
         num_bytes = int(memory_per_worker * 1e9)
     else:
         a_node = -(-num_workers // len(nodes))
-        num_bytes = int(_MEMORY_SHARE * min(node.get("memory", 0) for node in nodes) / a_node)
+        num_bytes = int(_MEMORY_SHARE * min(node.memory for node in nodes) / a_node)
     return Layout(
         num_workers=num_workers,
         # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
-        num_cpus=min(1.0, int(1000 * total.get("CPU", 1) / num_workers) / 1000),
+        num_cpus=min(1.0, int(1000 * cpus / num_workers) / 1000),
         num_gpus=min(1.0, gpus / num_workers),
         budget=Budget(
             num_bytes=num_bytes,
@@ -114,6 +114,7 @@ class Cluster:
     """The rows of a features dataset, held by actors.
 
     Args:
+        runner: Who starts the actors.
         dataset: The features.
         layers: Layers to hold.
         num_workers: Actors; at most one a shard is of use.
@@ -127,6 +128,7 @@ class Cluster:
 
     def __init__(
         self,
+        runner: Runner,
         dataset: Dataset,
         layers: Sequence[int],
         *,
@@ -143,14 +145,18 @@ class Cluster:
             shares.append(Share(unit=row["unit"], begin=begin, num_rows=row["num_frames"]))
             begin += row["num_frames"]
         # A restarted actor reads its shards again; what it answers does not depend on what it was asked before.
-        actor = ray.remote(
-            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=3, max_task_retries=3, scheduling_strategy="SPREAD"
-        )(Partition)
-        self._actors: list[Any] = [
-            actor.remote(dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
-            for number in range(num_workers)
-        ]
-        self._threads = threads
+        self._actors = runner.actors(
+            Partition,
+            [
+                (dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
+                for number in range(num_workers)
+            ],
+            cpus=num_cpus,
+            gpus=num_gpus,
+        )
+        self._runner = runner
+        # Of k-means++, which one node runs while the actors, spread over all, are idle: as many as it has of them.
+        self._threads = threads * -(-num_workers // len(runner.nodes()))
 
     def load(self) -> int:
         """Wait until every actor holds its rows; give the number of those that did not fit into memory.
@@ -158,7 +164,7 @@ class Cluster:
         Raises:
             CorruptDatasetError: A shard is damaged or holds a value that is not finite.
         """
-        return sum(ray.get([actor.load.remote() for actor in self._actors]))
+        return sum(self._actors.ask("load"))
 
     def seed(self, source: Source, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
         """Choose first centroids, float32 (K, D).
@@ -175,7 +181,7 @@ class Cluster:
         """
         if how == "k-means||":
             found = gather(_AllRows(self._actors, source), self._sample(source, 1).rows, num_clusters)
-            ray.get([actor.end_pull.remote(source) for actor in self._actors])
+            self._actors.ask("end_pull", source)
             return self._plus_plus(found.rows, num_clusters, seed, found.weights)
         sample = self._sample(source, sample_size).rows
         if how == "random":
@@ -184,12 +190,8 @@ class Cluster:
 
     def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
         """Run one Lloyd step of several fits over all rows."""
-        shared = ray.put(dict(requests))
-        found = [actor.step.remote(shared) for actor in self._actors]
-        join = ray.remote(num_cpus=0)(merge_steps)
-        while len(found) > _FAN_IN:
-            found = [join.remote(*found[begin : begin + _FAN_IN]) for begin in range(0, len(found), _FAN_IN)]
-        return merge_steps(*ray.get(found))
+        total: dict[str, Step] = self._actors.total(merge_steps, "step", dict(requests))
+        return total
 
     def forget(self, fit: str, source: Source, *, others: Collection[Source]) -> None:
         """Give the memory of a finished fit back.
@@ -200,28 +202,26 @@ class Cluster:
             others: What the other fits are over.
         """
         unused = source.is_made and source.key not in {other.key for other in others}
-        ray.get([actor.forget.remote(fit, source.key if unused else None) for actor in self._actors])
+        self._actors.ask("forget", fit, source.key if unused else None)
 
     def close(self) -> None:
         """End the actors."""
-        for actor in self._actors:
-            ray.kill(actor)
+        self._actors.close()
 
     def _sample(self, source: Source, size: int) -> Sample:
-        return merge(ray.get([actor.sample.remote(source, size) for actor in self._actors]), size)
+        return merge(self._actors.ask("sample", source, size), size)
 
     def _plus_plus(self, *arguments: Any) -> np.ndarray:
-        """Run k-means++ on one node, on as many cores as actors spread over all nodes have there; they are idle."""
-        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        threads = self._threads * -(-len(self._actors) // nodes)
-        found: np.ndarray = ray.get(ray.remote(num_cpus=0)(_plus_plus).remote(threads, *arguments))
-        return found
+        """Run k-means++ on one node, on as many cores as the actors have there; they are idle."""
+        (found,) = self._runner.tasks(_plus_plus, [arguments], shared=self._threads, workers=1, cpus=0)
+        centroids: np.ndarray = found
+        return centroids
 
 
 class _AllRows:
     """The rows of all actors to ``parallel_seeding.gather``."""
 
-    def __init__(self, actors: Sequence[Any], source: Source) -> None:
+    def __init__(self, actors: Actors, source: Source) -> None:
         self._actors = actors
         self._source = source
 
@@ -236,8 +236,7 @@ class _AllRows:
         return found
 
     def _ask(self, name: str, rounds: Sequence[np.ndarray], *arguments: Any) -> list[Any]:
-        shared = ray.put(list(rounds))
-        answers = ray.get([actor.pull.remote(self._source, name, shared, *arguments) for actor in self._actors])
+        answers = self._actors.ask("pull", self._source, name, list(rounds), *arguments)
         return [answer for of_actor in answers for answer in of_actor]
 
 

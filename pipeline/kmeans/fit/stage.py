@@ -25,7 +25,7 @@ from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_committed
 from pipeline.store.storage import open_store
-from pipeline.work.executor import connect
+from pipeline.work.choice import RunnerSettings
 from pipeline.work.reporting import StageReport, Tally
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ DATA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitKmeansConfig:
+class FitKmeansConfig(RunnerSettings):
     """Settings of fit_kmeans."""
 
     features: str
@@ -191,15 +191,17 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     dataset = Dataset.create(config.output, plan)
     record_settings(dataset.store, config)
     tally = Tally(status(dataset))
-    connect()
     pending = len(dataset.pending())
     workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
         layers = plan.content["layers"]
         num_fits = len(layers) * len(config.num_clusters)
+        # What 20 ms of audio gives is a frame.
+        runner = config.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
         shape = lay_out(
             features,
+            runner.nodes(),
             num_workers=config.num_workers,
             memory_per_worker=config.memory_per_worker,
             num_fits=num_fits,
@@ -210,6 +212,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
         shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
         workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
+            runner,
             features,
             layers,
             num_workers=shape.num_workers,

@@ -17,10 +17,11 @@ from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans, prepare
 from pipeline.kmeans.sweep.curves import Point, draw, plot_name, point, render, to_json
 from pipeline.store.dataset import Dataset
 from pipeline.store.storage import absolute, join, open_store
+from pipeline.work.choice import RunnerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCodebooksConfig:
+class SweepCodebooksConfig(RunnerSettings):
     """Settings of sweep_codebooks."""
 
     features: str

@@ -105,7 +105,7 @@ def test_a_tokenizer_of_mfcc_is_saved_and_loaded(tmp_path):
     )
     settings = {"dtype": "float32", "normalize_waveform": False, "batch_seconds": 16.0}
     settings |= {"window_seconds": 30.0, "window_margin_seconds": 2.0}
-    save_bundle(str(tmp_path), encoder_files=encoder_files("mfcc"), codebooks=[book], settings=settings)
+    save_bundle(str(tmp_path), encoder_files=lambda: encoder_files("mfcc"), codebooks=[book], settings=settings)
     tokens = Tokenizer.from_pretrained(str(tmp_path)).encode(waveform, 16_000)[0]
     np.testing.assert_array_equal(tokens[::5], np.arange(len(centroids)))
     folder = str(tmp_path / "encoder")
