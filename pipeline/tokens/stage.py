@@ -74,7 +74,7 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
     lineage["num_clusters"] = {book.column: book.num_clusters for book in codebooks}
     plan = Plan(kind="tokens", content=content, lineage=lineage, units=prepared.plan.units, totals=prepared.plan.totals)
     check_folder(open_store(config.output), plan)
-    return PreparedTokens(plan=plan, config=config, load=prepared.load)
+    return replace(prepared, plan=plan, config=config)
 
 
 def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
