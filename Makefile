@@ -64,13 +64,17 @@ $(READERS)/.ready: tests/export/readers/requirements.txt $(DEV_READY)
 	@touch $@
 
 demo: $(DEMO_READY)
-	@echo "==> 1 of 3: speak a small corpus with espeak-ng into demo/corpus"
-	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus
-	@echo "==> 2 of 3: manifest, features, codebooks and tokens into demo/run, with the encoder that ships"
-	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml
-	@echo "==> 3 of 3: the tokens as data for language models, into demo/export"
+	@echo "==> 1 of 4: speak a small corpus with espeak-ng into demo/corpus"
+	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus --runner ray
+	@echo "==> 2 of 4: manifest, features, codebooks and tokens into demo/run, on a local Ray as on a cluster"
+	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml --runner ray
+	@echo "==> 3 of 4: the tokens as data for language models, into demo/export"
 	$(PYTHON) jobs/export_tokens.py --tokens demo/run/tokens --manifest demo/run/manifest --deduplicate \
-	    --valid-fraction 0.2 --split-by-speaker --output demo/export
+	    --valid-fraction 0.2 --split-by-speaker --output demo/export --runner ray
+	@echo "==> 4 of 4: the same tokens without Ray, in one process, into demo/here; the bytes must be the same"
+	$(PYTHON) jobs/tokenize_corpus.py --manifest demo/run/manifest --encoder encoder-small --num-clusters 100 \
+	    --codebooks demo/run/codebooks --output demo/here --runner here
+	$(PYTHON) jobs/verify_dataset.py --dataset demo/run/tokens --compare demo/here
 	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained;"
 	@echo "    demo/export/megatron and parquet open in trainers, demo/export/README.md says what is in them."
 	@echo "    Run make demo again: nothing is computed twice. Start afresh: rm -r demo"

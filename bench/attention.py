@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.measuring import peak_bytes, restart_peak, run_child, seconds_of, table, write_json
+from pipeline.audio.clock import Clock
 
-HEADS, DIM, STEM, SAMPLE_RATE, HOP = 12, 768, 512, 16_000, 320
+HEADS, DIM, STEM, SAMPLE_RATE = 12, 768, 512, 16_000
+CLOCK = Clock(sample_rate=SAMPLE_RATE, hop_length=320, receptive_field=400)
 FORMS = {"block": ("transformers", "ours"), "wavlm": ("transformers", "ours"), "hubert": ("eager", "sdpa")}
 
 
 def frames(seconds: float) -> int:
     """Count the frames of audio."""
-    return (round(seconds * SAMPLE_RATE) - 400) // HOP + 1
+    return CLOCK.num_frames(round(seconds * SAMPLE_RATE))
 
 
 def expected_bytes(case: dict[str, Any]) -> float:

@@ -30,7 +30,7 @@ from pipeline.export.formats.arrays import Spelling
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.shards.assembling import assemble
-from pipeline.export.shards.documents import Rows, ShardSettings, plan_shards
+from pipeline.export.shards.planning import Rows, ShardSettings, plan_shards
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 

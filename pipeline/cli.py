@@ -21,6 +21,7 @@ from typing import Any
 import tyro
 
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.store.provenance import record_report
 from pipeline.store.storage import Store, open_store
 from pipeline.work.reporting import print_report
 
@@ -123,7 +124,17 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
         os.environ["RAY_ADDRESS"] = address
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     if "--verbose" not in given:
-        for name in ("ray", "httpx", "transformers", "botocore", "aiobotocore", "s3fs", "fsspec"):
+        for name in (
+            "ray",
+            "httpx",
+            "transformers",
+            "botocore",
+            "aiobotocore",
+            "s3fs",
+            "fsspec",
+            "faiss",
+            "matplotlib",
+        ):
             logging.getLogger(name).setLevel(logging.WARNING)
     flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:
@@ -239,10 +250,13 @@ def _show_status(output: str) -> None:
 
 def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
-    text = json.dumps(report.to_json(), sort_keys=True)
-    name = "report.json" if report.stage in ("run", "pretraining") else "_report.json"
-    if report.stage not in ("verify", "gpu-check", "estimate", "cards"):
-        with contextlib.suppress(FileNotFoundError):
-            open_store(report.output).write(name, text.encode())
+    found = report.to_json()
+    text = json.dumps(found, sort_keys=True)
+    store = open_store(report.output)
+    with contextlib.suppress(FileNotFoundError):
+        if report.stage in ("run", "pretraining"):
+            store.write("report.json", text.encode())
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards"):
+            record_report(store, found)
     print_report(report.stage, report.lines())
     print(text)

@@ -14,7 +14,8 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.features.encoders.demo_encoder import build_small_encoder
 from pipeline.features.passes.extractor import FeatureExtractor, Rejected
 from pipeline.kmeans.fit.seeding import kmeans_plus_plus
-from pipeline.kmeans.search.assignment import nearest
+from pipeline.kmeans.search.assignment import CentroidTable, nearest
+from pipeline.kmeans.search.engines import ENGINES
 
 NOT_RUN = "this check has not been run on a GPU by its authors: report what it prints"
 SAMPLE_RATE = 16_000
@@ -60,13 +61,31 @@ class DeviceFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineFigures:
+    """What one engine of the search for nearest centroids gave, on the CPU's float32 features.
+
+    Attributes:
+        engine: Its name.
+        rows_per_second: Frames searched per second, after a first search; 0 where the engine cannot run.
+        token_agreement: By layer, the share of tokens equal to those of float64 distances: 1, or it is wrong.
+        fault: Why it cannot run here, empty where it can.
+    """
+
+    engine: str
+    rows_per_second: float
+    token_agreement: dict[int, float]
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GpuReport:
-    """The figures of all devices and dtypes."""
+    """The figures of all devices, dtypes and engines."""
 
     stage: str
     output: str
     note: str
     figures: list[DeviceFigures]
+    engines: list[EngineFigures]
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as plain JSON values."""
@@ -76,19 +95,25 @@ class GpuReport:
         """Give the report as label and value pairs."""
         lines = [("note", self.note)]
         for row in self.figures:
-            agreement = ", ".join(f"{layer}: {share:.2%}" for layer, share in row.token_agreement.items())
             difference = ", ".join(f"{layer}: {value:.2g}" for layer, value in row.largest_difference.items())
             lines += [
                 (f"{row.device} {row.dtype}", f"{row.times_real_time:.0f} times real time"),
                 ("  peak memory", f"{row.peak_bytes / 2**20:.0f} MiB"),
-                ("  tokens equal", agreement),
+                ("  tokens equal", _shares(row.token_agreement)),
                 ("  largest difference", difference),
             ]
+        for engine in self.engines:
+            figures = f"{engine.rows_per_second:,.0f} frames per second; equal {_shares(engine.token_agreement)}"
+            lines.append((f"search by {engine.engine}", engine.fault or figures))
         return lines
 
 
+def _shares(by_layer: dict[int, float]) -> str:
+    return ", ".join(f"{layer}: {share:.2%}" for layer, share in by_layer.items())
+
+
 def check_gpu(config: CheckGpuConfig) -> GpuReport:
-    """Compare the GPU of this machine with its CPU, in float32 and bfloat16.
+    """Compare the GPU of this machine with its CPU, in float32 and bfloat16, and all engines of the search.
 
     Raises:
         PipelineError: torch sees no CUDA device.
@@ -114,7 +139,7 @@ def check_gpu(config: CheckGpuConfig) -> GpuReport:
         layer: kmeans_plus_plus(rows[: 64 * config.num_clusters], config.num_clusters, 0)
         for layer, rows in truth.items()
     }
-    tokens = {layer: nearest(rows, codebooks[layer]).tokens for layer, rows in truth.items()}
+    tokens = {layer: _float64_nearest(rows, codebooks[layer]) for layer, rows in truth.items()}
     rows = [
         DeviceFigures(
             device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -132,7 +157,42 @@ def check_gpu(config: CheckGpuConfig) -> GpuReport:
         )
         for device, dtype, speed, peak in figures
     ]
-    return GpuReport(stage="gpu-check", output="", note=NOT_RUN, figures=rows)
+    engines = [engine_figures(engine, truth, codebooks, tokens) for engine in ENGINES]
+    return GpuReport(stage="gpu-check", output="", note=NOT_RUN, figures=rows, engines=engines)
+
+
+def engine_figures(
+    engine: str, features: dict[int, np.ndarray], centroids: dict[int, np.ndarray], tokens: dict[int, np.ndarray]
+) -> EngineFigures:
+    """Search with one engine, and say how fast it was and which tokens were right.
+
+    Args:
+        engine: One of ``ENGINES``.
+        features: float16 (N, D) by layer.
+        centroids: float32 (K, D) by layer.
+        tokens: int (N,) by layer, the right ones.
+    """
+    tables = {layer: CentroidTable(found) for layer, found in centroids.items()}
+    try:
+        for layer, table in tables.items():
+            table.nearest(features[layer][:1], engine=engine)
+    except SettingsError as error:
+        return EngineFigures(engine=engine, rows_per_second=0.0, token_agreement={}, fault=str(error))
+    began = time.perf_counter()
+    found = {layer: table.nearest(features[layer], engine=engine).tokens for layer, table in tables.items()}
+    took = time.perf_counter() - began
+    return EngineFigures(
+        engine=engine,
+        rows_per_second=sum(map(len, features.values())) / took,
+        token_agreement={layer: float(np.mean(found[layer] == tokens[layer])) for layer in found},
+    )
+
+
+def _float64_nearest(features: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Give the nearest centroids by differences in float64, which no engine computes."""
+    wide = centroids.astype(np.float64)
+    nearest_ones = [np.square(row - wide).sum(axis=1).argmin() for row in features.astype(np.float64)]
+    return np.array(nearest_ones)
 
 
 def _encode(

@@ -6,7 +6,7 @@ missing.
 """
 
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ from pipeline.kmeans.cards.stage import CardsReport, DescribeCodebooksConfig, de
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.status import STAGES
-from pipeline.store.storage import join
+from pipeline.store.provenance import record_report
+from pipeline.store.storage import join, open_store
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import save_bundle
@@ -47,6 +48,9 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     """Clusters of each layer's codebook (K), 2 to 65,536."""
     encoder: str = shipped.NAME
     """Encoder: a Hugging Face name, a local folder, or s3:// folder; default: encoder-small, the one that ships."""
+    layers: tuple[int, ...] = ()
+    """Encoder layers to keep: 0 is the input of the first block, l the raw output of block l; default, for
+    encoder-small alone: 2 4 6."""
     audio_column: str | None = None
     """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
@@ -78,8 +82,8 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.layers:
-            raise SettingsError("layers must name at least one layer, as --layers 7 12")
+        if not self.layers and not shipped.is_shipped(self.encoder):
+            raise SettingsError(f"layers must name at least one layer of {self.encoder}, as --layers 7 12")
         if self.frames_per_cluster < 1:
             raise SettingsError(f"frames_per_cluster must be at least 1, got {self.frames_per_cluster}")
         check_stratify_by(self.stratify_by)
@@ -122,12 +126,18 @@ def _fit_settings(config: RunPipelineConfig) -> dict[str, Any]:
     return _shared(config, FitKmeansConfig) | {"num_clusters": (config.num_clusters,)}
 
 
+def with_layers(config: RunPipelineConfig) -> RunPipelineConfig:
+    """Give the settings with layers: those of the encoder that ships, where none are named."""
+    return config if config.layers else replace(config, layers=shipped.LAYERS)
+
+
 def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     """Turn a corpus into tokens of several layers: manifest, features, codebooks, tokens.
 
     Raises:
         PipelineError: What a stage raises; the stages before it stay done.
     """
+    config = with_layers(config)
     folder = {stage: join(config.output, stage) for stage in STAGES}
     limit = config.max_reject_fraction
     manifest = BuildManifestConfig(
@@ -160,6 +170,8 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     )
     reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)
+    for report in reports:
+        record_report(open_store(report.output), report.to_json())
     return PipelineReport(stage="run", output=config.output, encoder=encoding["encoder"], stages=reports, cards=cards)
 
 

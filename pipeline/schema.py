@@ -5,7 +5,7 @@ and reads at 100 MB/s where binary does 500 and 900 (60 utterances of (500, 768)
 Tokens of a residual stage have a column of their own: ``layer_07_q1`` beside ``layer_07``, which is stage 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 import pyarrow as pa
@@ -206,8 +206,7 @@ def with_lineage(schema: pa.Schema, lineage: str) -> pa.Schema:
         schema: Columns of a dataset.
         lineage: JSON with sorted keys; nothing that differs between attempts may be in it.
     """
-    metadata: Mapping[bytes, bytes] = {LINEAGE_KEY: lineage.encode()}
-    return schema.with_metadata(dict(metadata))
+    return schema.with_metadata({LINEAGE_KEY: lineage.encode()})
 
 
 _ORIGIN = (

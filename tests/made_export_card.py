@@ -3,7 +3,7 @@
 from made_sequences import sequences, stretch
 
 from pipeline.export.cards.card import FormatFacts, make_card
-from pipeline.export.cards.ngrams import Sample, measure
+from pipeline.export.cards.ngrams import IdSample, measure
 from pipeline.export.cards.statistics import Statistics
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
@@ -46,4 +46,4 @@ def counted(table_rows=None, corpus="part-000"):
 
 
 def ngrams():
-    return measure(Sample.of(sequences(rows()), VOCABULARY, 1 << 64), VOCABULARY.used)
+    return measure(IdSample.of(sequences(rows()), VOCABULARY, 1 << 64), VOCABULARY.used)

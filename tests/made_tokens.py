@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import soundfile
 
 from pipeline import schema
+from pipeline.audio.clock import Clock
 from pipeline.audio.loading import INDEX
-from pipeline.pretraining.augment import AugmentSettings
-from pipeline.pretraining.crops import Clock
+from pipeline.batches.augment import AugmentSettings
 from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes, sha256
 from pipeline.store.reading import footer_sha256
 
-CLOCK = Clock(sample_rate=16_000, hop=320, field=400)
+CLOCK = Clock(sample_rate=16_000, hop_length=320, receptive_field=400)
 NUM_CLUSTERS = 8
 
 
@@ -37,7 +37,8 @@ def tones(num_samples, rng, rate=16_000):
     tone_S = np.repeat(rng.integers(NUM_CLUSTERS, size=most), rng.integers(rate // 16, rate // 3, most))[:num_samples]
     phase_S = np.cumsum(2 * np.pi * (250 + 400 * tone_S) / rate)
     waveform = 0.3 * np.sin(phase_S) + 0.01 * rng.standard_normal(num_samples)
-    centres = np.arange(CLOCK.frames(num_samples * CLOCK.sample_rate // rate)) * CLOCK.hop + CLOCK.field // 2
+    frames_T = np.arange(CLOCK.num_frames(num_samples * CLOCK.sample_rate // rate))
+    centres = frames_T * CLOCK.hop_length + CLOCK.receptive_field // 2
     return waveform.astype(np.float32), tone_S[centres * rate // CLOCK.sample_rate].astype(np.uint16)
 
 
@@ -55,8 +56,8 @@ def speak(folder, seconds, *, seed=0, rates=(16_000,)):
     return made
 
 
-def write_manifest(folder, made, *, per_shard=4):
-    """Write the manifest of utterances, a few in each shard."""
+def write_manifest(folder, made, *, per_shard=4, labels=None):
+    """Write the manifest of utterances, a few in each shard, with the labels of each by its id."""
     parts = [made[start : start + per_shard] for start in range(0, len(made), per_shard)]
     roots = sorted({str(utterance.path).rsplit("/", 1)[0] for utterance in made})
     lineage = {"kind": "manifest", "roots": roots}
@@ -64,11 +65,11 @@ def write_manifest(folder, made, *, per_shard=4):
     dataset = Dataset.create(
         str(folder), Plan(kind="manifest", content=content, lineage=lineage, units=["manifest-00000"])
     )
-    columns = schema.MANIFEST.with_metadata({schema.LINEAGE_KEY: canonical(lineage).encode()})
+    columns = schema.with_lineage(schema.MANIFEST, canonical(lineage))
     sink, index = pa.BufferOutputStream(), []
     with pq.ParquetWriter(sink, columns, write_page_checksum=True) as writer:
         for number, part in enumerate(parts):
-            rows = [_row(utterance, number) for utterance in part]
+            rows = [_row(utterance, number) | (labels or {}).get(utterance.utterance_id, {}) for utterance in part]
             writer.write_table(pa.Table.from_pylist(rows, schema=columns))
             seconds = sum(len(utterance.waveform) / utterance.rate for utterance in part)
             place = {"shard": number, "file": "manifest-00000.parquet", "row_group": number}
@@ -103,7 +104,7 @@ def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("
         "encoder": "made",
         "encoder_sha256": "e" * 64,
         "sample_rate": CLOCK.sample_rate,
-        "hop_length": CLOCK.hop,
+        "hop_length": CLOCK.hop_length,
         "frame_rate": 50.0,
         "codebooks": {column: "c" * 64 for column in columns},
         "num_clusters": dict.fromkeys(columns, NUM_CLUSTERS),
@@ -122,10 +123,10 @@ def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("
     return dataset
 
 
-def write_corpus_of_tones(folder, seconds, *, per_shard=4, columns=("layer_00",), **how):
+def write_corpus_of_tones(folder, seconds, *, per_shard=4, columns=("layer_00",), labels=None, **how):
     """Write recordings, manifest and tokens below a folder, and give the utterances."""
     made = speak(folder / "audio", seconds, **how)
-    manifest = write_manifest(folder / "manifest", made, per_shard=per_shard)
+    manifest = write_manifest(folder / "manifest", made, per_shard=per_shard, labels=labels)
     digest = manifest.store.read("_SUCCESS").decode().split('"dataset_sha256":"')[1][:64]
     write_tokens(folder / "tokens", made, per_shard=per_shard, input_sha256=digest, columns=columns)
     return made

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.seeds import rng
 from pipeline.store.storage import open_store
 from pipeline.training.loop import Loop, World
-from pipeline.training.recipe import rng
 from pipeline.training.settings import TrainingSettings
 
 WIDTH = 6

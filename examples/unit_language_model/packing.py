@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.export.formats.megatron import IndexedIds
-from pipeline.training.recipe import rng
+from pipeline.seeds import rng
 
 IGNORED = -100
 """Target where nothing is to be predicted, as torch and transformers have it."""

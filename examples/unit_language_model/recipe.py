@@ -21,7 +21,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from examples.unit_language_model.packing import IGNORED, Block, Corpus, Epoch, window, windows
 from pipeline.errors import DatasetError
-from pipeline.training.recipe import Json, Tensors, rng
+from pipeline.seeds import rng
+from pipeline.training.recipe import Json, Tensors
 
 IDS, ROWS = "ids", "rows"
 RATIOS = {"rows_bits": ("rows_bits", ROWS)}

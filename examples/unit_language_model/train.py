@@ -33,9 +33,9 @@ from pipeline import cli
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.cards.making import JSON as CARD
 from pipeline.export.cards.ngrams import MAX_IDS, BigramModel
+from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.vocabulary import BEGIN, END, FILE, Vocabulary
-from pipeline.export.parts import read_parts
-from pipeline.export.shards.documents import TRAIN, VALID
+from pipeline.export.shards.parts import read_parts
 from pipeline.features.numerics import numerics_key
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.audio.remote import open_ranged
 from pipeline.errors import AudioDecodeError, StorageError
 from pipeline.schema import Reason
@@ -74,7 +74,7 @@ class CellReader:
         except Exception as error:
             raise _fault(uri, error) from error
 
-    def read(self, part: Part) -> memoryview:
+    def read(self, part: Place) -> memoryview:
         """Read the bytes of one recording.
 
         Raises:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 STREAMING_SIZES = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
 
 
-class Refused(Exception):
+class BadRecording(Exception):
     """One recording that cannot be used; the parent raises it as AudioDecodeError.
 
     Args:
@@ -104,8 +104,8 @@ def check_wave(file: BinaryIO) -> Overlay | None:
         return None
     found = f"the data chunk declares {size} bytes, the file holds {held}"
     if riff_size not in STREAMING_SIZES and body + size > riff_size + 8 + 1:
-        raise Refused("header_lies", f"{found}, and the RIFF size contradicts it")
-    raise Refused("truncated", found)
+        raise BadRecording("header_lies", f"{found}, and the RIFF size contradicts it")
+    raise BadRecording("truncated", found)
 
 
 def check_ogg(file: BinaryIO) -> int | None:
@@ -129,9 +129,9 @@ def check_ogg(file: BinaryIO) -> int | None:
     last = tail[pages[-1] :]
     segments = last[26] if len(last) > 26 else 255
     if len(last) < 27 + segments or len(last) < 27 + segments + sum(last[27 : 27 + segments]):
-        raise Refused("truncated", "the last Ogg page is cut")
+        raise BadRecording("truncated", "the last Ogg page is cut")
     if last[14:18] not in _ogg_serials(head):
-        raise Refused("truncated", "several Ogg recordings are joined and only the first can be read; split them")
+        raise BadRecording("truncated", "several Ogg recordings are joined and only the first can be read; split them")
     ends = [struct.unpack_from("<q", tail, page + 6)[0] for page in pages if len(tail) >= page + 14]
     ends = [end for end in ends if end >= 0]
     return ends[-1] - ends[-2] if len(ends) > 1 else None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pipeline.audio.decode_process import DecodeLimits as DecodeLimits
 from pipeline.audio.decode_process import DecodeProcess
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.audio.sources import Sources
 from pipeline.errors import AudioDecodeError, SettingsError
 from pipeline.schema import Reason
@@ -89,7 +89,7 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def probe(self, uri: str, *, part: Part | None = None) -> AudioInfo:
+    def probe(self, uri: str, *, part: Place | None = None) -> AudioInfo:
         """Read the header of a recording.
 
         Args:
@@ -113,7 +113,7 @@ class Decoder:
         sample_rate: int,
         channel: int | None,
         utterance_id: str,
-        part: Part | None = None,
+        part: Place | None = None,
     ) -> Samples:
         """Decode a segment to mono at the encoder's rate.
 
@@ -157,7 +157,7 @@ class Decoder:
         sample_rate: int,
         channel: int | None,
         utterance_id: str,
-        part: Part | None = None,
+        part: Place | None = None,
     ) -> Iterator[Samples]:
         """Decode a segment of any length in bounded memory; see ``decode``, whose samples it gives.
 
@@ -210,7 +210,7 @@ class Decoder:
         with contextlib.suppress(Exception):
             self.close()
 
-    def _ask(self, uri: str, part: Part | None, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
+    def _ask(self, uri: str, part: Place | None, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
         source = self._sources.open(uri, part, from_start=request.get("offset_samples") == 0)
         if self._child is None or not self._child.alive:
             self._child = DecodeProcess(self.sample_rate, self.limits)

@@ -27,7 +27,7 @@ import soundfile
 import soxr
 
 from pipeline import faults
-from pipeline.audio.containers import Refused, check_mp3, check_ogg, check_wave
+from pipeline.audio.containers import BadRecording, check_mp3, check_ogg, check_wave
 from pipeline.audio.views import Fetch, Overlaid, View
 
 _BLOCK = 65_536
@@ -98,12 +98,12 @@ def _checked(
     sound: _Sound, num_bytes: int, limits: dict[str, Any], *, declared: bool, last_page: int | None
 ) -> _Recording:
     if sound.format not in _CONTAINERS:
-        raise Refused("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
+        raise BadRecording("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
     container = _CONTAINERS[sound.format]
     _check_header(sound, num_bytes, limits)
     num_samples = sound.frames if declared and sound.frames != _NO_LENGTH else None
     if num_samples == 0:
-        raise Refused("too_short", "the recording has no samples")
+        raise BadRecording("too_short", "the recording has no samples")
     # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
     seek_end = sound.frames
     if sound.subtype == "VORBIS":
@@ -119,18 +119,18 @@ def _checked(
 
 def _check_header(sound: _Sound, num_bytes: int, limits: dict[str, Any]) -> None:
     if sound.channels > limits["max_channels"]:
-        raise Refused("too_many_channels", f"{sound.channels} channels; at most {limits['max_channels']} are read")
+        raise BadRecording("too_many_channels", f"{sound.channels} channels; at most {limits['max_channels']} are read")
     low, high = limits["min_sample_rate"], limits["max_sample_rate"]
     if not low <= sound.samplerate <= high:
-        raise Refused("bad_sample_rate", f"{sound.samplerate} Hz is outside {low} to {high} Hz")
+        raise BadRecording("bad_sample_rate", f"{sound.samplerate} Hz is outside {low} to {high} Hz")
     declared = sound.frames * sound.channels * 2
     if sound.frames != _NO_LENGTH and declared > limits["max_expansion"] * num_bytes:
-        raise Refused("header_lies", f"{sound.frames} samples are declared in a file of {num_bytes} bytes")
+        raise BadRecording("header_lies", f"{sound.frames} samples are declared in a file of {num_bytes} bytes")
 
 
-def _refusal(reason: str, what: str, error: soundfile.LibsndfileError) -> Refused:
+def _refusal(reason: str, what: str, error: soundfile.LibsndfileError) -> BadRecording:
     text = error.error_string.strip()
-    return Refused("decoder_memory" if "malloc" in text.lower() else reason, f"{what}: {text}")
+    return BadRecording("decoder_memory" if "malloc" in text.lower() else reason, f"{what}: {text}")
 
 
 def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDArray[Any]:
@@ -176,7 +176,7 @@ def probe(request: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None =
             while count := len(_read(recording.sound, _BLOCK, 0, "float32")):
                 num_samples += count
             if num_samples == 0:
-                raise Refused("too_short", "the recording has no samples")
+                raise BadRecording("too_short", "the recording has no samples")
         return {
             "container": recording.container,
             "sample_rate": recording.sound.samplerate,
@@ -189,16 +189,18 @@ def _check_segment(request: dict[str, Any], recording: _Recording, limits: dict[
     """Compare what the manifest says with what the header says."""
     sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
     if sound.samplerate != request["sample_rate"]:
-        raise Refused("header_lies", f"the file has {sound.samplerate} Hz, the manifest {request['sample_rate']}")
+        raise BadRecording("header_lies", f"the file has {sound.samplerate} Hz, the manifest {request['sample_rate']}")
     channel = request["channel"]
     if channel is not None and not 0 <= channel < sound.channels:
-        raise Refused("header_lies", f"the manifest names channel {channel}, the file has {sound.channels}")
+        raise BadRecording("header_lies", f"the manifest names channel {channel}, the file has {sound.channels}")
     total = recording.num_samples
     past_end = total is not None and (offset >= total or offset + count > total + recording.slack)
     if offset < 0 or count < 1 or past_end:
-        raise Refused("bad_segment", f"samples {offset} to {offset + count} are not in a recording of {total}")
+        raise BadRecording("bad_segment", f"samples {offset} to {offset + count} are not in a recording of {total}")
     if count > limits["max_seconds"] * sound.samplerate:
-        raise Refused("too_long", f"{count / sound.samplerate:.1f} s; at most {limits['max_seconds']:g} are decoded")
+        raise BadRecording(
+            "too_long", f"{count / sound.samplerate:.1f} s; at most {limits['max_seconds']:g} are decoded"
+        )
 
 
 def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple[int | None, str]:
@@ -242,7 +244,7 @@ def stream(
             samples = _read(sound, wanted, channel, dtype)
             if dtype == "float32" and not np.isfinite(samples).all():
                 first = got + int(np.argmin(np.isfinite(samples)))
-                raise Refused("not_finite", f"sample {offset + first} is NaN or infinite")
+                raise BadRecording("not_finite", f"sample {offset + first} is NaN or infinite")
             got += len(samples)
             ended = got == count or len(samples) < wanted
             if resampler is not None:
@@ -251,9 +253,9 @@ def stream(
             if len(samples):
                 yield samples
         if got < max(1, count - recording.slack):
-            raise Refused("truncated", f"{got} of {count} samples from sample {offset} could be decoded")
+            raise BadRecording("truncated", f"{got} of {count} samples from sample {offset} could be decoded")
         if given == 0:
-            raise Refused("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
+            raise BadRecording("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
 
 
 def decode(
@@ -274,7 +276,7 @@ def _skip_to(recording: _Recording, offset: int) -> None:
     while start < offset:
         skipped = len(_read(recording.sound, min(_BLOCK, offset - start), 0, "float32"))
         if skipped == 0:
-            raise Refused("truncated", f"the recording ends at sample {start}, before {offset}")
+            raise BadRecording("truncated", f"the recording ends at sample {start}, before {offset}")
         start += skipped
 
 
@@ -297,7 +299,7 @@ def serve(
             yield {"more": False}, b""
         else:
             yield _message(decode(request, limits, settings["sample_rate"], fetch))
-    except Refused as refused:
+    except BadRecording as refused:
         yield {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
         detail = f"decoding needs more than {settings['limits']['memory_bytes']} bytes of memory"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
 from pipeline.schema import PART
 from pipeline.store.completion import success
@@ -169,4 +169,4 @@ class ShardLoader:
 
 def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the ``PLACE`` of a row of a manifest into arguments of ``Decoder.decode``."""
-    return {"part": Part.of(place), **{name: place[name] for name in PLACE if name not in PART}}
+    return {"part": Place.of(place), **{name: place[name] for name in PLACE if name not in PART}}

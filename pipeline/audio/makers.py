@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
 from pipeline.errors import AudioDecodeError, SettingsError
@@ -101,12 +101,12 @@ class Prober:
             candidates = pq.read_table(file).to_pylist()
         rows: list[dict[str, Any]] = []
         rejects: list[Reject] = []
-        known: dict[tuple[str, Part | None], AudioInfo] = {}
+        known: dict[tuple[str, Place | None], AudioInfo] = {}
         for candidate in candidates:
             try:
                 if candidate["reason"]:
                     raise AudioDecodeError(candidate["reason"], candidate["detail"])
-                place = candidate["uri"], Part.of(candidate)
+                place = candidate["uri"], Place.of(candidate)
                 info = known.get(place) or self._decoder.probe(place[0], part=place[1])
                 # Segments of one recording follow each other: one header is enough.
                 known = {place: info}

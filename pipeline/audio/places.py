@@ -8,7 +8,7 @@ from pipeline.schema import PART
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Place:
     """One recording inside a file that holds many.
 
     Attributes:
@@ -27,9 +27,9 @@ class Part:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self | None:
-        """Read the part from a row of a manifest; None for a plain file."""
+        """Read the place from a row of a manifest; None for a plain file."""
         return None if row["member"] is None else cls(**{name: row[name] for name in PART})
 
     def __str__(self) -> str:
-        """Name the part for a person."""
+        """Name the place for a person."""
         return self.member if self.row is None else f"{self.member}, row group {self.row_group}, row {self.row}"

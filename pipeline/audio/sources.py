@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.audio.cells import CellReader
 from pipeline.audio.containers import sniff
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.audio.remote import HEAD_BYTES, WHOLE_HEAD_BYTES, Download, RemoteObject, check_size
 from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason
@@ -29,7 +29,7 @@ _MAGIC_BYTES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class OpenRecording:
     """A recording that the decode child can read.
 
     Attributes:
@@ -58,11 +58,11 @@ class Sources:
         self._bounded = bool(roots)
         self._max_file_bytes = max_file_bytes
         self._object: RemoteObject | None = None
-        self._download: tuple[tuple[str, Part | None], Download] | None = None
+        self._download: tuple[tuple[str, Place | None], Download] | None = None
         self._cells: CellReader | None = None
         self._cell: int | None = None
 
-    def open(self, uri: str, part: Part | None, *, from_start: bool) -> Source:
+    def open(self, uri: str, part: Place | None, *, from_start: bool) -> OpenRecording:
         """Find a recording.
 
         Args:
@@ -114,7 +114,7 @@ class Sources:
             raise AudioDecodeError(Reason.OUTSIDE_ROOT, f"{uri} is under no declared root; add --roots")
         return uri
 
-    def _from_file(self, path: str, part: Part | None, name: str) -> Source:
+    def _from_file(self, path: str, part: Place | None, name: str) -> OpenRecording:
         try:
             file = _open_plain(path, name)
         except PermissionError as error:
@@ -129,7 +129,7 @@ class Sources:
         finally:
             os.close(file)
 
-    def _from_s3(self, uri: str, part: Part | None, name: str, head: int) -> Source:
+    def _from_s3(self, uri: str, part: Place | None, name: str, head: int) -> OpenRecording:
         if self._object is None or self._object.uri != uri:
             self.close()
             self._object = RemoteObject(uri)
@@ -144,7 +144,7 @@ class Sources:
             magic = file.read(_MAGIC_BYTES)
         return _source(name, download.path, 0, num_bytes, magic, fetch=download.fetch)
 
-    def _from_cell(self, path: str, part: Part, name: str) -> Source:
+    def _from_cell(self, path: str, part: Place, name: str) -> OpenRecording:
         if self._cells is None or self._cells.uri != path:
             self.close()
             self._cells = CellReader(path)
@@ -157,7 +157,7 @@ class Sources:
             file.write(data)
         return _source(name, f"/proc/{os.getpid()}/fd/{self._cell}", 0, len(data), bytes(data[:_MAGIC_BYTES]))
 
-    def _range(self, part: Part, held: int, name: str) -> tuple[int, int]:
+    def _range(self, part: Place, held: int, name: str) -> tuple[int, int]:
         start, num_bytes = part.byte_offset, part.num_bytes
         if start is None or num_bytes is None or start < 0 or num_bytes < 0:
             raise AudioDecodeError(Reason.BAD_ROW, f"{name} has no range of bytes in the manifest")
@@ -182,12 +182,12 @@ def _source(
     *,
     whole: bool = True,
     fetch: Callable[[int, int], tuple[int, int]] | None = None,
-) -> Source:
+) -> OpenRecording:
     container = sniff(magic)
     if container is None:
         raise AudioDecodeError(Reason.NOT_AUDIO, f"{name} does not begin like WAV, FLAC, Ogg or MP3")
     place = {"path": path, "start": start, "num_bytes": num_bytes, "whole": whole, "remote": fetch is not None}
-    return Source(name=name, place={**place, "container": container}, fetch=fetch)
+    return OpenRecording(name=name, place={**place, "container": container}, fetch=fetch)
 
 
 def _open_plain(path: str, name: str) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.audio.decode import Decoder, to_float32
 from pipeline.audio.endpoints import speech_segments
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.audio.segments import segment_id
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings
 from pipeline.errors import AudioDecodeError
@@ -71,7 +71,7 @@ class SpeechFinder:
             sample_rate=row["sample_rate"],
             channel=row["channel"],
             utterance_id=row["utterance_id"],
-            part=Part.of(row),
+            part=Place.of(row),
         )
         return map(to_float32, stream)
 

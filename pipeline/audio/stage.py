@@ -301,13 +301,11 @@ def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects
         in_file = np.flatnonzero(np.minimum(starts // CANDIDATES_PER_FILE, last) == number)
         sink = pa.BufferOutputStream()
         places: list[dict[str, object]] = []
-        lineage = {schema.LINEAGE_KEY: canonical(dataset.plan.lineage).encode()}
-        with pq.ParquetWriter(
-            sink, schema.MANIFEST.with_metadata(lineage), compression="zstd", write_page_checksum=True
-        ) as writer:
+        columns = schema.with_lineage(schema.MANIFEST, canonical(dataset.plan.lineage))
+        with pq.ParquetWriter(sink, columns, compression="zstd", write_page_checksum=True) as writer:
             for group, shard in enumerate(in_file):
                 begin, end = int(starts[shard]), int(ends[shard])
-                writer.write_table(rows.slice(begin, end - begin).replace_schema_metadata(lineage))
+                writer.write_table(rows.slice(begin, end - begin).replace_schema_metadata(columns.metadata))
                 places.append(
                     {
                         "shard": int(shards[begin]),

@@ -23,7 +23,7 @@ _SAMPLED_SHARDS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class KeptFrames:
     """How many frames a features dataset keeps.
 
     Attributes:
@@ -80,7 +80,7 @@ def corpus_size(
     *,
     num_clusters: Mapping[str, int] | None = None,
     budgets: Sequence[float] = (),
-    sample: Sample | None = None,
+    sample: KeptFrames | None = None,
 ) -> CorpusSize:
     """Count what a manifest means for an encoder.
 
@@ -98,7 +98,7 @@ def corpus_size(
     every = np.concatenate([np.zeros(0, np.int64), *lengths.values()])
     fits = (every >= info.receptive_field) & (every <= config.max_utterance_seconds * info.sample_rate)
     kept = every[fits]
-    frames = info.frame_counts(kept)
+    frames = info.clock.frame_counts(kept)
     num_frames = int(frames.sum())
     features_frames = sample.of(num_frames) if sample is not None else num_frames
     windowing = Windowing.of(info, window_seconds=config.window_seconds, margin_seconds=config.window_margin_seconds)
@@ -139,8 +139,8 @@ def _overlap(lengths: np.ndarray, windowing: Windowing) -> float:
     long = lengths[lengths > windowing.num_samples]
     if not len(long):
         return 0.0
-    step = (windowing.window_frames - 2 * windowing.margin_frames) * windowing.hop
-    windows = np.ceil((long - 2 * windowing.margin_frames * windowing.hop) / step)
+    step = (windowing.window_frames - 2 * windowing.margin_frames) * windowing.clock.hop_length
+    windows = np.ceil((long - 2 * windowing.margin_frames * windowing.clock.hop_length) / step)
     encoded = float(windows.sum()) * windowing.num_samples
     short = float(lengths[lengths <= windowing.num_samples].sum())
     return max(0.0, 1 - float(lengths.sum()) / (encoded + short))

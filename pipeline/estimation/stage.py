@@ -14,12 +14,12 @@ from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
-from pipeline.estimation.corpus import CorpusSize, Sample, corpus_size
+from pipeline.estimation.corpus import CorpusSize, KeptFrames, corpus_size
 from pipeline.features.encoders.info import find, info_of
 from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
-from pipeline.run import RunPipelineConfig
+from pipeline.run import RunPipelineConfig, with_layers
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_estimate
 from pipeline.store.storage import join, open_store
@@ -127,6 +127,7 @@ def estimate(config: EncodingConfig) -> Estimate:
         config = replace(config, layers=tuple(sorted({book.layer for book in books})))
         num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
+        config = with_layers(config)
         columns = [
             schema.token_column(layer, stage)
             for layer in sorted(config.layers)
@@ -183,12 +184,12 @@ def _place(config: EncodingConfig) -> tuple[str, str, int]:
     return os.path.abspath(manifest) if "://" not in manifest else manifest, output, passes
 
 
-def _sample(config: EncodingConfig) -> Sample | None:
+def _sample(config: EncodingConfig) -> KeptFrames | None:
     """Say which frames the settings keep as features."""
     if isinstance(config, ExtractFeaturesConfig):
-        return Sample(fraction=config.sample_fraction, frames=config.sample_frames)
+        return KeptFrames(fraction=config.sample_fraction, frames=config.sample_frames)
     if isinstance(config, RunPipelineConfig) and not config.all_features:
-        return Sample(frames=config.frames_per_cluster * config.num_clusters)
+        return KeptFrames(frames=config.frames_per_cluster * config.num_clusters)
     return None
 
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.audio.loading import open_manifest
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.encoding import Encoding
 from pipeline.export.formats.arrays import Documents, Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.rows import labels_of, sequence_rows
+from pipeline.export.ids.encoding import Encoding
+from pipeline.export.ids.rows import labels_of, sequence_rows
 from pipeline.export.shards.assembling import assemble, gather, rows_by_unit
 from pipeline.export.shards.layout import Layout, group_name, read_layout
 from pipeline.store.dataset import Dataset, Output, Plan, canonical, parquet_bytes
@@ -119,11 +119,10 @@ class ScatterMaker:
         targets, starts = np.unique(layout["shard"].to_numpy(), return_index=True)
         bounds = [*starts.tolist(), layout.num_rows]
         sink = pa.BufferOutputStream()
-        lineage = {schema.LINEAGE_KEY: canonical(self._plan.lineage).encode()}
-        columns = whole.schema.with_metadata(lineage)
+        columns = schema.with_lineage(whole.schema, canonical(self._plan.lineage))
         with pq.ParquetWriter(sink, columns, compression="zstd", write_page_checksum=True) as writer:
             for begin, end in zip(bounds, bounds[1:], strict=False):
-                writer.write_table(whole.slice(begin, end - begin).replace_schema_metadata(lineage))
+                writer.write_table(whole.slice(begin, end - begin).replace_schema_metadata(columns.metadata))
         data = sink.getvalue()
         return Output(
             data=memoryview(data),

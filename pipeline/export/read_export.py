@@ -21,9 +21,9 @@ from pipeline.export.formats.registry import READERS
 from pipeline.export.ids import bpe
 from pipeline.export.ids.interleaving import speech_sequences
 from pipeline.export.ids.patterns import Pattern, UnitSequence, decode
+from pipeline.export.ids.vocabularies import read_vocabulary
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.parts import read_parts
-from pipeline.export.preparing import read_vocabulary
+from pipeline.export.shards.parts import read_parts
 from pipeline.store.dataset import Dataset
 from pipeline.store.reading import read_unit
 from pipeline.store.storage import join

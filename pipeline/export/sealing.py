@@ -6,10 +6,10 @@ they are for people, who may edit them.
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.export import parts, preparing
 from pipeline.export.cards import making
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.ids import bpe, tokenizer_folder, vocabulary
+from pipeline.export.ids import bpe, tokenizer_folder, vocabularies, vocabulary
+from pipeline.export.shards import parts
 from pipeline.store.dataset import PLAN, sha256
 from pipeline.store.storage import Store
 
@@ -34,5 +34,5 @@ def _names(store: Store, finished: Sequence[parts.Part]) -> Iterator[str]:
     yield from (vocabulary.FILE, bpe.FILE, making.JSON)
     yield from (f"{tokenizer_folder.FOLDER}/{name}" for name in store.names(tokenizer_folder.FOLDER))
     for part in finished:
-        yield from (f"{folder}/{part.name}.json" for folder in (parts.FOLDER, preparing.VOCABULARIES))
+        yield from (f"{folder}/{part.name}.json" for folder in (parts.FOLDER, vocabularies.FOLDER))
         yield from (f"{kind}/{part.name}/{PLAN}" for kind in KINDS)

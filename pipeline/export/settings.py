@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import SettingsError
+from pipeline.export.grouping import Grouping
 from pipeline.export.ids.prefix import fields_of
-from pipeline.export.shards.documents import Grouping, ShardSettings
+from pipeline.export.shards.planning import ShardSettings
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
 
@@ -25,7 +26,8 @@ class ExportTokensConfig(RunnerSettings):
     corpus: str | None = None
     """What the card calls these tokens; default: the last name of the tokens' path before "tokens"."""
     formats: tuple[str, ...] = ("megatron", "parquet")
-    """Formats to write: megatron, nanotron, olmo, parquet, webdataset, slamkit, fairseq."""
+    """Formats to write: megatron, nanotron, olmo, parquet, webdataset; experimental, since tests imitate their readers:
+    slamkit, fairseq."""
     layers: tuple[int, ...] = ()
     """Layers, coarse one first; default: all, the highest first, each with its residual stages."""
     delays: tuple[int, ...] = ()

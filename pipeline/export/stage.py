@@ -20,12 +20,13 @@ from typing import Any
 from pipeline import faults
 from pipeline.export.cards.making import counting_work, finished_parts, ngrams_of, write_card
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.encoding import Encoding
 from pipeline.export.formats.arrays import Spelling
 from pipeline.export.formats.fairseq import dictionary
 from pipeline.export.formats.files import described
 from pipeline.export.formats.registry import FORMATS
+from pipeline.export.ids.encoding import Encoding
 from pipeline.export.ids.tokenizer_folder import FOLDER, tokenizer_folder
+from pipeline.export.ids.vocabularies import read_vocabulary
 from pipeline.export.makers import (
     FormatMaker,
     ScatterMaker,
@@ -34,19 +35,12 @@ from pipeline.export.makers import (
     scatter_units,
     statistics_of,
 )
-from pipeline.export.parts import Part, claim_part
-from pipeline.export.preparing import (
-    Prepared,
-    encoding_of,
-    lineage_of,
-    prepare,
-    read_vocabulary,
-    refuse_known,
-    sequences_plan,
-)
+from pipeline.export.plans import lineage_of, sequences_plan
+from pipeline.export.preparing import PreparedExport, encoding_of, prepare
 from pipeline.export.sealing import sealed_files
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.layout import Layout, lay_out
+from pipeline.export.shards.parts import Part, claim_part, refuse_known
 from pipeline.store.completion import finish, read_shard_table, success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Plan
 from pipeline.store.provenance import record_settings
@@ -105,7 +99,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     prepared = prepare(_located(config))
     root = Dataset.create(prepared.config.output, prepared.plan)
     record_settings(root.store, prepared.config)
-    refuse_known(prepared, root.store)
+    refuse_known(root.store, prepared.part, prepared.tokens)
     part = claim_part(root.store, prepared.part)
     faults.point("after_part", root.uri)
     encoding = encoding_of(prepared, root.store, part)
@@ -135,7 +129,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     )
 
 
-def _write_tokenizer(root: Dataset, prepared: Prepared, encoding: Encoding) -> None:
+def _write_tokenizer(root: Dataset, prepared: PreparedExport, encoding: Encoding) -> None:
     """Write the folder that ``AutoTokenizer`` opens; the same vocabulary gives the same bytes."""
     vocabulary = read_vocabulary(root.store) or encoding.vocabulary
     for name, content in tokenizer_folder(vocabulary, prepared.text).items():
@@ -156,7 +150,7 @@ def _counted(_: None, *some: Any) -> Statistics:
     return statistics_of(*some)
 
 
-def _seconds(prepared: Prepared) -> float:
+def _seconds(prepared: PreparedExport) -> float:
     """Give the audio that the tokens are of, in seconds."""
     tokens = Dataset.open(prepared.config.tokens, kind="tokens")
     return float(sum(read_shard_table(tokens)["seconds"].to_pylist()))
@@ -173,7 +167,7 @@ def _located(config: ExportTokensConfig) -> ExportTokensConfig:
 class _Run:
     """One part on its way."""
 
-    prepared: Prepared
+    prepared: PreparedExport
     root: Dataset
     part: Part
     encoding: Encoding
@@ -185,7 +179,7 @@ class _Run:
     def sequences(self) -> StageReport:
         """Turn every utterance into a row."""
         config = self.prepared.config
-        plan = sequences_plan(self.prepared, self.encoding, self.part)
+        plan = sequences_plan(self.prepared.plan, self.prepared.tokens, self.encoding, self.part)
         given = SequenceInput(
             tokens=config.tokens, manifest=config.manifest, encoding=self.encoding, corpus=self.part.corpus
         )

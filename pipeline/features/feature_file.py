@@ -84,7 +84,7 @@ class FeatureFile:
     def _open(self) -> None:
         # Without a name, so that the kernel frees it even after SIGKILL.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the mapping of it
-        footer = self._columns.with_metadata({schema.LINEAGE_KEY: canonical(self._lineage).encode()})
+        footer = schema.with_lineage(self._columns, canonical(self._lineage))
         self._writer = pq.ParquetWriter(self._file, footer, compression="none", write_page_checksum=True)
 
     def _rewrite(self, rejected: Collection[int]) -> None:

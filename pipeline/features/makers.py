@@ -8,7 +8,7 @@ import numpy as np
 from pipeline import schema
 from pipeline.audio.loading import open_manifest
 from pipeline.features.feature_file import FeatureFile
-from pipeline.features.passes.extractor import Piece
+from pipeline.features.passes.extractor import FeaturePiece
 from pipeline.features.passes.shards import ShardEncoder
 from pipeline.features.samples.hashing import last_hash_of, sampled_frames
 from pipeline.features.samples.manifest_sample import ManifestSample, stratum_values
@@ -78,7 +78,7 @@ class FeatureMaker:
         one = last_hash_of(self._config.sample_fraction) if strata is None else strata.last_hash[None]
         return dict.fromkeys((utterance.utterance_id for utterance in utterances), one)
 
-    def _rows(self, utterance_id: str, piece: Piece, last_hash: int | None) -> list[dict[str, Any]]:
+    def _rows(self, utterance_id: str, piece: FeaturePiece, last_hash: int | None) -> list[dict[str, Any]]:
         """Give a piece's rows: one, or several where a cell would grow past 1 GiB."""
         total, dim = next(iter(piece.features.values())).shape
         kept = sampled_frames(self._config.seed, utterance_id, total, last_hash, first_frame=piece.first_frame)

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import schema
+from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
+from pipeline.batches.augment import AugmentSettings
+from pipeline.batches.noises import check_amount
+from pipeline.batches.pools import TOO_SHORT
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
 from pipeline.features.numerics import numerics_key
-from pipeline.pretraining.augment import AugmentSettings
-from pipeline.pretraining.crops import Clock
 from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
 from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
-from pipeline.pretraining.source import TOO_SHORT, DataSettings
-from pipeline.pretraining.utterances import check_amount
+from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.provenance import record_settings
@@ -38,7 +39,7 @@ from pipeline.training.telling import METRICS, PROGRESS
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 MODEL = "model"
 
 
@@ -199,10 +200,10 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         raise SettingsError(f"{config.tokens} has the columns {', '.join(sizes)}, not {', '.join(absent)}")
     network, clock, init_sha256 = _network(config)
     lineage = tokens.plan.lineage
-    if (lineage["sample_rate"], lineage["hop_length"]) != (clock.sample_rate, clock.hop):
+    if (lineage["sample_rate"], lineage["hop_length"]) != (clock.sample_rate, clock.hop_length):
         raise SettingsError(
             f"the tokens have {lineage['frame_rate']:g} frames a second at {lineage['sample_rate']} Hz, the encoder "
-            f"{clock.sample_rate / clock.hop:g} at {clock.sample_rate} Hz; they must be the same"
+            f"{clock.frame_rate:g} at {clock.sample_rate} Hz; they must be the same"
         )
     own = {name: getattr(config, name) for name in MaskingSettings.__dataclass_fields__ if name != "cache_gb"}
     made_of = {"tokens_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
@@ -261,10 +262,8 @@ def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str 
         published = read_json(local_folder(config.init_encoder, config.init_revision) / "config.json")
         fields = {**published, **fields}
     network = HubertConfig(**fields)
-    hop, field = 1, 1
-    for kernel, stride in zip(network.conv_kernel, network.conv_stride, strict=True):
-        field, hop = field + (kernel - 1) * hop, hop * stride
-    return fields, Clock(sample_rate=16_000, hop=hop, field=field), init_sha256
+    clock = Clock.of_convolutions(16_000, network.conv_kernel, network.conv_stride)
+    return fields, clock, init_sha256
 
 
 def _located(init: str | None) -> str | None:

@@ -194,7 +194,7 @@ class Output:
 def parquet_bytes(table: pa.Table, lineage: Mapping[str, Json], *, compression: str = "zstd") -> memoryview:
     """Write a table as one Parquet row group in memory, lineage in the footer."""
     sink = pa.BufferOutputStream()
-    table = table.replace_schema_metadata({schema.LINEAGE_KEY: canonical(lineage).encode()})
+    table = table.replace_schema_metadata(schema.with_lineage(table.schema, canonical(lineage)).metadata)
     pq.write_table(
         table, sink, compression=compression, row_group_size=max(1, table.num_rows), write_page_checksum=True
     )

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.store.storage import Store
 
 CONFIG = "_config.json"
 ESTIMATE = "_estimate.json"
+REPORT = "_report.json"
 DISTRIBUTION = "strata-tokens"
 LIBRARIES = ("ray", "torch", "transformers", "pyarrow", "numpy", "faiss-cpu", "faiss-gpu", "soundfile", "soxr", "s3fs")
 
@@ -23,6 +25,18 @@ def record_settings(store: Store, config: Any) -> None:
     """
     record = {"settings": asdict(config), "python": platform.python_version(), "versions": versions()}
     store.write(CONFIG, json.dumps(record, sort_keys=True, indent=1).encode())
+
+
+def record_report(store: Store, report: Mapping[str, Any]) -> None:
+    """Write ``_report.json`` beside the data; a run with nothing left to do leaves that of the one that did it.
+
+    Args:
+        store: The output folder.
+        report: Plain JSON values.
+    """
+    if report.get("units_done_now") == 0 and store.exists(REPORT):
+        return
+    store.write(REPORT, json.dumps(report, sort_keys=True).encode())
 
 
 def record_estimate(store: Store, wall_seconds: float) -> None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.errors import CorruptDatasetError
+from pipeline.errors import CorruptDatasetError, DatasetError
 from pipeline.store.completion import nested, shard_table, status
 from pipeline.store.dataset import FILES, SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
+from pipeline.store.provenance import REPORT
 from pipeline.store.reading import open_committed
 
 KEYS = {"export-parquet": "document_id"}
@@ -27,6 +28,8 @@ class VerifyDatasetConfig:
 
     dataset: str
     """Dataset to check, local or s3://."""
+    compare: str | None = None
+    """Another dataset that must hold the same bytes, as one that other workers made from the same settings."""
     num_threads: int = 2 * (os.cpu_count() or 1)
     """Files read at a time."""
 
@@ -46,6 +49,8 @@ class Verification:
         audio_hours: Hours of audio that the commits claim.
         reject_reasons: Rejects by reason.
         faults: One sentence for each fault found.
+        same_as: The dataset that holds the same bytes, where one was to be compared.
+        took: How long this one took to make and that one, by their reports.
     """
 
     stage: str
@@ -58,6 +63,8 @@ class Verification:
     audio_hours: float
     reject_reasons: dict[str, int]
     faults: list[str]
+    same_as: str | None = None
+    took: tuple[str, str] = ("", "")
 
     def to_json(self) -> dict[str, Any]:
         """Give the result as plain JSON values."""
@@ -73,15 +80,19 @@ class Verification:
             ("frames", f"{self.num_frames:,}"),
             ("audio", f"{self.audio_hours:.3f} h"),
             *[("FAULT", fault) for fault in self.faults],
+            *(self._compared() if self.same_as is not None else []),
             ("verdict", f"{len(self.faults)} faults" if self.faults else "whole and unchanged"),
         ]
+
+    def _compared(self) -> list[tuple[str, str]]:
+        return [("bytes", f"the same as in {self.same_as}"), ("took", self.took[0]), ("the other took", self.took[1])]
 
 
 def verify_dataset(config: VerifyDatasetConfig) -> Verification:
     """Count and check everything a finished dataset holds.
 
     Raises:
-        DatasetError: There is no dataset, or it is not finished.
+        DatasetError: There is no dataset, or it is not finished; or the one to compare holds other bytes.
         CorruptDatasetError: Something is damaged; the message names every fault.
     """
     dataset = Dataset.open(config.dataset)
@@ -102,7 +113,48 @@ def verify_dataset(config: VerifyDatasetConfig) -> Verification:
         raise CorruptDatasetError(
             f"{result.output} has {len(result.faults)} faults:\n  " + "\n  ".join(result.faults[:20])
         )
+    if config.compare is not None:
+        other = Dataset.open(config.compare)
+        if differing := differences(dataset, other):
+            raise DatasetError(
+                f"{dataset.uri} and {other.uri} differ in {len(differing)} units:\n  " + "\n  ".join(differing[:20])
+            )
+        result = replace(result, same_as=other.uri, took=(_took(dataset), _took(other)))
     return result
+
+
+def differences(one: Dataset, other: Dataset) -> list[str]:
+    """Name the units of two finished datasets whose bytes, of data or of rejects, differ by their commits.
+
+    Returns:
+        One sentence per unit; none where every file is the same.
+    """
+    found = []
+    ours, theirs = ({commit.unit: commit for commit in dataset.commits()} for dataset in (one, other))
+    for unit in sorted(ours.keys() | theirs.keys()):
+        if unit not in ours or unit not in theirs:
+            found.append(f"{unit} is in {(one if unit in ours else other).uri} alone")
+            continue
+        files = [
+            [commit.data.sha256, commit.rejects and commit.rejects.sha256, _beside(commit)]
+            for commit in (ours[unit], theirs[unit])
+        ]
+        if files[0] != files[1]:
+            found.append(f"{unit} holds other bytes")
+    return found
+
+
+def _took(dataset: Dataset) -> str:
+    """Say how long the run took that made a dataset, by its report."""
+    try:
+        report = json.loads(dataset.store.read(REPORT))
+        return f"{report['wall_seconds']:.1f} s with {report['workers']}"
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return "no report says"
+
+
+def _beside(commit: Commit) -> dict[str, str]:
+    return {name: record.sha256 for name, record in commit.beside.items()}
 
 
 def inspect(dataset: Dataset, *, num_threads: int = 4) -> Verification:
@@ -144,7 +196,7 @@ def _check_folder(dataset: Dataset, commits: list[Commit]) -> list[str]:
     """Compare what is visible with what is committed."""
     store, faults = dataset.store, []
     beside = {name: digest for commit in commits for name, digest in commit.notes.get(FILES, {}).items()}
-    beside |= {name: record.sha256 for commit in commits for name, record in commit.beside.items()}
+    beside |= {name: digest for commit in commits for name, digest in _beside(commit).items()}
     expected = {dataset.data_file(commit.unit) for commit in commits} | set(beside)
     # At the root of an export lie what its datasets share, and its card.
     ours = dataset.plan.kind == "export"

@@ -48,8 +48,7 @@ class AudioTokenMaker:
         self._codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
         assert config.manifest is not None
         self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
-        # On a GPU one matrix product; faiss where features come from a CPU.
-        self._engine = "torch" if device.startswith("cuda") else "auto"
+        self._engine = config.engine
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""
@@ -116,6 +115,7 @@ class FeatureTokenMaker:
         self._features = Dataset.open(config.features, kind="features")
         self._codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
         self._device = device
+        self._engine = config.engine
 
     def numerics(self) -> dict[str, str]:
         """Say what the bits may depend on besides the plan."""
@@ -131,7 +131,7 @@ class FeatureTokenMaker:
         for table in read_pieces(self._features, unit):
             for row in feature_rows(table, layers, dim, f"{self._features.uri}/{unit}"):
                 try:
-                    made = quantize(row.cells, self._codebooks)
+                    made = quantize(row.cells, self._codebooks, engine=self._engine)
                 except FeatureError as error:
                     # A reject names its recording, which features do not know.
                     raise FeatureError(

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from pipeline.errors import SettingsError
-from pipeline.features.passes.settings import (
-    EncodingConfig,
-)
+from pipeline.features.passes.settings import EncodingConfig
+from pipeline.kmeans.search.engines import Engine, check_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,9 @@ class TokenizeCorpusConfig(EncodingConfig):
     """Layers to tokenise; default: every layer that has a codebook."""
     num_clusters: int | None = None
     """Take the codebooks of this many clusters (K); needed where a layer has codebooks of several."""
+    engine: Engine = "auto"
+    """What computes products in the search of nearest centroids; no token changes by it. auto takes torch on a GPU,
+    else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
     agreement_frames: int = 2_000
     """Frames a layer that are encoded again alone in float32 to report how exact tokens are, as far as
     agreement_share allows; 0: none."""
@@ -39,6 +41,7 @@ class TokenizeCorpusConfig(EncodingConfig):
             raise SettingsError("give either --manifest (with --encoder) or --features")
         if self.manifest is not None and not self.encoder:
             raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
+        check_engine(self.engine)
         if self.agreement_frames < 0:
             raise SettingsError(f"agreement_frames must be at least 0, got {self.agreement_frames}")
         if not 0 <= self.agreement_share <= 1:

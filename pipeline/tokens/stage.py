@@ -23,6 +23,7 @@ from pipeline.features.passes.settings import (
 )
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.kmeans.search.engines import check_gpus
 from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
@@ -159,6 +160,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     def factory(shape: WorkerShape) -> MakerFactory:
         from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
 
+        check_gpus(config.engine, shape.gpus)
         if from_audio:
             remark_small_batches(config, shape.device)
         maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
@@ -170,7 +172,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         factory=factory,
         choice=config.choice(prepared.plan.totals["seconds"]),
         placement=config.placement,
-        use_gpu=from_audio,
+        use_gpu=from_audio or config.engine == "faiss-gpu",
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )

@@ -19,11 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import faults
 from pipeline.errors import TrainingError
+from pipeline.seeds import torch_seed
 from pipeline.store.storage import Store
 from pipeline.training.checkpoint import Progress, keep_latest, latest, read_checkpoint, save_checkpoint
 from pipeline.training.loading import Feed, StepInput
 from pipeline.training.optimizer import learning_rate, make_optimizer, moments, restore_moments
-from pipeline.training.recipe import Recipe, Source, Tensors, torch_seed
+from pipeline.training.recipe import Recipe, Source, Tensors
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.telling import Telling
 

@@ -5,11 +5,9 @@ W loads every W-th ticket of a step, from r on, so that a step is the same whate
 the loop divides them by counts over all workers, so that a counted frame weighs the same wherever it was computed.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 
 Json = Any
@@ -81,21 +79,3 @@ class Recipe(Protocol):
 
     def source(self) -> Source[Any]:
         """Open the data."""
-
-
-def rng(*key: object) -> np.random.Generator:
-    """Give a random generator that depends on a key and on nothing else.
-
-    Args:
-        key: Seed, what the numbers are for, utterance, step: values whose ``str`` tells them apart.
-    """
-    return np.random.default_rng(int.from_bytes(_digest(key), "little"))
-
-
-def torch_seed(*key: object) -> int:
-    """Give a seed for torch from a key, in [0, 2^63)."""
-    return int.from_bytes(_digest(key)[:8], "little") >> 1
-
-
-def _digest(key: tuple[object, ...]) -> bytes:
-    return hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=16).digest()

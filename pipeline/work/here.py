@@ -136,7 +136,7 @@ class _Units:
         self._load = load
         self._left = iter(units)
         self._count = len(units)
-        self._taking = threading.Lock()
+        self._taking, self._opening = threading.Lock(), threading.Lock()
         self._stopped = threading.Event()
         makers = min(shape.num_workers, len(units))
         # As on Ray: two shards for each maker are decoded ahead of those being encoded.
@@ -230,8 +230,10 @@ class _Units:
         )
 
     def open(self) -> tuple[Any, Any]:
-        """Build a maker and claim its numerics."""
-        maker = self._factory()
+        """Build a maker and claim its numerics; one after the other, while those that are ready work."""
+        # Threads that import transformers at the same time find it without its classes (5.23).
+        with self._opening:
+            maker = self._factory()
         numerics = maker.numerics()
         self._dataset.claim_numerics(numerics, self._numerics_mode)
         return maker, numerics

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio.containers import Refused, check_mp3, check_ogg, check_wave, sniff
+from pipeline.audio.containers import BadRecording, check_mp3, check_ogg, check_wave, sniff
 from pipeline.audio.decode import Decoder
 
 RATE = 16_000
@@ -65,7 +65,7 @@ def test_a_wave_written_to_a_pipe_is_read_whole(tmp_path, riff, data):
 )
 def test_a_wave_that_declares_more_than_it_holds_is_refused(tmp_path, riff, data, reason):
     uri = wave_with_sizes(tmp_path / "a.wav", riff=riff, data=data)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(BadRecording) as caught:
         check_wave(opened(uri))
     assert caught.value.reason == reason
 
@@ -88,7 +88,7 @@ def test_an_ogg_file_of_two_recordings_is_refused_and_one_of_one_is_not(tmp_path
     (tmp_path / "both.ogg").write_bytes(joined)
     # libsndfile numbers the streams that one process writes anew; equal numbers would be one recording.
     assert joined[14:18] != (tmp_path / "b.ogg").read_bytes()[14:18]
-    with pytest.raises(Refused, match="several Ogg recordings"):
+    with pytest.raises(BadRecording, match="several Ogg recordings"):
         check_ogg(opened(tmp_path / "both.ogg"))
 
 
@@ -98,7 +98,7 @@ def test_an_ogg_file_cut_at_any_byte_of_its_last_page_is_truncated(tmp_path):
     last = data.rfind(b"OggS")
     for end in {last + 6, last + 20, last + 27, last + 30, (last + len(data)) // 2, len(data) - 1}:
         (tmp_path / "cut.ogg").write_bytes(data[:end])
-        with pytest.raises(Refused, match="cut"):
+        with pytest.raises(BadRecording, match="cut"):
             check_ogg(opened(tmp_path / "cut.ogg"))
 
 

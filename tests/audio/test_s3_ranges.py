@@ -12,7 +12,7 @@ from made_containers import encoded, write_table, write_tar
 
 from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 
 SOUNDS = [noise(20_000 + 1_000 * seed, seed=seed) for seed in range(24)]
 LONG = noise(8_000_000)
@@ -124,7 +124,7 @@ def test_tars_are_listed_by_their_headers_and_members_fetched_alone(bucket, wire
     with Decoder(sample_rate=RATE, roots=[bucket]) as decoder:
         for seed in (3, 4, 20):
             one = found[seed]
-            part = Part(member=one.member, byte_offset=one.byte_offset, num_bytes=one.num_bytes)
+            part = Place(member=one.member, byte_offset=one.byte_offset, num_bytes=one.num_bytes)
             count = len(SOUNDS[seed])
             samples, fetched = wire.cost(lambda: decoder.decode(one.uri, part=part, **place(0, count)))  # noqa: B023
             assert np.array_equal(samples, SOUNDS[seed])
@@ -137,7 +137,7 @@ def test_cells_of_a_table_cost_their_row_group_once(bucket, wire):
 
     def read_all(decoder):
         for seed, one in enumerate(found):
-            part = Part(member=one.member, row_group=one.row_group, row=one.row)
+            part = Place(member=one.member, row_group=one.row_group, row=one.row)
             samples = decoder.decode(one.uri, part=part, **place(0, len(SOUNDS[seed])))
             assert np.array_equal(samples, SOUNDS[seed])
 

@@ -9,7 +9,7 @@ from made_containers import encoded, write_table
 
 from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
 
 SOUNDS = [noise(3_000 + 100 * seed, seed=seed) for seed in range(40)]
@@ -21,7 +21,7 @@ def candidates(corpus, column=None):
 
 
 def decode(decoder, candidate):
-    part = Part(member=candidate.member, row_group=candidate.row_group, row=candidate.row)
+    part = Place(member=candidate.member, row_group=candidate.row_group, row=candidate.row)
     info = decoder.probe(candidate.uri, part=part)
     place = {"offset_samples": 0, "num_samples": info.num_samples, "sample_rate": RATE, "channel": None}
     return decoder.decode(candidate.uri, part=part, utterance_id="u", **place)
@@ -42,7 +42,7 @@ def test_a_segment_of_a_cell_is_that_slice(tmp_path):
     with Decoder(sample_rate=RATE) as decoder:
         segment = decoder.decode(
             str(tmp_path / "a.parquet"),
-            part=Part(member="audio", row_group=0, row=0),
+            part=Place(member="audio", row_group=0, row=0),
             **{"offset_samples": 1_000, "num_samples": 500, "sample_rate": RATE, "channel": None, "utterance_id": "u"},
         )
     assert np.array_equal(segment, SOUNDS[0][1_000:1_500])

@@ -11,7 +11,7 @@ from made_containers import encoded, recordings, write_tar
 from pipeline.audio import tar_shards
 from pipeline.audio.corpora import corpus_roots, read_corpus
 from pipeline.audio.decode import Decoder
-from pipeline.audio.places import Part
+from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
 
 
@@ -25,7 +25,7 @@ def reasons(found):
 
 def whole(decoder, candidate):
     """Decode the recording of a candidate."""
-    part = Part(member=candidate.member, byte_offset=candidate.byte_offset, num_bytes=candidate.num_bytes)
+    part = Place(member=candidate.member, byte_offset=candidate.byte_offset, num_bytes=candidate.num_bytes)
     info = decoder.probe(candidate.uri, part=part)
     place = {"offset_samples": 0, "num_samples": info.num_samples, "sample_rate": info.sample_rate, "channel": None}
     return decoder.decode(candidate.uri, part=part, utterance_id="u", **place)
@@ -44,7 +44,7 @@ def test_a_member_decodes_to_the_samples_of_the_plain_file(tmp_path, name):
             place["sample_rate"] = decoder.probe(str(plain)).sample_rate
             expected = decoder.decode(str(plain), channel=None, utterance_id="u", **place)
             assert np.array_equal(whole(decoder, candidate), expected)
-            part = Part(member="m", byte_offset=candidate.byte_offset, num_bytes=candidate.num_bytes)
+            part = Place(member="m", byte_offset=candidate.byte_offset, num_bytes=candidate.num_bytes)
             place |= {"offset_samples": 7_000, "num_samples": 9_000, "channel": None, "utterance_id": "u"}
             expected = decoder.decode(str(plain), **place)
             assert np.array_equal(decoder.decode(candidate.uri, part=part, **place), expected)

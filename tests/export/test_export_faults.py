@@ -10,8 +10,8 @@ from made_export_kills import KILLED, export_in_child, names
 from made_tokens import write_corpus_of_tones
 
 from pipeline.errors import DatasetError
-from pipeline.export.parts import Part, claim_part, read_parts
 from pipeline.export.settings import FORMAT_NAMES
+from pipeline.export.shards.parts import Part, claim_part, read_parts
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 

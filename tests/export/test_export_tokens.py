@@ -6,8 +6,8 @@ from made_export import config_of, documents_of, tree
 from made_tokens import NUM_CLUSTERS, write_corpus_of_tones, write_manifest, write_tokens
 
 from pipeline.errors import PlanMismatchError, SettingsError
+from pipeline.export.grouping import on_valid_side
 from pipeline.export.ids.vocabulary import BEGIN, END, Vocabulary
-from pipeline.export.shards.documents import on_valid_side
 from pipeline.export.stage import export_tokens
 from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset

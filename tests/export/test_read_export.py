@@ -12,10 +12,11 @@ from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
 
 from pipeline import schema
 from pipeline.errors import SettingsError
+from pipeline.export.grouping import key_of
 from pipeline.export.ids.vocabulary import BEGIN, END, SPEECH, TEXT, Vocabulary
 from pipeline.export.read_export import read_export
 from pipeline.export.shards import layout
-from pipeline.export.shards.documents import Rows, ShardSettings, key_of, plan_shards
+from pipeline.export.shards.planning import Rows, ShardSettings, plan_shards
 from pipeline.export.stage import export_tokens
 from pipeline.status import run_status
 

@@ -19,11 +19,11 @@ from examples.unit_language_model.packing import IGNORED, Corpus, Epoch, window,
 from examples.unit_language_model.recipe import IDS, ROWS, BlockSource, DataSettings, LanguageModelRecipe
 from examples.unit_language_model.train import UnitLanguageModelConfig, best_of, card_bits, ngram_bits, prepare
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.export.cards.ngrams import Sample, measure
+from pipeline.export.cards.ngrams import IdSample, measure
 from pipeline.export.formats import megatron
 from pipeline.export.formats.arrays import Documents
 from pipeline.export.ids.vocabulary import BEGIN, END
-from pipeline.export.parts import Part, claim_part
+from pipeline.export.shards.parts import Part, claim_part
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan
 from pipeline.store.storage import open_store
@@ -275,9 +275,9 @@ def test_ngrams_of_the_shards_price_the_ids_as_the_card_does(tmp_path):
         ids = [made.documents.ids[starts[row["document"]] + row["start"] :][: row["num_ids"]] for row in meta]
         ends = np.cumsum([len(each) for each in ids])
         flat = np.concatenate(ids).astype(np.int32)
-        parts.append(Sample(ids=flat, ends=ends, second_half=np.full(len(ids), bool(half))))
+        parts.append(IdSample(ids=flat, ends=ends, second_half=np.full(len(ids), bool(half))))
     used = halves[0].spelling.vocabulary.used
-    held_out = measure(Sample.total(parts), used).held_out
+    held_out = measure(IdSample.total(parts), used).held_out
     ways = [ngram_bits(*corpora, used), ngram_bits(*reversed(corpora), used)]
     weights = [len(part.ids) for part in reversed(parts)]
     for name, expected in (("unigram", held_out.unigram_bits), ("bigram", held_out.bigram_bits)):

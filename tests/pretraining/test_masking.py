@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.pretraining.masking import span_mask
-from pipeline.training.recipe import rng, torch_seed
+from pipeline.seeds import rng, torch_seed
 
 
 @given(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from made_tokens import speak, write_corpus_of_tones
 
+from pipeline.batches.sides import share
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SettingsError, TrainingError
 from pipeline.faults import VARIABLE
 from pipeline.features.encoders.encoder import SslEncoder
@@ -18,7 +19,6 @@ from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
 from pipeline.pretraining.export import LINEAGE
 from pipeline.pretraining.stage import PretrainEncoderConfig, prepare, pretrain_encoder
-from pipeline.pretraining.utterances import share
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 

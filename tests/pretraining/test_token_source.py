@@ -9,10 +9,10 @@ import pytest
 import torch
 from made_tokens import CLOCK, data_settings, write_corpus_of_tones, write_manifest, write_tokens
 
+from pipeline.batches.sides import share
 from pipeline.errors import DatasetError
 from pipeline.pretraining.model import MASKED, UNMASKED
 from pipeline.pretraining.source import TokenSource
-from pipeline.pretraining.utterances import share
 
 SECONDS = [0.1, 0.3, *np.linspace(0.4, 2.5, 28).tolist(), 64.0]
 POOLS = sum(SECONDS) / 3600 / 3
@@ -90,7 +90,7 @@ def test_another_seed_or_step_gives_other_micro_batches(source):
 def test_every_utterance_that_is_not_validated_comes_once_an_epoch(source, folder):
     one = source(**AUGMENTED)
     found = epochs(one, 3)
-    long_enough = [n for n, seconds in enumerate(SECONDS) if CLOCK.frames(int(seconds * 16_000)) >= 10]
+    long_enough = [n for n, seconds in enumerate(SECONDS) if CLOCK.num_frames(int(seconds * 16_000)) >= 10]
     trained = {f"u{n:03d}" for n in long_enough if share(0, f"u{n:03d}") >= 0.25}
     assert 15 < len(trained) < 28
     for epoch in range(3):
@@ -173,7 +173,7 @@ def test_a_micro_batch_has_the_shapes_and_counts_that_the_loop_needs(source):
     for ticket, _ in islice(one.tickets(None), 10):
         found = one.load(ticket, 0)
         rows, frames = len(ticket.pieces), ticket.num_frames
-        assert found["waveform"].shape == (rows, CLOCK.samples(frames))
+        assert found["waveform"].shape == (rows, CLOCK.num_samples(frames))
         assert found["waveform"].dtype == torch.float32
         assert found["targets"].shape == (rows, frames, 2)
         assert found["targets"].dtype == torch.int64
@@ -181,8 +181,8 @@ def test_a_micro_batch_has_the_shapes_and_counts_that_the_loop_needs(source):
         assert found["mask"].shape == (rows, frames)
         assert float(found[f"count_{MASKED}"]) == found["mask"].sum()
         assert float(found[f"count_{UNMASKED}"]) == (~found["mask"]).sum()
-        assert float(found["seconds"]) == pytest.approx(rows * CLOCK.samples(frames) / 16_000)
-        assert rows * CLOCK.samples(frames) <= 64_000 or rows == 1
+        assert float(found["seconds"]) == pytest.approx(rows * CLOCK.num_samples(frames) / 16_000)
+        assert rows * CLOCK.num_samples(frames) <= 64_000 or rows == 1
         assert frames <= 49
 
 
@@ -194,8 +194,8 @@ def test_targets_are_the_tones_that_the_waveform_has_then(source, speed):
     for ticket, _ in islice(one.tickets(None), 20):
         found = one.load(ticket, 0)
         waveform, targets = found["waveform"][0].numpy(), found["targets"][0, :, 0].numpy()
-        frames = np.stack([waveform[t * CLOCK.hop :][: CLOCK.field] for t in range(len(targets))])
-        spectrum = np.abs(np.fft.rfft(frames * np.hanning(CLOCK.field), 4096, axis=1))
+        frames = np.stack([waveform[t * CLOCK.hop_length :][: CLOCK.receptive_field] for t in range(len(targets))])
+        spectrum = np.abs(np.fft.rfft(frames * np.hanning(CLOCK.receptive_field), 4096, axis=1))
         peak = spectrum.argmax(axis=1) * 16_000 / 4096 / ticket.speeds[0]
         right += (np.abs(peak - 250 - 400 * targets) < 100).tolist()
     assert len(right) > 300

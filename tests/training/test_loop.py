@@ -12,10 +12,10 @@ from safetensors.torch import load
 from pipeline.errors import DatasetError, TrainingError
 from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
+from pipeline.seeds import torch_seed
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import MODEL, OPTIMIZER, folder_of, latest, read_checkpoint, steps_saved
 from pipeline.training.optimizer import learning_rate
-from pipeline.training.recipe import torch_seed
 from pipeline.training.telling import read_standing
 
 TINY = {"num_layers": 2, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}

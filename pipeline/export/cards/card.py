@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cards.facts import card_bytes
 from pipeline.errors import CorruptDatasetError
 from pipeline.export.cards.measures import (
-    Bitrate,
+    IdBitrate,
     Lengths,
     Rates,
     Shares,
@@ -27,11 +28,10 @@ from pipeline.export.cards.measures import (
 )
 from pipeline.export.cards.ngrams import NgramEntropies
 from pipeline.export.cards.statistics import GROUPS, Counts, Statistics
+from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import TRAIN, VALID
-from pipeline.kmeans.cards.card import card_bytes
 
 CARD_VERSION = 1
 """Goes up when a number of the card changes its meaning."""
@@ -113,7 +113,7 @@ class ExportCard:
     name: str
     amounts: Mapping[str, Amounts]
     rates: Rates
-    bitrate: Bitrate
+    bitrate: IdBitrate
     bpe: Bpe | None
     ngrams: NgramEntropies | None
     vocabulary: VocabularyUse

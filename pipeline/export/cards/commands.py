@@ -11,9 +11,9 @@ their READMEs.
 import json
 import re
 
+from pipeline.cards.text import plain
 from pipeline.export.cards.card import ALL, ExportCard
-from pipeline.export.cards.text import plain
-from pipeline.export.shards.documents import TRAIN, VALID
+from pipeline.export.grouping import TRAIN, VALID
 
 SPLITS = {TRAIN: "train", VALID: "validation"}
 """What ``datasets`` calls a side."""

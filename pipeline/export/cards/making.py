@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.cards.plots import can_plot
 from pipeline.export.cards import markdown, ngrams, plots
 from pipeline.export.cards.card import ExportCard, FormatFacts, make_card
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.encoding import Encoding
 from pipeline.export.formats.registry import FORMATS
+from pipeline.export.grouping import TRAIN, VALID, key_of
 from pipeline.export.ids.bpe import UnitBpe
+from pipeline.export.ids.encoding import Encoding
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.parts import Part, read_parts
-from pipeline.export.shards.documents import TRAIN, VALID, key_of
 from pipeline.export.shards.layout import read_columns
-from pipeline.kmeans.cards.plots import can_plot
+from pipeline.export.shards.parts import Part, read_parts
 from pipeline.store.dataset import PLAN, SUCCESS, Dataset
 from pipeline.store.storage import Store, join, open_store
 
@@ -131,11 +131,11 @@ def ngrams_of(root: str, vocabulary: Vocabulary) -> ngrams.NgramEntropies | None
         ids += number
     limit = ngrams.row_limit(ids)
     samples = (
-        ngrams.Sample.of(table, vocabulary, limit)
+        ngrams.IdSample.of(table, vocabulary, limit)
         for dataset, unit in chosen
         for table in read_columns(dataset, ("utterance_id", "num_ids", "ids"), [unit])
     )
-    return ngrams.measure(ngrams.Sample.total(samples), vocabulary.used)
+    return ngrams.measure(ngrams.IdSample.total(samples), vocabulary.used)
 
 
 def _order(dataset: Dataset, unit: str) -> int:

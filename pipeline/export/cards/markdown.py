@@ -1,16 +1,17 @@
 """A card as Markdown for people, in the form of a dataset card of the Hugging Face Hub.
 
-Names, paths and labels come from data: they are shown as they are and cannot become markup (``text.py``).
+Names, paths and labels come from data: they are shown as they are and cannot become markup (``cards/text.py``).
 """
 
+from pipeline.cards.markdown import bullets, page, share, table
+from pipeline.cards.plots import section
+from pipeline.cards.text import escaped
 from pipeline.export.cards.card import ALL, ExportCard
 from pipeline.export.cards.commands import commands, documents, front_matter
 from pipeline.export.cards.measures import SPECIALS, TEXT, Shares
-from pipeline.export.cards.plots import PLOTS, wanted_plots
+from pipeline.export.cards.plots import PLOTS
 from pipeline.export.cards.statistics import MICROSECONDS
-from pipeline.export.cards.text import escaped
-from pipeline.export.shards.documents import TRAIN, VALID
-from pipeline.kmeans.cards.markdown import table
+from pipeline.export.grouping import TRAIN, VALID
 
 FOLDER = "_card"
 """Where the plots lie, beside ``README.md``: ``_card/lengths.png``."""
@@ -40,10 +41,10 @@ def render(card: ExportCard, *, plots: bool) -> str:
         _rejects(card),
         _formats(card),
         _lineage(card),
-        _plots(card, plots),
-        "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(card)),
+        section(PLOTS, card, drawn=plots, file=lambda name: f"{FOLDER}/{name}.png", again="export again"),
+        "## Limits\n\n" + bullets(_limits(card)),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return page(sections)
 
 
 def _what(card: ExportCard) -> str:
@@ -109,7 +110,7 @@ def _ngrams(card: ExportCard) -> str:
             f"{entry.corrected_bits:.4f}",
             f"{entry.positions:,}",
             f"{entry.distinct:,}",
-            _share(entry.once),
+            share(entry.once),
         )
         for entry in found.orders
     ]
@@ -138,14 +139,14 @@ def _vocabulary(card: ExportCard) -> str:
             "" if block.name in (SPECIALS, TEXT) else f"{block.dead:,}",
             f"{block.entropy_bits:.4f}",
             _number(block.perplexity),
-            _share(block.largest_share),
+            share(block.largest_share),
         )
         for block in use.blocks
     ]
     inside = " Tokens of layers are counted inside the merges of unit BPE too." if card.bpe else ""
     return (
         f"## Vocabulary\n\n{use.size:,} ids, of which {use.possible:,} stand for something and {use.used:,} "
-        f"({_share(use.used / use.possible)}) occur in utterances.{inside}\n\n"
+        f"({share(use.used / use.possible)}) occur in utterances.{inside}\n\n"
         + table(("part", "ids", "occurrences", "dead", "entropy, bits", "perplexity", "most frequent"), rows)
     )
 
@@ -172,7 +173,7 @@ def _shares(name: str, found: Shares, microseconds: int) -> str:
     if any(found.unknown):
         rows.append(("unknown", *found.unknown))
     lines = [
-        (value, _hours(lasted), _share(lasted / microseconds) if microseconds else "", f"{ids:,}")
+        (value, _hours(lasted), share(lasted / microseconds) if microseconds else "", f"{ids:,}")
         for value, lasted, ids in rows
     ]
     title = {"speaker": "Speakers", "language": "Languages", "corpus": "Parts"}[name]
@@ -197,7 +198,7 @@ def _formats(card: ExportCard) -> str:
             f"{facts.shards:,}",
             f"{facts.files:,}",
             f"{facts.bytes:,}",
-            _share(facts.largest_imbalance),
+            share(facts.largest_imbalance),
         )
         for name, facts in sorted(card.formats.items())
     ]
@@ -215,13 +216,6 @@ def _lineage(card: ExportCard) -> str:
         for name, value in sorted(facts.items())
     ]
     return "## Where the tokens come from\n\n" + table(("part", "fact", "value"), rows) if rows else ""
-
-
-def _plots(card: ExportCard, plots: bool) -> str:
-    if not plots:
-        return "## Plots\n\nNone: matplotlib was not installed. The extra `plots` has it; export again."
-    links = [f"![{PLOTS[name]}]({FOLDER}/{name}.png)" for name in wanted_plots(card)]
-    return "## Plots\n\n" + "\n".join(links) if links else ""
 
 
 def _limits(card: ExportCard) -> list[str]:
@@ -250,7 +244,3 @@ def _hours(microseconds: int) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.1f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2f} %"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.cards.entropy import entropy
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import LENGTH_EDGES, MICROSECONDS, Counts
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Block, Vocabulary
-from pipeline.kmeans.cards.quality import entropy
 
 MOST_VALUES = 1000
 """Speakers, languages and parts that a card names, those with most audio; the others are counted together."""
@@ -41,7 +41,7 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bitrate:
+class IdBitrate:
     """Bits a second of audio that a code of single tokens needs; how long each lasts is not paid for.
 
     Attributes:
@@ -177,7 +177,9 @@ def rates(counts: Counts, num_layers: int) -> Rates:
     )
 
 
-def bitrate(counts: Counts, uses: np.ndarray, tokens: np.ndarray, vocabulary: Vocabulary, pattern: Pattern) -> Bitrate:
+def bitrate(
+    counts: Counts, uses: np.ndarray, tokens: np.ndarray, vocabulary: Vocabulary, pattern: Pattern
+) -> IdBitrate:
     """Give bits a second, 0 where there is no audio.
 
     Args:
@@ -193,7 +195,7 @@ def bitrate(counts: Counts, uses: np.ndarray, tokens: np.ndarray, vocabulary: Vo
     units = uses[vocabulary.units_start : vocabulary.units_end]
     num_units = int(units.sum())
     merged = vocabulary.bpe is not None
-    return Bitrate(
+    return IdBitrate(
         fixed=_a_second(counts.frames * fixed, counts),
         kept_fixed=_a_second(counts.kept_frames * fixed, counts),
         kept_entropy=_a_second(counts.kept_frames * bits, counts),

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline.cards.entropy import entropy
 from pipeline.errors import SettingsError
 from pipeline.export.cards.statistics import read_ids
+from pipeline.export.grouping import key_of
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import key_of
-from pipeline.kmeans.cards.quality import entropy
 
 ORDERS = (1, 2, 3)
 BUDGET = 20_000_000
@@ -48,7 +48,7 @@ def row_limit(total_ids: int, budget: int = BUDGET) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class IdSample:
     """The rows that are counted.
 
     Attributes:
@@ -62,7 +62,7 @@ class Sample:
     second_half: np.ndarray
 
     @classmethod
-    def of(cls, table: pa.Table, vocabulary: Vocabulary, limit: int) -> "Sample":
+    def of(cls, table: pa.Table, vocabulary: Vocabulary, limit: int) -> "IdSample":
         """Choose rows of a unit; whether a row is chosen depends on its utterance_id and the limit alone.
 
         Args:
@@ -88,7 +88,7 @@ class Sample:
         )
 
     @classmethod
-    def total(cls, parts: Iterable["Sample"]) -> "Sample":
+    def total(cls, parts: Iterable["IdSample"]) -> "IdSample":
         """Put samples of units together; numbers measured on them do not depend on the order."""
         held = list(parts)
         sizes = np.cumsum([0, *(len(part.ids) for part in held)])
@@ -157,7 +157,7 @@ class NgramEntropies:
     held_out: HeldOut | None
 
 
-def measure(sample: Sample, num_ids: int) -> NgramEntropies:
+def measure(sample: IdSample, num_ids: int) -> NgramEntropies:
     """Measure a sample.
 
     Args:
@@ -218,7 +218,7 @@ def _order_entropy(order: int, keys: np.ndarray, counts: np.ndarray) -> OrderEnt
     )
 
 
-def _held_out(sample: Sample, num_ids: int) -> HeldOut | None:
+def _held_out(sample: IdSample, num_ids: int) -> HeldOut | None:
     second = np.repeat(sample.second_half, np.diff(sample.ends, prepend=0))
     keys = _pairs(sample.ids, sample.ends)
     halves = [_count(keys[~second]), _count(keys[second])]

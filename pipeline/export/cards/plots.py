@@ -1,55 +1,20 @@
-"""The plots of an export's card as PNG, where matplotlib is installed. Bytes may differ between its versions."""
+"""The plots of an export's card."""
 
-import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from pipeline.cards.plots import Plot, draw_all
 from pipeline.export.cards.card import ExportCard
 from pipeline.export.cards.statistics import MICROSECONDS
 
-PLOTS = {
-    "lengths": "Lengths of utterances",
-    "ids": "Share of the ids by rank",
-    "entropies": "Entropy of an id by the number of ids known before it",
-    "speakers": "Audio of speakers, those with most first",
-}
-"""What each plot shows, by the name of its file without the ending."""
-
-_INCHES, _DPI = (5.0, 3.2), 110
 _HOUR = 3600 * MICROSECONDS
 
 
-def wanted_plots(card: ExportCard) -> list[str]:
-    """Name the plots that a card has numbers for."""
-    has = {
-        "lengths": bool(card.lengths.histogram),
-        "ids": bool(card.vocabulary.used),
-        "entropies": card.ngrams is not None and bool(card.ngrams.orders),
-        "speakers": bool(card.shares["speaker"].largest),
-    }
-    return [name for name in PLOTS if has[name]]
-
-
 def draw(card: ExportCard) -> dict[str, bytes]:
-    """Draw the plots of a card, PNG by name; needs matplotlib (``kmeans.cards.plots.can_plot``).
-
-    The figures do not go through pyplot, so none of its global state is used or changed.
-    """
-    return {name: _png(card, name) for name in wanted_plots(card)}
-
-
-def _png(card: ExportCard, name: str) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(PLOTS[name], fontsize=9)
-    axes.grid(alpha=0.3)
-    {"lengths": _lengths, "ids": _ids, "entropies": _entropies, "speakers": _speakers}[name](axes, card)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    """Draw the plots that a card has numbers for, PNG by name; needs matplotlib."""
+    return draw_all(PLOTS, card, lambda plot: plot.shows)
 
 
 def _lengths(axes: Any, card: ExportCard) -> None:
@@ -87,3 +52,22 @@ def _speakers(axes: Any, card: ExportCard) -> None:
     hours = np.array([microseconds for _, microseconds, _ in card.shares["speaker"].largest]) / _HOUR
     axes.plot(np.arange(1, len(hours) + 1), hours, marker="." if len(hours) < 50 else None)
     axes.set(xlabel="rank", ylabel="hours", yscale="log" if hours.min() > 0 else "linear")
+
+
+PLOTS: Mapping[str, Plot[ExportCard]] = {
+    "lengths": Plot(
+        shows="Lengths of utterances", draw=_lengths, has_numbers=lambda card: bool(card.lengths.histogram)
+    ),
+    "ids": Plot(shows="Share of the ids by rank", draw=_ids, has_numbers=lambda card: bool(card.vocabulary.used)),
+    "entropies": Plot(
+        shows="Entropy of an id by the number of ids known before it",
+        draw=_entropies,
+        has_numbers=lambda card: card.ngrams is not None and bool(card.ngrams.orders),
+    ),
+    "speakers": Plot(
+        shows="Audio of speakers, those with most first",
+        draw=_speakers,
+        has_numbers=lambda card: bool(card.shares["speaker"].largest),
+    ),
+}
+"""By the name of its file without the ending."""

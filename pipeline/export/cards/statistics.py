@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorruptDatasetError
+from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
-from pipeline.export.shards.documents import TRAIN, VALID
 
 STATISTICS_VERSION = 1
 """Goes up when a number changes its meaning; such statistics are counted again."""

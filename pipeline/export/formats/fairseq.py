@@ -1,5 +1,7 @@
 """Text of units as fairseq reads it: ``.km``, ``.tsv`` and a dictionary, for one layer.
 
+Experimental: the tests imitate its reader.
+
     .km          a document a line, its units counted from 0, a space between them
     .tsv         an empty line (names are taken as they are), then a line a document: uri, tab, samples at 16 kHz
     dict.km.txt  a unit a line, and the count 1, which nothing reads

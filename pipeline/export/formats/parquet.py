@@ -38,7 +38,7 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
     ]
     if documents.loss_mask is not None:
         fields.insert(2, pa.field("loss_mask", pa.list_(pa.bool_())))
-    layout = pa.schema(fields, metadata={schema.LINEAGE_KEY: canonical(described(spelling)).encode()})
+    layout = schema.with_lineage(pa.schema(fields), canonical(described(spelling)))
     names, sink = first_of(documents, "document_id"), pa.BufferOutputStream()
     with pq.ParquetWriter(sink, layout, compression="zstd", write_page_checksum=True) as writer:
         for first, last in row_groups(documents):

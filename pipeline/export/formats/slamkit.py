@@ -1,4 +1,4 @@
-"""JSON lines of SlamKit, a document a line, for one layer.
+"""JSON lines of SlamKit, a document a line, for one layer. Experimental: the tests imitate its reader.
 
     units       the units of the document, counted from 0; deduplicated where the pattern is
     duration    frames that each lasted; 1 where the pattern does not deduplicate

@@ -23,6 +23,8 @@ BEGIN, END, EMPTY = "<|begin_of_document|>", "<|end_of_document|>", "<|empty|>"
 """Special tokens that every vocabulary has; ``EMPTY`` fills what a delay leaves open."""
 SPEECH, TEXT = "<|speech|>", "<|text|>"
 """Special tokens that stand before stretches of speech and of text where the two are interleaved."""
+FRAMING = 2
+"""Ids of a document beside its prefix and its rows: begin and end."""
 
 _RESERVED = re.compile(r"<\|(layer_\d+(_q\d+)?|bpe|unused|reserved_text)_\d+\|>")
 

@@ -13,9 +13,6 @@ from pipeline.errors import CorruptDatasetError
 from pipeline.export.formats.arrays import META, Documents
 from pipeline.export.ids.vocabulary import BEGIN, END, Vocabulary
 
-FRAMING = 2
-"""Ids of a document beside its prefix and its rows: begin and end."""
-
 
 def assemble(rows: pa.Table, document: np.ndarray, vocabulary: Vocabulary) -> Documents:
     """Join rows into documents.

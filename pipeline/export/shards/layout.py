@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import CorruptDatasetError
-from pipeline.export.shards.assembling import FRAMING
-from pipeline.export.shards.documents import Rows, ShardRows, ShardSettings, plan_shards
+from pipeline.export.ids.vocabulary import FRAMING
+from pipeline.export.shards.planning import Rows, ShardRows, ShardSettings, plan_shards
 from pipeline.store.dataset import Dataset, canonical, sha256
 
 FOLDER = "_layout"

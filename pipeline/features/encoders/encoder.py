@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pipeline.audio.normalization import normalized
 from pipeline.errors import EncoderError
-from pipeline.features.encoders.info import EncoderInfo, Source, check_layers, find, info_of
+from pipeline.features.encoders.info import EncoderInfo, FoundEncoder, check_layers, find, info_of
 from pipeline.features.encoders.mfcc import Mfcc
 from pipeline.features.encoders.stem import PatchMoments
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16")
-
-VARIANCE_FLOOR = 1e-7
-"""Added to the variance of a waveform before dividing, as the encoders were trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +132,7 @@ class SslEncoder:
 
     def num_frames(self, num_samples: int) -> int:
         """Count the frames of a waveform of S samples; 0 when it is too short for one."""
-        return self.info.num_frames(num_samples)
+        return self.info.clock.num_frames(num_samples)
 
     def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Encode one batch.
@@ -250,16 +248,9 @@ class SslEncoder:
             return self._network(batch.waveform_BS, batch.lengths, batch.recording)
 
 
-def _network(source: Source, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
+def _network(source: FoundEncoder, info: EncoderInfo, layers: tuple[int, ...]) -> Any:
     if source.config is None or source.folder is None:
         return Mfcc(info.model_type)
     from pipeline.features.encoders.network import load_network
 
     return load_network(source.folder, source.config, info, layers)
-
-
-def normalized(waveform: np.ndarray) -> np.ndarray:
-    """Bring a waveform (S,) to zero mean and unit variance; mean and variance are taken in float64."""
-    wide = waveform.astype(np.float64)
-    scaled: np.ndarray = ((wide - wide.mean()) / np.sqrt(wide.var() + VARIANCE_FLOOR)).astype(np.float32)
-    return scaled

@@ -9,8 +9,11 @@ Letters: S samples, T frames, D width of the blocks, I inner width, K kernel.
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.audio.clock import Clock
 from pipeline.errors import EncoderError
+from pipeline.features.encoders.spectrum import SPECTRUM_HOP, SPECTRUM_WINDOW
 
+_PAIRED_SPECTRA = Clock.of_convolutions(16_000, (SPECTRUM_WINDOW, 2), (SPECTRUM_HOP, 2))
 _GATE_WIDTH = 8
 """Columns of WavLM's gate for each head: two groups of four."""
 
@@ -33,7 +36,7 @@ def encoder_gflop(config: Any, *, top_layer: int, num_samples: int) -> float:
         # 39 numbers from a transform of 512 points: 0.02 GFLOP an hour.
         return 0.0
     if config.model_type == "wav2vec2-bert":
-        frames = max(0, (num_samples - 560) // 320 + 1)
+        frames = _PAIRED_SPECTRA.num_frames(num_samples)
         stem = 2 * frames * config.feature_projection_input_dim * config.hidden_size
         return (stem + top_layer * _conformer_block(config, frames)) / 1e9 if frames else 0.0
     stem, frames = _stem(config, num_samples)

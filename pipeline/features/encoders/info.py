@@ -8,8 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
-
+from pipeline.audio.clock import Clock
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import files, mfcc
 from pipeline.features.encoders.spectrum import SPECTRUM_HOP, SPECTRUM_WINDOW
@@ -118,32 +117,24 @@ class EncoderInfo:
     normalize_waveform: bool
 
     @property
+    def clock(self) -> Clock:
+        """How its frames lie on samples."""
+        return Clock.of_convolutions(self.sample_rate, self.conv_kernel, self.conv_stride)
+
+    @property
     def hop_length(self) -> int:
         """Samples from one frame to the next."""
-        return int(np.prod(self.conv_stride))
+        return self.clock.hop_length
 
     @property
     def receptive_field(self) -> int:
         """Samples that one frame of the convolutions hears, and the fewest that give a frame."""
-        field, hop = 1, 1
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            field += (kernel - 1) * hop
-            hop *= stride
-        return field
+        return self.clock.receptive_field
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
-        return self.sample_rate / self.hop_length
-
-    def num_frames(self, num_samples: int) -> int:
-        """Count the frames of a waveform: floor((S - receptive_field) / hop_length) + 1, or 0 when too short."""
-        return int(self.frame_counts(np.array([num_samples]))[0])
-
-    def frame_counts(self, num_samples: np.ndarray) -> np.ndarray:
-        """Count the frames of waveforms, int64 (N,) for their lengths (N,)."""
-        counts: np.ndarray = np.maximum(0, (num_samples - self.receptive_field) // self.hop_length + 1)
-        return counts.astype(np.int64)
+        """Frames per second."""
+        return self.clock.frame_rate
 
 
 def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int, ...]:
@@ -166,7 +157,7 @@ def check_layers(layers: Sequence[int], num_layers: int, name: str) -> tuple[int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class FoundEncoder:
     """Where an encoder is, and what its config.json says.
 
     Attributes:
@@ -180,7 +171,7 @@ class Source:
     config: Any
 
 
-def find(name_or_dir: str, revision: str | None = None) -> Source:
+def find(name_or_dir: str, revision: str | None = None) -> FoundEncoder:
     """Find an encoder and read its config.json.
 
     Args:
@@ -193,9 +184,9 @@ def find(name_or_dir: str, revision: str | None = None) -> Source:
     if name_or_dir in mfcc.NAMES:
         if revision is not None:
             raise EncoderError(f"revision {revision!r} applies to Hugging Face names, and {name_or_dir} has no files")
-        return Source(name=name_or_dir, folder=None, config=None)
+        return FoundEncoder(name=name_or_dir, folder=None, config=None)
     folder = files.local_folder(name_or_dir, revision)
-    return Source(name=name_or_dir, folder=folder, config=_read_config(folder))
+    return FoundEncoder(name=name_or_dir, folder=folder, config=_read_config(folder))
 
 
 def describe(
@@ -220,7 +211,7 @@ def describe(
         source = find(name_or_dir, revision)
     else:
         folder = files.local_folder(name_or_dir, revision)
-        source = Source(name=name_or_dir, folder=folder, config=_plain_config(folder) or _read_config(folder))
+        source = FoundEncoder(name=name_or_dir, folder=folder, config=_plain_config(folder) or _read_config(folder))
     info = info_of(source, normalize_waveform)
     if layers:
         check_layers(layers, info.num_layers, name_or_dir)
@@ -295,7 +286,7 @@ def transformers_class(name: str) -> Any:
         return getattr(transformers, name)
 
 
-def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
+def info_of(source: FoundEncoder, normalize_waveform: bool | None) -> EncoderInfo:
     """Describe an encoder that has been found.
 
     Args:
@@ -335,7 +326,7 @@ def info_of(source: Source, normalize_waveform: bool | None) -> EncoderInfo:
     )
 
 
-def _preprocessor(source: Source, *, needed: bool) -> dict[str, Any]:
+def _preprocessor(source: FoundEncoder, *, needed: bool) -> dict[str, Any]:
     """Read preprocessor_config.json, with what it may leave unsaid of log-mel input."""
     assert source.folder is not None
     path = source.folder / files.PREPROCESSOR
@@ -347,7 +338,7 @@ def _preprocessor(source: Source, *, needed: bool) -> dict[str, Any]:
     return _LOG_MEL | (files.read_json(path) if path.is_file() else {})
 
 
-def _clock(source: Source, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _clock(source: FoundEncoder, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the kernel sizes and strides of what comes before the blocks."""
     config = source.config
     if MODELS[config.model_type].hears == "waveform":

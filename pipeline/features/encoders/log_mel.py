@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from transformers.audio_utils import mel_filter_bank, window_function
 
+from pipeline.audio.clock import Clock
 from pipeline.features.encoders.spectrum import SPECTRUM_HOP, SPECTRUM_WINDOW
 
 FFT_LENGTH = 512
@@ -88,6 +89,7 @@ class StackedLogMel:
             num_mel_bins=num_mel_bins, hop_length=SPECTRUM_HOP, sample_rate=sample_rate, scale=2.0**15
         )
         self._stride = stride
+        self._clock = Clock(sample_rate=sample_rate, hop_length=SPECTRUM_HOP, receptive_field=SPECTRUM_WINDOW)
 
     def to(self, device: torch.device) -> Self:
         """Move to a device."""
@@ -105,7 +107,7 @@ class StackedLogMel:
             float32 (B, T, stride M), and bool (B, T): False in padding, where the values are 0.
         """
         mel_BNM = self._log_mel(waveform_BS)
-        counts_B = (torch.tensor(lengths) - SPECTRUM_WINDOW) // SPECTRUM_HOP + 1
+        counts_B = torch.tensor([self._clock.num_frames(length) for length in lengths])
         valid_BN = (torch.arange(mel_BNM.shape[1]) < counts_B[:, None]).to(mel_BNM.device)
         hidden_BN1, count_B11 = ~valid_BN[..., None], counts_B.to(mel_BNM.device)[:, None, None]
         mel_BNM -= mel_BNM.masked_fill(hidden_BN1, 0.0).sum(dim=1, keepdim=True) / count_B11

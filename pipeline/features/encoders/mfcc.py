@@ -16,6 +16,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Self
 
+from pipeline.audio.clock import Clock
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,6 +40,7 @@ RECIPE: dict[str, Any] = {
 """What the numbers depend on; its hash stands for the weights an encoder would have."""
 
 DIM = 3 * RECIPE["cepstra"]
+CLOCK = Clock(sample_rate=RECIPE["sample_rate"], hop_length=RECIPE["hop_length"], receptive_field=RECIPE["window"])
 
 
 def recipe_sha256(name: str) -> str:
@@ -85,7 +88,7 @@ class Mfcc:
         import torch
 
         cepstra_BTC = self._log_mel(waveform_BS) @ self._cosines_MC
-        last_B = (torch.tensor(lengths) - RECIPE["window"]) // RECIPE["hop_length"]
+        last_B = torch.tensor([CLOCK.num_frames(length) - 1 for length in lengths])
         if self._centred:
             valid_BT1 = (torch.arange(cepstra_BTC.shape[1]) <= last_B[:, None])[..., None].to(cepstra_BTC.device)
             cepstra_BTC = cepstra_BTC - (cepstra_BTC * valid_BT1).sum(1, keepdim=True) / valid_BT1.sum(1, keepdim=True)

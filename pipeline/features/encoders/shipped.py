@@ -9,6 +9,8 @@ from pathlib import Path
 NAME = "encoder-small"
 FOLDER = Path(__file__).parents[2] / "assets" / NAME
 CODEBOOKS = "codebooks"
+LAYERS = (2, 4, 6)
+"""Layers that have codebooks there, and that a run takes where it names none."""
 
 
 def is_shipped(name: str) -> bool:

@@ -23,7 +23,7 @@ from pipeline.audio.decode import to_float32
 from pipeline.errors import AudioDecodeError
 from pipeline.features.encoders.encoder import PreparedBatch, SslEncoder
 from pipeline.features.passes.device import Device, EncodedRows, EncodeLog, Turn
-from pipeline.features.passes.windows import Blocks, Statistics, Window, Windowing, cut, measure
+from pipeline.features.passes.windows import Blocks, WaveformMoments, Window, Windowing, cut, measure
 from pipeline.schema import Reason
 from pipeline.work.runtime import set_threads
 
@@ -32,7 +32,7 @@ _STRETCH = 160_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class FeaturePiece:
     """Features of an utterance, or of a stretch of a long one.
 
     Attributes:
@@ -145,7 +145,7 @@ class FeatureExtractor:
 
     def stream(
         self, waveforms: Sequence[np.ndarray | Blocks], log: EncodeLog | None = None
-    ) -> Iterator[Piece | Rejected]:
+    ) -> Iterator[FeaturePiece | Rejected]:
         """Encode the utterances of a shard. Batches depend on their lengths alone.
 
         Args:
@@ -159,7 +159,7 @@ class FeatureExtractor:
         """
         log = EncodeLog() if log is None else log
         short: dict[int, np.ndarray] = {}
-        long: dict[int, tuple[Blocks, Statistics]] = {}
+        long: dict[int, tuple[Blocks, WaveformMoments]] = {}
         for row, waveform in enumerate(waveforms):
             if isinstance(waveform, np.ndarray) and not self._is_long(len(waveform)):
                 # Integers are finite; only floats are worth a pass over the samples.
@@ -192,7 +192,7 @@ class FeatureExtractor:
 
     def _whole(
         self, waveforms: Mapping[int, np.ndarray], log: EncodeLog, turn: Turn | None
-    ) -> Iterator[Piece | Rejected]:
+    ) -> Iterator[FeaturePiece | Rejected]:
         """Encode utterances in one piece each, in batches; end the turn when the device has the last one."""
         rows = list(waveforms)
         batches = plan_batches(
@@ -220,8 +220,8 @@ class FeatureExtractor:
             yield from self._pieces(running.result())
 
     def _in_windows(
-        self, row: int, blocks: Blocks, statistics: Statistics, log: EncodeLog
-    ) -> Iterator[Piece | Rejected]:
+        self, row: int, blocks: Blocks, statistics: WaveformMoments, log: EncodeLog
+    ) -> Iterator[FeaturePiece | Rejected]:
         """Encode one recording in windows, as many in a batch as its budget holds, and keep the centre of each."""
         assert self._windowing is not None
         normalize = self.encoder.normalize_waveform
@@ -249,14 +249,16 @@ class FeatureExtractor:
         except _Unusable as unusable:
             yield unusable.rejected
 
-    def _centres(self, row: int, windows: Sequence[Window], running: Future[list[EncodedRows]]) -> Iterator[Piece]:
+    def _centres(
+        self, row: int, windows: Sequence[Window], running: Future[list[EncodedRows]]
+    ) -> Iterator[FeaturePiece]:
         for found in self._pieces(running.result()):
             if isinstance(found, Rejected):
                 raise _Unusable(replace(found, row=row))
             window = windows[found.row]
             kept = slice(window.skip_frames, window.skip_frames + window.keep_frames)
             features = {layer: half_TD[kept] for layer, half_TD in found.features.items()}
-            yield Piece(row=row, first_frame=window.first_frame, features=features)
+            yield FeaturePiece(row=row, first_frame=window.first_frame, features=features)
 
     def extract(
         self, waveforms: Sequence[np.ndarray | Blocks], log: EncodeLog | None = None
@@ -270,7 +272,7 @@ class FeatureExtractor:
         Returns:
             For each utterance its features by layer, float16 (T, D), or why it has none.
         """
-        pieces: dict[int, list[Piece]] = {}
+        pieces: dict[int, list[FeaturePiece]] = {}
         results: dict[int, dict[int, np.ndarray] | Rejected] = {}
         for found in self.stream(waveforms, log):
             if isinstance(found, Rejected):
@@ -290,7 +292,7 @@ class FeatureExtractor:
             return Rejected(row=row, reason=Reason.NOT_FINITE, detail=detail)
         return None
 
-    def _pieces(self, results: list[EncodedRows]) -> Iterator[Piece | Rejected]:
+    def _pieces(self, results: list[EncodedRows]) -> Iterator[FeaturePiece | Rejected]:
         for members, encoded in results:
             if encoded is None:
                 detail = "one utterance alone needs more memory than there is; lower --window-seconds"
@@ -299,7 +301,7 @@ class FeatureExtractor:
             for row, half_LTD, peaks_L in zip(members, encoded.features, encoded.peaks, strict=True):
                 yield self._piece(row, half_LTD, peaks_L)
 
-    def _piece(self, row: int, half_LTD: np.ndarray, peaks_L: np.ndarray) -> Piece | Rejected:
+    def _piece(self, row: int, half_LTD: np.ndarray, peaks_L: np.ndarray) -> FeaturePiece | Rejected:
         for layer, half_TD, peak in zip(self.encoder.layers, half_LTD, peaks_L, strict=True):
             if not np.isfinite(peak):
                 detail = f"layer {layer} holds values that are not finite"
@@ -308,10 +310,10 @@ class FeatureExtractor:
             if peak > np.finfo(np.float16).max and not np.isfinite(half_TD).all():
                 detail = f"layer {layer} holds {peak:.6g}, and float16 ends at 65504"
                 return Rejected(row=row, reason=Reason.FEATURE_OVERFLOW, detail=detail)
-        return Piece(row=row, first_frame=0, features=dict(zip(self.encoder.layers, half_LTD, strict=True)))
+        return FeaturePiece(row=row, first_frame=0, features=dict(zip(self.encoder.layers, half_LTD, strict=True)))
 
 
-def join_pieces(pieces: Sequence[Piece]) -> dict[int, np.ndarray]:
+def join_pieces(pieces: Sequence[FeaturePiece]) -> dict[int, np.ndarray]:
     """Join the pieces of one utterance, given in their order.
 
     Returns:

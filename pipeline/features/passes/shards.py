@@ -16,7 +16,7 @@ from pipeline.features.encoders.flops import encoder_gflop
 from pipeline.features.encoders.info import find
 from pipeline.features.numerics import numerics_key
 from pipeline.features.passes.device import EncodeLog
-from pipeline.features.passes.extractor import FeatureExtractor, Piece, Rejected
+from pipeline.features.passes.extractor import FeatureExtractor, FeaturePiece, Rejected
 from pipeline.features.passes.matmul import matmul_peak
 from pipeline.features.passes.settings import EncodingConfig, shard_loader
 from pipeline.features.passes.windows import Blocks
@@ -131,7 +131,7 @@ class EncodedShard:
         self.utterances = utterances
         self.rejects: dict[int, Reject] = {}
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[FeaturePiece]:
         """Give pieces of features as the encoder makes them; ``row`` is the utterance's place in the shard."""
         mark(self.utterances)
         places = self._places()
@@ -144,7 +144,7 @@ class EncodedShard:
             if isinstance(found, Rejected):
                 self.reject(row, found.reason, found.detail)
             else:
-                yield Piece(row=row, first_frame=found.first_frame, features=found.features)
+                yield FeaturePiece(row=row, first_frame=found.first_frame, features=found.features)
 
     def _places(self) -> list[int]:
         return [row for row, utterance in enumerate(self.utterances) if utterance.usable]

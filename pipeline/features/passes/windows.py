@@ -14,15 +14,15 @@ Source: keeping the centre of overlapping windows is common practice, as for Whi
 the convolutions, T = floor((S - field) / hop) + 1.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.audio.clock import Clock
 from pipeline.audio.decode import to_float32
+from pipeline.audio.normalization import deviation, scaled
 from pipeline.errors import SettingsError
-from pipeline.features.encoders.encoder import VARIANCE_FLOOR
 from pipeline.features.encoders.info import EncoderInfo
 from pipeline.features.encoders.stem import PatchMoments, PatchSums
 
@@ -56,14 +56,12 @@ class Windowing:
     Attributes:
         window_frames: Frames of a window.
         margin_frames: Frames at each end of a window that are left to its neighbours.
-        hop: Samples from one frame to the next.
-        field: Samples that one frame hears.
+        clock: The encoder's frames.
     """
 
     window_frames: int
     margin_frames: int
-    hop: int
-    field: int
+    clock: Clock
 
     @classmethod
     def of(cls, info: EncoderInfo, *, window_seconds: float, margin_seconds: float) -> "Windowing":
@@ -78,12 +76,12 @@ class Windowing:
                 f"window_margin_seconds {margin_seconds:g} at both ends leaves nothing of window_seconds "
                 f"{window_seconds:g}; it must be at least 0 and below half of it"
             )
-        return cls(window_frames=window, margin_frames=margin, hop=info.hop_length, field=info.receptive_field)
+        return cls(window_frames=window, margin_frames=margin, clock=info.clock)
 
     @property
     def num_samples(self) -> int:
         """Samples of a window."""
-        return (self.window_frames - 1) * self.hop + self.field
+        return self.clock.num_samples(self.window_frames)
 
     def plan(self, num_samples: int) -> Iterator[Window]:
         """Lay windows over a recording: each frame is kept once, with its margin wherever the recording has one.
@@ -94,7 +92,7 @@ class Windowing:
         Yields:
             Windows in order, all of one length; a recording that is no longer than that is one window.
         """
-        total = (num_samples - self.field) // self.hop + 1
+        total = self.clock.num_frames(num_samples)
         if total <= self.window_frames:
             yield Window(start_sample=0, num_samples=num_samples, skip_frames=0, keep_frames=total, first_frame=0)
             return
@@ -104,7 +102,7 @@ class Windowing:
             last = start + self.window_frames >= total
             end = total if last else start + self.window_frames - self.margin_frames
             yield Window(
-                start_sample=start * self.hop,
+                start_sample=start * self.clock.hop_length,
                 num_samples=self.num_samples,
                 skip_frames=kept - start,
                 keep_frames=end - kept,
@@ -114,7 +112,7 @@ class Windowing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class WaveformMoments:
     """What the first pass finds.
 
     Attributes:
@@ -133,17 +131,16 @@ class Statistics:
 
     def normalized(self, waveform: np.ndarray) -> np.ndarray:
         """Bring a stretch of the recording (S,) to zero mean and unit variance of the whole; float32."""
-        scaled = (waveform.astype(np.float64) - self.mean) / math.sqrt(self.variance + VARIANCE_FLOOR)
-        return scaled.astype(np.float32)
+        return scaled(waveform, mean=self.mean, variance=self.variance)
 
     def heard(self, *, normalize: bool) -> PatchMoments | None:
         """Give what the stem hears of the recording, normalised or as it is."""
         if self.patches is None or not normalize:
             return self.patches
-        return self.patches.moved(self.mean, 1 / math.sqrt(self.variance + VARIANCE_FLOOR))
+        return self.patches.moved(self.mean, 1 / deviation(self.variance))
 
 
-def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> Statistics:
+def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None = None) -> WaveformMoments:
     """Take mean and variance of a recording, block by block in float64.
 
     Args:
@@ -169,7 +166,7 @@ def measure(blocks: Iterable[np.ndarray], *, stem_patch: tuple[int, int] | None 
         count = joined
         if patches is not None:
             patches.add(wide)
-    return Statistics(
+    return WaveformMoments(
         num_samples=count,
         mean=mean,
         variance=squares / max(1, count),

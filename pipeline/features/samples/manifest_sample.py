@@ -103,7 +103,7 @@ def choose_frames(
     numbers: dict[str | None, int] = {}
     columns = {"utterance_id", "num_samples", "sample_rate", stratify_by or "utterance_id"}
     for _, rows in manifest.scan(sorted(columns)):
-        frames = info.frame_counts(decoded_lengths(rows, info.sample_rate))
+        frames = info.clock.frame_counts(decoded_lengths(rows, info.sample_rate))
         frames[rows["num_samples"].to_numpy() > max_seconds * rows["sample_rate"].to_numpy()] = 0
         starts.append(stream_starts(seed, rows["utterance_id"].to_pylist()))
         counts.append(frames.astype(np.int32))

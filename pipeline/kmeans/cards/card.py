@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.cards.facts import card_bytes
 from pipeline.errors import CorruptDatasetError
 from pipeline.kmeans.cards import quality
 from pipeline.kmeans.cards.counts import CodeCounts
@@ -19,7 +20,6 @@ from pipeline.kmeans.cards.quality import Bitrate, CodeUse, Distances, Runs
 CARD_VERSION = 2
 """Goes up when a number of the card changes its meaning; such cards are made again."""
 
-_DIGITS = 9
 _LINEAGE = ("encoder", "encoder_sha256", "dtype", "frame_rate", "seed", "tolerance", "input_sha256")
 
 
@@ -291,21 +291,3 @@ def _stability(subject: Subject, counts: CodeCounts) -> Stability:
         matched_agreement=quality.matched_agreement(table),
         nmi=quality.normalized_mutual_information(table),
     )
-
-
-def card_bytes(facts: Mapping[str, Any]) -> bytes:
-    """Write the facts of a card as JSON: sorted keys, numbers of nine digits, a line for each of the facts."""
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(_rounded(facts).items())
-    ]
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
-    if isinstance(value, Mapping):
-        return {name: _rounded(found) for name, found in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(found) for found in value]
-    return value

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from pipeline.audio.alignment import NO_INTERVALS, Alignment, Intervals
+from pipeline.audio.labels import Values, of_splits
 from pipeline.audio.loading import open_manifest
 from pipeline.features.feature_rows import FeatureRow, feature_rows
 from pipeline.kmeans.cards.counts import CodeCounts
-from pipeline.kmeans.cards.labels import NO_INTERVALS, Alignment, Intervals, Values, of_splits
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.residual import reduce_by
 from pipeline.store.dataset import Dataset

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipeline.cards.markdown import bullets, page, share, table
+from pipeline.cards.plots import section
 from pipeline.kmeans.cards.card import CodebookCard
-from pipeline.kmeans.cards.plots import PLOTS, wanted_plots
+from pipeline.kmeans.cards.plots import PLOTS
 from pipeline.kmeans.cards.quality import RARE
 
 
@@ -21,10 +23,12 @@ def render(card: CodebookCard, *, plots: bool) -> str:
         _labels(card),
         _alignment(card),
         _stability(card),
-        _plots(card, plots),
-        "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(card)),
+        section(
+            PLOTS, card, drawn=plots, file=lambda name: f"{card.unit}.{name}.png", again="run describe_codebooks again"
+        ),
+        "## Limits\n\n" + bullets(_limits(card)),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return page(sections)
 
 
 def render_index(cards: Sequence[CodebookCard]) -> str:
@@ -45,13 +49,13 @@ def render_index(cards: Sequence[CodebookCard]) -> str:
         [
             f"[{card.unit}]({card.unit}.md)",
             f"{card.use.frames:,}",
-            "" if card.explained_variance is None else _share(card.explained_variance),
+            "" if card.explained_variance is None else share(card.explained_variance),
             f"{_number(card.use.perplexity)}",
             f"{card.use.dead:,}",
             _number(card.bitrate.entropy),
-            "" if card.runs is None else _share(card.runs.dedup_ratio),
+            "" if card.runs is None else share(card.runs.dedup_ratio),
             "" if card.alignment is None else f"{card.alignment.pnmi:.4f}",
-            "" if card.stability is None else _share(card.stability.matched_agreement),
+            "" if card.stability is None else share(card.stability.matched_agreement),
             *(
                 f"{card.labels[name].nmi:.4f} ({card.labels[name].nmi_drawn:.4f})" if name in card.labels else ""
                 for name in labels
@@ -60,11 +64,8 @@ def render_index(cards: Sequence[CodebookCard]) -> str:
         for card in sorted(cards, key=lambda card: (card.layer, card.num_clusters, card.quantizer))
     ]
     columns = [*head, *(f"NMI {name} (drawn)" for name in labels)]
-    return (
-        "# Codebook cards\n\nEach card says what its numbers mean. Cards may be of different frames.\n\n"
-        + table(columns, rows)
-        + "\n"
-    )
+    text = "Each card says what its numbers mean. Cards may be of different frames."
+    return page(["# Codebook cards", text, table(columns, rows)])
 
 
 def _what(card: CodebookCard) -> str:
@@ -101,14 +102,14 @@ def _numbers(card: CodebookCard) -> list[tuple[str, str]]:
         ("inertia per frame, frames described", _number(card.distances.mean_square)),
         (
             "explained variance",
-            "none: the frames do not vary" if card.explained_variance is None else _share(card.explained_variance),
+            "none: the frames do not vary" if card.explained_variance is None else share(card.explained_variance),
         ),
         ("perplexity of the codes", f"{_number(use.perplexity)} of {card.num_clusters:,}"),
-        ("entropy, share of log2 K", f"{_number(use.entropy_bits)} bits, {_share(use.share_of_log_k)}"),
+        ("entropy, share of log2 K", f"{_number(use.entropy_bits)} bits, {share(use.share_of_log_k)}"),
         ("empty clusters split while fitting", _split(fit.empty_clusters)),
         ("dead codes (no frame)", f"{use.dead:,}; {fit.use.dead:,} of the frames fitted on"),
         (f"rare codes (below {RARE:g} N / K)", f"{use.rare:,}; {fit.use.rare:,} of the frames fitted on"),
-        ("most frequent code", f"{_share(use.largest_share)} of the frames"),
+        ("most frequent code", f"{share(use.largest_share)} of the frames"),
         ("distance to the nearest centroid: median", _number(quantiles["0.5"])),
         ("5 % to 95 % of the frames", f"{_number(quantiles['0.05'])} to {_number(quantiles['0.95'])}"),
         ("bitrate, log2 K bits a token", f"{_number(bits.fixed)} bit/s, {_number(bits.tokens_per_second)} tokens/s"),
@@ -117,7 +118,7 @@ def _numbers(card: CodebookCard) -> list[tuple[str, str]]:
     if card.runs is not None and bits.dedup_fixed is not None:
         rows += [
             ("mean run length", f"{_number(card.runs.mean_length)} frames"),
-            ("tokens left without repetitions (dedup ratio)", _share(card.runs.dedup_ratio)),
+            ("tokens left without repetitions (dedup ratio)", share(card.runs.dedup_ratio)),
             (
                 "bitrate without repetitions, log2 K",
                 f"{_number(bits.dedup_fixed)} bit/s, {_number(bits.dedup_tokens_per_second)} tokens/s",
@@ -142,7 +143,7 @@ def _labels(card: CodebookCard) -> str:
             f"{found.values:,}",
             f"{found.frames:,}",
             f"{found.nmi:.4f} ({found.nmi_drawn:.4f})",
-            f"{_share(found.share_of_label)} ({_share(found.share_of_label_drawn)})",
+            f"{share(found.share_of_label)} ({share(found.share_of_label_drawn)})",
         )
         for name, found in sorted(card.labels.items())
     ]
@@ -164,8 +165,8 @@ def _alignment(card: CodebookCard) -> str:
     rows = [
         ("labels", f"{found.values:,}"),
         ("labelled frames", f"{found.frames:,}"),
-        ("phone purity", _share(found.phone_purity)),
-        ("cluster purity", _share(found.cluster_purity)),
+        ("phone purity", share(found.phone_purity)),
+        ("cluster purity", share(found.cluster_purity)),
         ("PNMI: I(code; label) / H(label)", f"{found.pnmi:.4f}"),
         ("NMI: over the mean of both entropies", f"{found.nmi:.4f}"),
     ]
@@ -180,15 +181,8 @@ def _stability(card: CodebookCard) -> str:
     return (
         f"## Stability\n\nAgainst the codebook `{found.other_sha256[:12]}` (seed {found.other_seed}, "
         f"{found.other_num_clusters:,} clusters) on the same frames: codes matched one to one, "
-        f"{_share(found.matched_agreement)} of the frames agree; NMI {found.nmi:.4f}."
+        f"{share(found.matched_agreement)} of the frames agree; NMI {found.nmi:.4f}."
     )
-
-
-def _plots(card: CodebookCard, plots: bool) -> str:
-    if not plots:
-        return "## Plots\n\nNone: matplotlib was not installed. The extra `plots` has it; run describe_codebooks again."
-    links = [f"![{PLOTS[name]}]({card.unit}.{name}.png)" for name in wanted_plots(card)]
-    return "## Plots\n\n" + "\n".join(links)
 
 
 def _limits(card: CodebookCard) -> list[str]:
@@ -217,15 +211,5 @@ def _limits(card: CodebookCard) -> list[str]:
     return lines
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2f} %"

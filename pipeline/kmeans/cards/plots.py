@@ -1,53 +1,17 @@
-"""The plots of a card as PNG, where matplotlib is installed. Bytes may differ between versions of matplotlib."""
+"""The plots of a codebook's card."""
 
-import importlib.util
-import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from pipeline.cards.plots import Plot, draw_all
 from pipeline.kmeans.cards.card import CodebookCard
-
-PLOTS = {
-    "inertia": "Inertia by iteration",
-    "sizes": "Share of the frames by code, largest first",
-    "distances": "Distance to the nearest centroid",
-    "runs": "Run lengths",
-}
-"""What each plot shows, by the ending of its file's name."""
-
-_INCHES, _DPI = (5.0, 3.2), 110
-
-
-def can_plot() -> bool:
-    """Say whether matplotlib is installed: the extra ``plots``."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
-def wanted_plots(card: CodebookCard) -> list[str]:
-    """Name the plots that a card has numbers for."""
-    return [name for name in PLOTS if name != "runs" or card.runs is not None]
 
 
 def draw(card: CodebookCard) -> dict[str, bytes]:
-    """Draw the plots of a card, PNG by name; needs matplotlib.
-
-    The figures do not go through pyplot, so none of its global state is used or changed.
-    """
-    return {name: _png(card, name) for name in wanted_plots(card)}
-
-
-def _png(card: CodebookCard, name: str) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(f"{card.unit}: {PLOTS[name].lower()}", fontsize=9)
-    axes.grid(alpha=0.3)
-    {"inertia": _inertia, "sizes": _sizes, "distances": _distances, "runs": _runs}[name](axes, card)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    """Draw the plots that a card has numbers for, PNG by name; needs matplotlib."""
+    return draw_all(PLOTS, card, lambda plot: f"{card.unit}: {plot.shows.lower()}")
 
 
 def _inertia(axes: Any, card: CodebookCard) -> None:
@@ -81,3 +45,16 @@ def _runs(axes: Any, card: CodebookCard) -> None:
     axes.plot(lengths, found / found.sum(), marker=".", linestyle="none")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="frames in a run", ylabel="share of runs", yscale="log")
+
+
+def _always(card: CodebookCard) -> bool:
+    return True
+
+
+PLOTS: Mapping[str, Plot[CodebookCard]] = {
+    "inertia": Plot(shows="Inertia by iteration", draw=_inertia, has_numbers=_always),
+    "sizes": Plot(shows="Share of the frames by code, largest first", draw=_sizes, has_numbers=_always),
+    "distances": Plot(shows="Distance to the nearest centroid", draw=_distances, has_numbers=_always),
+    "runs": Plot(shows="Run lengths", draw=_runs, has_numbers=lambda card: card.runs is not None),
+}
+"""By the ending of its file's name."""

@@ -11,24 +11,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from pipeline.cards.entropy import entropy
 from pipeline.kmeans.cards.counts import CodeCounts, bin_edges
 from pipeline.kmeans.fit import fixed_point
 
 RARE = 0.1
 """A code is rare when it has less than this share of the frames that it would have if all codes were alike."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Give the entropy in bits of counts of any shape; 0 where there are none.
-
-    It is the plain estimate, which for N frames is too small by about (filled cells - 1) / (2 N ln 2).
-    """
-    filled = counts[counts > 0].astype(np.float64)
-    total = math.fsum(filled)
-    if not total:
-        return 0.0
-    return max(0.0, math.log2(total) - math.fsum(filled * np.log2(filled)) / total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +225,7 @@ def matched_agreement(table: np.ndarray) -> float:
     Args:
         table: int64 (K, K'), frames by their code in each codebook.
     """
+    # Half a second of imports, and only a comparison with another codebook needs it.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(table, maximize=True)

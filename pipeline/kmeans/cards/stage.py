@@ -14,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.audio.alignment import Alignment
+from pipeline.audio.labels import check_columns, manifest_values
 from pipeline.audio.loading import Manifest
+from pipeline.cards.plots import can_plot, wanted
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, SettingsError
 from pipeline.kmeans.cards.card import CARD_VERSION, CodebookCard, make_card
 from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
-from pipeline.kmeans.cards.labels import Alignment, check_columns, manifest_values
 from pipeline.kmeans.cards.markdown import render, render_index
-from pipeline.kmeans.cards.plots import PLOTS, can_plot, draw, wanted_plots
+from pipeline.kmeans.cards.plots import PLOTS, draw
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
@@ -113,7 +115,7 @@ class CardsReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedCards:
     """What the driver knows before Ray starts.
 
     Attributes:
@@ -131,7 +133,7 @@ class Prepared:
     made_from: Mapping[str, Mapping[str, Any]]
 
 
-def prepare(config: DescribeCodebooksConfig) -> Prepared:
+def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
     """Read codebooks and labels, and refuse what does not belong together. Needs no Ray.
 
     Raises:
@@ -166,7 +168,7 @@ def prepare(config: DescribeCodebooksConfig) -> Prepared:
         }
         for subject in subjects
     }
-    return Prepared(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
+    return PreparedCards(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
 
 
 def _books(dataset: Dataset, layers: tuple[int, ...] = ()) -> dict[str, Codebook]:
@@ -284,7 +286,7 @@ def _summary(card: CodebookCard) -> str:
     )
 
 
-def _card(prepared: Prepared, subject: Subject, counts: CodeCounts) -> CodebookCard:
+def _card(prepared: PreparedCards, subject: Subject, counts: CodeCounts) -> CodebookCard:
     if not counts.frames:
         raise SettingsError(f"{prepared.features.uri} has no frames to describe {subject.unit} on")
     lineage = prepared.features.plan.lineage
@@ -320,17 +322,17 @@ def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard
 
 def _files(unit: str, card: CodebookCard, *, plots: bool) -> set[str]:
     """Name the files of a card."""
-    drawn = {f"{unit}.{name}.png" for name in wanted_plots(card)} if plots else set()
+    drawn = {f"{unit}.{name}.png" for name in wanted(PLOTS, card)} if plots else set()
     return {f"{unit}.json", f"{unit}.md"} | drawn
 
 
 def _write(store: Store, unit: str, card: CodebookCard, *, plots: bool) -> None:
     """Write a card: JSON last, after which it is found and not made again."""
     prefix = f"{CARDS}/{unit}"
-    wanted = wanted_plots(card) if plots else []
+    kept = wanted(PLOTS, card) if plots else []
     for name, data in draw(card).items() if plots else ():
         store.write(f"{prefix}.{name}.png", data)
-    store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in wanted])
+    store.delete([f"{prefix}.{name}.png" for name in PLOTS if name not in kept])
     store.write(f"{prefix}.md", render(card, plots=plots).encode())
     store.write(f"{prefix}.json", card.to_json())
 
@@ -345,7 +347,9 @@ def read_cards(store: Store) -> list[CodebookCard]:
     return cards
 
 
-def _count(prepared: Prepared, subjects: Sequence[Subject], config: DescribeCodebooksConfig) -> dict[str, CodeCounts]:
+def _count(
+    prepared: PreparedCards, subjects: Sequence[Subject], config: DescribeCodebooksConfig
+) -> dict[str, CodeCounts]:
     """Count all frames in tasks, each over a group of shards, and add up what comes back."""
     rows = read_shard_table(prepared.features)
     runner = config.choice(sum(rows["seconds"].to_pylist())).runner

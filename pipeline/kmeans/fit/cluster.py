@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.kmeans.fit.parallel_seeding import gather
-from pipeline.kmeans.fit.partition import Budget, Partition, Request, Share, Source, Step
-from pipeline.kmeans.fit.sample import Sample, merge
+from pipeline.kmeans.fit.partition import Budget, Partition, Request, RowSet, Share, Step
+from pipeline.kmeans.fit.sample import RowSample, merge
 from pipeline.kmeans.fit.seeding import kmeans_plus_plus, random_rows
 from pipeline.store.completion import read_shard_table
 from pipeline.store.dataset import Dataset
@@ -31,7 +31,7 @@ _MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class FitShape:
     """The actors of a fit.
 
     Attributes:
@@ -63,7 +63,7 @@ class Layout:
             )
 
 
-def lay_out(
+def fit_shape(
     features: Dataset,
     nodes: Sequence[Node],
     *,
@@ -73,7 +73,7 @@ def lay_out(
     num_clusters: int,
     num_sources: int,
     warm_start: float,
-) -> Layout:
+) -> FitShape:
     """Lay actors over the nodes that a runner has.
 
     Args:
@@ -95,7 +95,7 @@ def lay_out(
     else:
         a_node = -(-num_workers // len(nodes))
         num_bytes = int(_MEMORY_SHARE * min(node.memory for node in nodes) / a_node)
-    return Layout(
+    return FitShape(
         num_workers=num_workers,
         # More workers than CPUs share them: an actor that waits for a CPU of its own would wait for ever.
         num_cpus=min(1.0, int(1000 * cpus / num_workers) / 1000),
@@ -124,6 +124,7 @@ class Cluster:
         seed: Of the hashes that choose samples.
         fraction: Share of the rows to hold.
         threads: Compute threads of each.
+        engine: Of the search for nearest centroids; it changes no bit.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Cluster:
         seed: int = 0,
         fraction: float = 1.0,
         threads: int = 1,
+        engine: str = "auto",
     ) -> None:
         shares, begin = [], 0
         for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
@@ -148,7 +150,7 @@ class Cluster:
         self._actors = runner.actors(
             Partition,
             [
-                (dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction)
+                (dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction, engine)
                 for number in range(num_workers)
             ],
             cpus=num_cpus,
@@ -166,7 +168,7 @@ class Cluster:
         """
         return sum(self._actors.ask("load"))
 
-    def seed(self, source: Source, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
+    def seed(self, source: RowSet, num_clusters: int, *, how: Seeding, sample_size: int, seed: int) -> np.ndarray:
         """Choose first centroids, float32 (K, D).
 
         Args:
@@ -193,7 +195,7 @@ class Cluster:
         total: dict[str, Step] = self._actors.total(merge_steps, "step", dict(requests))
         return total
 
-    def forget(self, fit: str, source: Source, *, others: Collection[Source]) -> None:
+    def forget(self, fit: str, source: RowSet, *, others: Collection[RowSet]) -> None:
         """Give the memory of a finished fit back.
 
         Args:
@@ -208,7 +210,7 @@ class Cluster:
         """End the actors."""
         self._actors.close()
 
-    def _sample(self, source: Source, size: int) -> Sample:
+    def _sample(self, source: RowSet, size: int) -> RowSample:
         return merge(self._actors.ask("sample", source, size), size)
 
     def _plus_plus(self, *arguments: Any) -> np.ndarray:
@@ -221,7 +223,7 @@ class Cluster:
 class _AllRows:
     """The rows of all actors to ``parallel_seeding.gather``."""
 
-    def __init__(self, actors: Actors, source: Source) -> None:
+    def __init__(self, actors: Actors, source: RowSet) -> None:
         self._actors = actors
         self._source = source
 

@@ -20,10 +20,10 @@ from pipeline.features.samples.hashing import draws, frame_hash
 from pipeline.kmeans.fit.lloyd import PartialSums, RunningSums, sum_squares, summing_bytes, sums_bytes
 from pipeline.kmeans.fit.parallel_seeding import PartitionPull
 from pipeline.kmeans.fit.row_store import RowStore
-from pipeline.kmeans.fit.sample import Sample
+from pipeline.kmeans.fit.sample import RowSample
 from pipeline.kmeans.residual import residual
 from pipeline.kmeans.search.assignment import BLOCK_BYTES, CentroidTable
-from pipeline.kmeans.search.tracking import BYTES_PER_ROW, Tracker, Work
+from pipeline.kmeans.search.tracking import BYTES_PER_ROW, SearchWork, Tracker
 from pipeline.store.dataset import Dataset
 from pipeline.store.reading import read_pieces
 from pipeline.work.runtime import set_threads
@@ -53,7 +53,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class RowSet:
     """What a fit is over: the features of a layer, or what earlier stages of a residual quantiser leave of them.
 
     Attributes:
@@ -83,7 +83,7 @@ class Source:
 class Request:
     """One Lloyd step of a fit: what over, and centroids float32 (K, D)."""
 
-    source: Source
+    source: RowSet
     centroids: np.ndarray
 
 
@@ -99,7 +99,7 @@ class Step:
 
     sums: PartialSums
     squares: int
-    work: Work
+    work: SearchWork
 
     def merged(self, other: "Step") -> "Step":
         """Add what other rows contribute; in any order the same."""
@@ -163,6 +163,7 @@ class Partition:
         seed: Of the hashes that choose samples.
         fraction: Share of the rows to hold, those of smallest draw; a smaller one holds a subset.
         threads: Compute threads.
+        engine: Of the search for nearest centroids; it changes no bit.
     """
 
     def __init__(
@@ -174,12 +175,13 @@ class Partition:
         seed: int,
         threads: int,
         fraction: float = 1.0,
+        engine: str = "auto",
     ) -> None:
         set_threads(threads)
         num_rows = math.ceil(fraction * sum(share.num_rows for share in shares))
         self._dataset = Dataset.open(uri, kind="features")
         self._shares, self._layers, self._seed, self._fraction = shares, layers, seed, fraction
-        self._block_bytes = budget.block_bytes
+        self._block_bytes, self._engine = budget.block_bytes, engine
         dim = int(self._dataset.plan.lineage["dim"])
         self._max_resident, self._max_begun_on = budget.max_resident(num_rows, len(layers), dim)
         self._numbers = np.zeros(0, np.int64)
@@ -238,11 +240,11 @@ class Partition:
             )
         return filled
 
-    def sample(self, source: Source, size: int) -> Sample:
+    def sample(self, source: RowSet, size: int) -> RowSample:
         """Choose the rows of smallest hash of (seed, utterance id, frame)."""
         store = self._store(source)
         order = np.lexsort((self._numbers, self._hashes))[:size]
-        return Sample(hashes=self._hashes[order], numbers=self._numbers[order], rows=store.take(order))
+        return RowSample(hashes=self._hashes[order], numbers=self._numbers[order], rows=store.take(order))
 
     def step(self, requests: Mapping[str, Request]) -> dict[str, Step]:
         """Assign all rows to centroids and sum them up by cluster.
@@ -255,7 +257,9 @@ class Partition:
         for name, request in requests.items():
             store = self._store(request.source)
             if name not in self._fits:
-                self._fits[name] = _Fit(Tracker(store.num_rows), RunningSums(*request.centroids.shape))
+                self._fits[name] = _Fit(
+                    Tracker(store.num_rows, engine=self._engine), RunningSums(*request.centroids.shape)
+                )
             fit = self._fits[name]
             fit.tracker.move(CentroidTable(request.centroids, block_bytes=self._block_bytes))
             for begin, block in store.blocks(BLOCK_ROWS):
@@ -265,7 +269,7 @@ class Partition:
             result[name] = Step(sums=fit.sums.total(), squares=squares, work=fit.tracker.work)
         return result
 
-    def pull(self, source: Source, name: str, *arguments: Any) -> Any:
+    def pull(self, source: RowSet, name: str, *arguments: Any) -> Any:
         """Call a method of ``parallel_seeding.PartitionPull`` on the rows in memory and on those on disk."""
         if source.key not in self._pulls:
             parts = self._store(source).arrays()
@@ -274,7 +278,7 @@ class Partition:
             self._pulls[source.key] = [PartitionPull(part, found) for part, found in zip(parts, hashes, strict=True)]
         return [getattr(part, name)(*arguments) for part in self._pulls[source.key]]
 
-    def end_pull(self, source: Source) -> None:
+    def end_pull(self, source: RowSet) -> None:
         """Give the memory of a seeding back."""
         self._pulls.pop(source.key, None)
 
@@ -289,7 +293,7 @@ class Partition:
         if source is not None:
             self._rows.pop(source, None)
 
-    def _store(self, source: Source) -> RowStore:
+    def _store(self, source: RowSet) -> RowStore:
         """Give the rows of a source, made at the first call."""
         self.load()
         if source.key not in self._rows:
@@ -300,7 +304,7 @@ class Partition:
             self._squares[source.key] = sum(sum_squares(block) for _, block in store.blocks(BLOCK_ROWS))
         return store
 
-    def _keep_fraction(self, source: Source) -> RowStore:
+    def _keep_fraction(self, source: RowSet) -> RowStore:
         whole = self._store(replace(source, fraction=1.0))
         kept = draws(self._hashes, _FRACTION_DRAW) < self._fraction * source.fraction
         made = RowStore(whole.dim, num_rows=int(kept.sum()), max_resident=self._max_begun_on)
@@ -308,14 +312,14 @@ class Partition:
             made.append(block[kept[begin : begin + len(block)]])
         return made
 
-    def _reduce(self, source: Source) -> RowStore:
+    def _reduce(self, source: RowSet) -> RowStore:
         whole = self._rows[str(source.layer)]
         made = RowStore(whole.dim, num_rows=whole.num_rows, max_resident=self._max_resident)
         tables = [CentroidTable(centroids, block_bytes=self._block_bytes) for centroids in source.prior]
         for _, block in whole.blocks(BLOCK_ROWS):
             left = block
             for table in tables:
-                left = residual(left, table.centroids, table.nearest(left).tokens)
+                left = residual(left, table.centroids, table.nearest(left, engine=self._engine).tokens)
             made.append(left)
         return made
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class RowSample:
     """Rows of smallest hash, in the order of their hashes.
 
     Attributes:
@@ -21,10 +21,10 @@ class Sample:
     rows: np.ndarray
 
 
-def merge(samples: Sequence[Sample], size: int) -> Sample:
+def merge(samples: Sequence[RowSample], size: int) -> RowSample:
     """Join the samples of several partitions into that of all rows."""
     hashes = np.concatenate([sample.hashes for sample in samples])
     numbers = np.concatenate([sample.numbers for sample in samples])
     order = np.lexsort((numbers, hashes))[:size]
     rows = np.concatenate([sample.rows for sample in samples])
-    return Sample(hashes=hashes[order], numbers=numbers[order], rows=rows[order])
+    return RowSample(hashes=hashes[order], numbers=numbers[order], rows=rows[order])

@@ -16,10 +16,12 @@ from pipeline import faults, schema
 from pipeline.errors import SettingsError
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
-from pipeline.kmeans.fit.cluster import Cluster, Seeding, lay_out
-from pipeline.kmeans.fit.partition import Request, Source, Step
+from pipeline.kmeans.fit.cluster import Cluster, FitShape, Seeding, fit_shape
+from pipeline.kmeans.fit.partition import Request, RowSet, Step
 from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
+from pipeline.kmeans.fit.telling import FitLog
+from pipeline.kmeans.search.engines import Engine, check_engine, check_gpus
 from pipeline.store.completion import finish, read_shard_table, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
@@ -27,6 +29,7 @@ from pipeline.store.reading import read_committed
 from pipeline.store.storage import open_store
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.reporting import StageReport, Tally
+from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ class FitKmeansConfig(RunnerSettings):
     """k-means++ and random choose the first centroids among this many frames a cluster."""
     seed: int = 0
     """Seed of the first centroids."""
+    engine: Engine = "auto"
+    """What computes products in the search of nearest centroids; no codebook changes by it. auto takes torch on a GPU,
+    else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
     num_workers: int | None = None
     """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
     memory_per_worker: float | None = None
@@ -87,6 +93,7 @@ class FitKmeansConfig(RunnerSettings):
         for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingsError(f"{name} must be at least 1, got {value}")
+        check_engine(self.engine)
         for name in ("max_minutes", "memory_per_worker"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise SettingsError(f"{name} must be more than 0, got {value}")
@@ -195,32 +202,21 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     workers, seconds = "no K-means actor, all was there", {}
     if pending:
         features = Dataset.open(config.features, kind="features")
-        layers = plan.content["layers"]
-        num_fits = len(layers) * len(config.num_clusters)
         # What 20 ms of audio gives is a frame.
         runner = config.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
-        shape = lay_out(
-            features,
-            runner.nodes(),
-            num_workers=config.num_workers,
-            memory_per_worker=config.memory_per_worker,
-            num_fits=num_fits,
-            num_clusters=max(config.num_clusters),
-            num_sources=num_fits if config.num_quantizers > 1 else 0,
-            warm_start=max(config.warm_start, default=0.0),
-        )
-        shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+        shape = _lay_out(config, features, plan, runner.nodes())
         workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
             runner,
             features,
-            layers,
+            plan.content["layers"],
             num_workers=shape.num_workers,
             budget=shape.budget,
             num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,
             seed=config.seed,
             fraction=config.fraction,
+            engine=config.engine,
         )
         try:
             on_disk = cluster.load()
@@ -238,6 +234,23 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     return replace(report, notes={**report.notes, **seconds})
 
 
+def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> FitShape:
+    num_fits = len(plan.content["layers"]) * len(config.num_clusters)
+    shape = fit_shape(
+        features,
+        nodes,
+        num_workers=config.num_workers,
+        memory_per_worker=config.memory_per_worker,
+        num_fits=num_fits,
+        num_clusters=max(config.num_clusters),
+        num_sources=num_fits if config.num_quantizers > 1 else 0,
+        warm_start=max(config.warm_start, default=0.0),
+    )
+    check_gpus(config.engine, shape.num_gpus)
+    shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
+    return shape
+
+
 class _Fitting:
     """All fits of a run: stages of one layer and K one after the other, everything else side by side."""
 
@@ -253,7 +266,7 @@ class _Fitting:
         self._targets = config.targets(dataset.plan.content["layers"])
         self._done: dict[str, Codebook] = {}
         self._active: dict[Target, Fit] = {}
-        self._sources: dict[Target, Source] = {}
+        self._sources: dict[Target, RowSet] = {}
         self._began = time.monotonic()
 
     def run(self) -> None:
@@ -261,8 +274,8 @@ class _Fitting:
         for target in self._targets:
             if target.quantizer == 0:
                 self._begin(target)
+        told = FitLog(len(self._targets))
         while self._active:
-            began = time.monotonic()
             requests = {
                 target.unit: Request(source=self._sources[target], centroids=fit.centroids)
                 for target, fit in self._active.items()
@@ -270,7 +283,9 @@ class _Fitting:
             steps = self._cluster.step(requests)
             for target, fit in list(self._active.items()):
                 self._advance(target, fit, steps[target.unit])
-            self._tell([request.source for request in requests.values()], time.monotonic() - began)
+            shares = sum(request.source.fraction for request in requests.values())
+            frames = self._dataset.plan.totals["frames"] * shares
+            told.step(frames, len(self._done), {target.unit: fit for target, fit in self._active.items()})
 
     def _begin(self, target: Target) -> None:
         """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
@@ -282,7 +297,7 @@ class _Fitting:
             target = replace(target, quantizer=target.quantizer + 1)
         prior = tuple(book.centroids for book in self._before(target))
         name = target.unit if prior else str(target.layer)
-        source = Source(layer=target.layer, prior=prior, name=name)
+        source = RowSet(layer=target.layer, prior=prior, name=name)
         fit = self._resume(target) or self._seed(target, source)
         share = self._shares[len(fit.warm_iterations)]
         self._sources[target], self._active[target] = replace(source, fraction=share), fit
@@ -302,7 +317,7 @@ class _Fitting:
         logger.info("%s resumes after iteration %d", target.unit, len(fit.inertia))
         return fit
 
-    def _seed(self, target: Target, source: Source) -> Fit:
+    def _seed(self, target: Target, source: RowSet) -> Fit:
         if target.unit in self._given:
             dim = int(self._dataset.plan.lineage["dim"])
             given = self._given[target.unit].centroids
@@ -359,19 +374,3 @@ class _Fitting:
         self._cluster.forget(target.unit, source, others=self._sources.values())
         del self._active[target]
         self._begin(target)
-
-    def _tell(self, sources: Sequence[Source], seconds: float) -> None:
-        shares = sum(source.fraction for source in sources)
-        frames = self._dataset.plan.totals["frames"] * shares / max(1e-9, seconds)
-        logger.info(
-            "K-means: %d of %d codebooks done, %.2f s, %.0f frames a second; %s",
-            len(self._done),
-            len(self._targets),
-            seconds,
-            frames,
-            "; ".join(
-                f"{target.unit} {fit.line()}"
-                for target, fit in self._active.items()
-                if fit.inertia or fit.warm_iterations
-            ),
-        )

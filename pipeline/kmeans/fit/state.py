@@ -13,7 +13,7 @@ from pipeline import schema
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.fit.lloyd import inertia, relative_improvement, update
 from pipeline.kmeans.fit.partition import Step
-from pipeline.kmeans.search.tracking import Work
+from pipeline.kmeans.search.tracking import SearchWork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Fit:
     counts: np.ndarray
     inertia: list[float] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
-    work: Work = field(default_factory=Work)
+    work: SearchWork = field(default_factory=SearchWork)
     stopped_by: str = ""
     warm_iterations: list[int] = field(default_factory=list)
 
@@ -128,7 +128,7 @@ class Fit:
             counts=saved.counts,
             inertia=saved.inertia.tolist(),
             empty=list(saved.lineage["empty_clusters"]),
-            work=Work(**state["work"]),
+            work=SearchWork(**state["work"]),
             stopped_by=state["stopped_by"],
             warm_iterations=list(saved.lineage["warm_iterations"]),
         )

@@ -41,7 +41,7 @@ _UNREADABLE = {
 }
 
 
-class Refused(Exception):
+class PickleRefused(Exception):
     """A file that is not, or not only, a K-means; the message is a clause about "it"."""
 
 
@@ -65,14 +65,14 @@ class Number:
 
     def __init__(self, code: Any, *flags: Any) -> None:
         if not isinstance(code, str) or code not in _NUMBERS:
-            raise Refused(f"it holds an array of {code!r}, and only arrays of plain numbers are read")
+            raise PickleRefused(f"it holds an array of {code!r}, and only arrays of plain numbers are read")
         self.code = code
         self.order = "<"
 
     def __setstate__(self, state: Any) -> None:
         """Take the byte order, and refuse the fields of a record."""
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise Refused("it holds an array whose dtype is not a plain number")
+            raise PickleRefused("it holds an array whose dtype is not a plain number")
         self.order = ">" if state[1] == ">" else "<"
 
     @property
@@ -94,13 +94,13 @@ class Array:
         """Take the parts, refusing those that do not belong together."""
         size = num_bytes(shape, dtype)
         if not isinstance(data, bytes | bytearray | memoryview) or len(data) != size:
-            raise Refused(f"it holds an array of shape {shape} with other than its {size} bytes")
+            raise PickleRefused(f"it holds an array of shape {shape} with other than its {size} bytes")
         self.shape, self.dtype, self.order, self.data = shape, dtype, "F" if order == "F" else "C", data
 
     def __setstate__(self, state: Any) -> None:
         """Take numpy's (version, shape, dtype, is_fortran, data)."""
         if not isinstance(state, tuple) or len(state) != 5:
-            raise Refused("it holds an array in a form that is not numpy's")
+            raise PickleRefused("it holds an array in a form that is not numpy's")
         self.fill(state[1], state[2], "F" if state[3] is True else "C", state[4])
 
     def scalar(self) -> float | None:
@@ -115,7 +115,7 @@ def num_bytes(shape: Any, dtype: Any) -> int:
     """Count the bytes of an array, refusing what is no shape or no dtype."""
     good = isinstance(shape, tuple) and len(shape) <= 8 and all(type(n) is int and 0 <= n <= _MAX_ITEMS for n in shape)
     if not good or not isinstance(dtype, Number):
-        raise Refused("it holds an array without a proper shape and dtype")
+        raise PickleRefused("it holds an array without a proper shape and dtype")
     count: int = math.prod(shape)
     return count * dtype.size
 
@@ -132,7 +132,7 @@ class Estimator:
     def __setstate__(self, state: Any) -> None:
         """Take the attributes."""
         if not isinstance(state, dict):
-            raise Refused("it holds a K-means without attributes")
+            raise PickleRefused("it holds a K-means without attributes")
         self.state = state
 
 
@@ -150,7 +150,7 @@ class Calling:
 
     def __setstate__(self, state: Any) -> NoReturn:
         """Refuse."""
-        raise Refused("it changes a function")
+        raise PickleRefused("it changes a function")
 
 
 class Stream:
@@ -163,7 +163,7 @@ class Stream:
     def view(self, count: int) -> memoryview:
         """Give the next bytes without copying them."""
         if count > len(self._data) - self._position:
-            raise Refused("it is truncated")
+            raise PickleRefused("it is truncated")
         self._position += count
         return self._data[self._position - count : self._position]
 
@@ -194,7 +194,7 @@ def _scalar(dtype: Any, data: Any) -> Array:
 def _latin1(text: Any, encoding: Any) -> bytes:
     """Stand for ``_codecs.encode``, which carries bytes in protocol 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise Refused("it encodes text")
+        raise PickleRefused("it encodes text")
     return text.encode("latin1")
 
 
@@ -207,7 +207,7 @@ def _inline_array(stream: Stream) -> type[Array]:
 
         def __setstate__(self, state: Any) -> None:
             if not isinstance(state, dict) or state.get("subclass") is not Array:
-                raise Refused("it holds an array in a form that is not joblib's")
+                raise PickleRefused("it holds an array in a form that is not joblib's")
             if state.get("numpy_array_alignment_bytes") is not None:
                 stream.view(stream.view(1)[0])
             shape, dtype = state.get("shape"), state.get("dtype")
@@ -254,7 +254,7 @@ class Unpickler(pickle.Unpickler):
             return self._known[module, name]
         except KeyError:
             wanted = f"{module}.{name}"[:200]
-            raise Refused(f"it asks for {wanted}, which no K-means needs; nothing of it was run") from None
+            raise PickleRefused(f"it asks for {wanted}, which no K-means needs; nothing of it was run") from None
 
 
 def unpack(data: bytes) -> tuple[bytes, str]:
@@ -265,16 +265,16 @@ def unpack(data: bytes) -> tuple[bytes, str]:
     """
     for magic, why in _UNREADABLE.items():
         if data.startswith(magic):
-            raise Refused(why)
+            raise PickleRefused(why)
     for name, (magic, make) in _UNPACKERS.items():
         if data.startswith(magic):
             unpacker = make()
             try:
                 found = unpacker.decompress(data)
             except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
-                raise Refused(f"its {name} compression is damaged ({error})") from error
+                raise PickleRefused(f"its {name} compression is damaged ({error})") from error
             if not unpacker.eof:
-                raise Refused(f"its {name} compression ends too early: it is truncated")
+                raise PickleRefused(f"its {name} compression ends too early: it is truncated")
             return found, name
     return data, "none"
 
@@ -294,16 +294,16 @@ def read(data: bytes) -> tuple[dict[str, Any], list[Any]]:
     pickled, compression = unpack(data)
     try:
         found = Unpickler(Stream(pickled)).load()
-    except (Refused, MemoryError):
+    except (PickleRefused, MemoryError):
         raise
     except Exception as error:
-        raise Refused(f"it is no pickle, or a damaged one ({type(error).__name__}: {error})") from error
+        raise PickleRefused(f"it is no pickle, or a damaged one ({type(error).__name__}: {error})") from error
     if isinstance(found, Array):
         return _answer("ndarray", compression, {"centroids": found}, None)
     if not isinstance(found, Estimator):
-        raise Refused("it is a pickle, but of no K-means")
+        raise PickleRefused("it is a pickle, but of no K-means")
     if "cluster_centers_" not in found.state:
-        raise Refused(f"its {found.name} has no cluster_centers_: it was saved before it was fitted")
+        raise PickleRefused(f"its {found.name} has no cluster_centers_: it was saved before it was fitted")
     counts = found.state.get("_counts", found.state.get("counts_"))
     arrays = {"centroids": found.state["cluster_centers_"], "counts": counts}
     return _answer(found.name, compression, arrays, found.state.get("inertia_"))
@@ -314,7 +314,7 @@ def _answer(
 ) -> tuple[dict[str, Any], list[bytes | bytearray | memoryview]]:
     arrays = {name: array for name, array in found.items() if isinstance(array, Array)}
     if "centroids" not in arrays:
-        raise Refused(f"the cluster_centers_ of its {kind} are no array")
+        raise PickleRefused(f"the cluster_centers_ of its {kind} are no array")
     listed = [
         {"name": name, "dtype": array.dtype.order + array.dtype.code, "shape": array.shape, "order": array.order}
         for name, array in arrays.items()
@@ -342,7 +342,7 @@ def confine(memory_bytes: int, seconds: int) -> None:
         resource.setrlimit(kind, (lower, lower))
 
     def refuse(event: str, args: Any) -> None:
-        raise Refused(f"it tried {event}")
+        raise PickleRefused(f"it tried {event}")
 
     sys.addaudithook(refuse)
 
@@ -353,7 +353,7 @@ def main() -> None:
     parts: list[Any] = []
     try:
         header, parts = read(sys.stdin.buffer.read())
-    except Refused as error:
+    except PickleRefused as error:
         header = {"refused": str(error)}
     except MemoryError:
         header = {"refused": "it needs more memory than a codebook could"}

@@ -250,8 +250,8 @@ def nearest(
     Args:
         features: float16 (N, D), finite.
         centroids: float32 (K, D), finite.
-        engine: ``int8``, ``faiss``, ``torch``, or ``auto``, the fastest of them here. It changes the speed, never a
-            token.
+        engine: ``int8``, ``faiss``, ``faiss-gpu``, ``torch``, or ``auto``, the fastest here. It changes the speed,
+            never a token.
         block_rows: Rows at a time, which bounds memory; default by K and D.
 
     Raises:

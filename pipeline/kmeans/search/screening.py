@@ -74,7 +74,12 @@ def is_faster(num_clusters: int, dim: int) -> bool:
         num_clusters: K.
         dim: D.
     """
-    return num_clusters >= 256 and 64 <= dim <= _MAX_DIM and is_exact()
+    return num_clusters >= 256 and dim >= 64 and can_screen(dim)
+
+
+def can_screen(dim: int) -> bool:
+    """Tell whether rows of D columns can be screened here."""
+    return dim <= _MAX_DIM and is_exact()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -41,7 +41,7 @@ _SAMPLE = 2048
 
 
 @dataclass
-class Work:
+class SearchWork:
     """Rows of an iteration by what settled them.
 
     Attributes:
@@ -58,8 +58,8 @@ class Work:
     by_float64: int = 0
     changed: int = 0
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+    def __add__(self, other: "SearchWork") -> "SearchWork":
+        return SearchWork(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 class Tracker:
@@ -85,7 +85,7 @@ class Tracker:
         self._movers = np.zeros(0, np.int64)
         self._number = np.zeros(0, np.int16)
         self._moves, self._use_lists = 0, False
-        self.work = Work()
+        self.work = SearchWork()
 
     def move(self, table: CentroidTable) -> None:
         """Take new centroids; ``assign`` must then be called for every row before the next move.
@@ -102,7 +102,7 @@ class Tracker:
         self._table = table
         self._moves += 1
         self._plan(order)
-        self.work = Work()
+        self.work = SearchWork()
 
     def _plan(self, order: np.ndarray) -> None:
         """Choose the movers, from centroids in the order of how far they moved, and whether to use lists."""

@@ -1,13 +1,13 @@
 """Curves over K and over the amount of data: points taken from cards, as JSON, Markdown and plots."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.cards.markdown import page, table
+from pipeline.cards.plots import new_figure, png
 from pipeline.kmeans.cards.card import CodebookCard
-from pipeline.kmeans.cards.markdown import table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def render(points: Sequence[Point], facts: Mapping[str, Any], *, plots: bool) ->
         "of the frames fitted on are too high; compare K on frames that are held out. Numbers of a residual stage are "
         "of what the stages before it leave."
     )
-    return "\n\n".join(sections) + "\n"
+    return page(sections)
 
 
 def _labels(points: Sequence[Point]) -> list[str]:
@@ -128,10 +128,8 @@ def plot_name(layer: int) -> str:
 def draw(points: Sequence[Point]) -> bytes:
     """Draw the curves of one layer's first stage, PNG: over K on the left, over the frames fitted on on the right.
 
-    Needs matplotlib; does not go through pyplot, so none of its global state is used or changed.
+    Needs matplotlib.
     """
-    from matplotlib.figure import Figure
-
     own = [each for each in points if each.quantizer == 0]
     measures: dict[str, Callable[[Point], float | None]] = {
         "explained variance": lambda each: each.explained_variance,
@@ -141,16 +139,14 @@ def draw(points: Sequence[Point]) -> bytes:
         measures[f"NMI {name}"] = lambda each, name=name: each.nmi.get(name)  # type: ignore[misc]
     if any(each.pnmi is not None for each in own):
         measures["PNMI"] = lambda each: each.pnmi
-    figure = Figure(figsize=(8.0, 2.6 * len(measures)), dpi=110, layout="constrained")
+    figure = new_figure((8.0, 2.6 * len(measures)))
     for row, (name, measure) in zip(figure.subplots(len(measures), 2, squeeze=False), measures.items(), strict=True):
         _lines(row[0], own, measure, lambda each: each.num_clusters, lambda each: f"share {each.fraction:g}")
         _lines(row[1], own, measure, lambda each: each.frames, lambda each: f"K {each.num_clusters:,}")
         row[0].set(xlabel="K", ylabel=name, xscale="log")
         row[1].set(xlabel="frames fitted on", xscale="log")
     figure.suptitle(f"layer {own[0].layer}", fontsize=9)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png(figure)
 
 
 def _lines(

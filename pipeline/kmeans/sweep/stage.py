@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pipeline.cards.plots import can_plot
 from pipeline.errors import SettingsError
-from pipeline.kmeans.cards.plots import can_plot
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, read_cards
 from pipeline.kmeans.fit.cluster import Seeding
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans, prepare

@@ -9,10 +9,10 @@ from made_export_card import FACTS, PATTERN, VOCABULARY, card_of, counted, ngram
 from made_sequences import sequences, stretch
 from markdown_it import MarkdownIt
 
+from pipeline.cards.text import plain
 from pipeline.export.cards.commands import commands, size_category
 from pipeline.export.cards.markdown import render
 from pipeline.export.cards.statistics import Statistics
-from pipeline.export.cards.text import escaped, plain
 from pipeline.export.ids.vocabulary import Vocabulary
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
@@ -126,24 +126,11 @@ def test_any_text_of_data_stays_text(text):
     check_nothing_but_text(text)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=50).filter(lambda text: plain(text)))
-def test_an_escaped_text_shows_as_itself(text):
-    table = MARKDOWN.parse(f"| x |\n| --- |\n| {escaped(text)} |")
-    cell = [token for token in table if token.type == "inline"][-1]
-    assert "".join(child.content for child in cell.children) == plain(text)
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
 def test_any_name_is_a_name_in_the_front_matter(text):
     card = replace(card_of(counted()), name=text)
     assert front_matter_of(render(card, plots=False))["pretty_name"] == plain(text)
-
-
-def test_controls_and_overrides_of_direction_are_not_shown():
-    assert plain("a\x00b\u202ec\nd\ud800e\u200bf") == "a b c d e f"
-    assert len(plain("x" * 1000)) == 200
 
 
 def test_each_format_is_opened_by_a_command_of_its_own():

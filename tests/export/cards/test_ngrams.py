@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_sequences import sequences, stretch
 
 from pipeline.errors import SettingsError
-from pipeline.export.cards.ngrams import MAX_IDS, BigramModel, Sample, count_ngrams, measure, row_limit
+from pipeline.export.cards.ngrams import MAX_IDS, BigramModel, IdSample, count_ngrams, measure, row_limit
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.vocabulary import Vocabulary
 
@@ -18,7 +18,7 @@ BITS = 21
 
 
 def sample_of(rows, second=()):
-    return Sample(
+    return IdSample(
         ids=np.array([number for row in rows for number in row], np.int32),
         ends=np.cumsum([len(row) for row in rows], dtype=np.int64),
         second_half=np.array([place in second for place in range(len(rows))], bool),
@@ -170,9 +170,9 @@ def test_held_out_bits_are_those_computed_by_hand():
 @given(ROWS, st.randoms())
 def test_samples_in_any_order_measure_the_same(rows, random):
     parts = [sample_of([row], second=[0] if place % 2 else []) for place, row in enumerate(rows)]
-    whole = measure(Sample.total(parts), 6)
+    whole = measure(IdSample.total(parts), 6)
     random.shuffle(parts)
-    again = measure(Sample.total(parts), 6)
+    again = measure(IdSample.total(parts), 6)
     assert again.orders == whole.orders
     assert (again.rows, again.ids, again.held_out) == (whole.rows, whole.ids, whole.held_out)
 
@@ -193,21 +193,21 @@ def table_of(names):
 def test_a_budget_keeps_about_so_many_ids_whatever_the_units():
     names = [str(number) for number in range(4000)]
     limit = row_limit(total_ids=8000, budget=2000)
-    whole = Sample.of(table_of(names), VOCABULARY, limit)
-    parts = [Sample.of(table_of(names[start : start + 1000]), VOCABULARY, limit) for start in range(0, 4000, 1000)]
+    whole = IdSample.of(table_of(names), VOCABULARY, limit)
+    parts = [IdSample.of(table_of(names[start : start + 1000]), VOCABULARY, limit) for start in range(0, 4000, 1000)]
     assert len(whole.ids) == pytest.approx(2000, rel=0.1)
-    assert Sample.total(parts).ids.tolist() == whole.ids.tolist()
-    assert Sample.total(parts).ends.tolist() == whole.ends.tolist()
-    assert Sample.total(parts).second_half.tolist() == whole.second_half.tolist()
+    assert IdSample.total(parts).ids.tolist() == whole.ids.tolist()
+    assert IdSample.total(parts).ends.tolist() == whole.ends.tolist()
+    assert IdSample.total(parts).second_half.tolist() == whole.second_half.tolist()
     assert whole.second_half.mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_all_rows_are_taken_where_the_budget_allows():
-    found = Sample.of(table_of(["10", "211"]), VOCABULARY, row_limit(total_ids=4, budget=4))
+    found = IdSample.of(table_of(["10", "211"]), VOCABULARY, row_limit(total_ids=4, budget=4))
     assert found.ids.tolist() == [2, 2, 3, 3]
     assert found.ends.tolist() == [2, 4]
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused():
     with pytest.raises(SettingsError, match="2,097,151"):
-        Sample.of(table_of(["1"]), Vocabulary.build({"layer_01": MAX_IDS}), row_limit(1))
+        IdSample.of(table_of(["1"]), Vocabulary.build({"layer_01": MAX_IDS}), row_limit(1))

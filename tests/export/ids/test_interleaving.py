@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import schema
+from pipeline.audio.alignment import Alignment
 from pipeline.errors import CorruptDatasetError, SettingsError
 from pipeline.export.ids.bpe import train
 from pipeline.export.ids.interleaving import NO_WORDS, Interleaver, Words, loss_mask, speech_sequences, words_of
 from pipeline.export.ids.patterns import Pattern, UnitSequence, decode
 from pipeline.export.ids.vocabulary import BEGIN, END, SPEECH, TEXT, Vocabulary
-from pipeline.kmeans.cards.labels import Alignment
 
 RATE = 50.0
 SIZES = {"layer_07": 6, "layer_12": 4}

@@ -4,15 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
-from pipeline.export.shards.documents import (
-    Grouping,
-    Rows,
-    ShardSettings,
-    imbalance,
-    key_of,
-    on_valid_side,
-    plan_shards,
-)
+from pipeline.export.grouping import Grouping, key_of, on_valid_side
+from pipeline.export.shards.planning import Rows, ShardSettings, imbalance, plan_shards
 
 
 def rows_of(documents, num_ids, *, valid=None, offset=None, per_unit=3, framing=2):

@@ -12,9 +12,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from whole_network import hooked_layers
 
+from pipeline.audio.normalization import normalized
 from pipeline.errors import EncoderError
 from pipeline.features.encoders.demo_encoder import build_small_encoder
-from pipeline.features.encoders.encoder import SslEncoder, normalized
+from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.encoders.info import describe, encoder_files
 
 KINDS = ("wav2vec2", "hubert", "wavlm")

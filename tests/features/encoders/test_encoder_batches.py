@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline.features.encoders.encoder import SslEncoder, normalized
+from pipeline.audio.normalization import normalized
+from pipeline.features.encoders.encoder import SslEncoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 

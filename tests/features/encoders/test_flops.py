@@ -35,20 +35,20 @@ def counted(kind, seconds, **settings):
 
 
 @pytest.mark.parametrize(("kind", "settings"), VARIANTS)
-def test_the_count_is_that_of_torch_within_a_percent(kind, settings):
+def test_the_count_is_that_of_torch(kind, settings):
     small = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
     if "hidden_size" not in settings and kind != "wav2vec2-bert":
         settings = {**settings, "num_conv_pos_embedding_groups": 4}
     for seconds in (1.0, 6.3):
         config, expected = counted(kind, seconds, **small, **settings)
         found = encoder_gflop(config, top_layer=3, num_samples=int(seconds * 16_000))
-        assert found == pytest.approx(expected, rel=0.01)
+        assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm"])
 def test_the_count_of_a_base_network_is_that_of_torch(kind):
     config, expected = counted(kind, 12.0)
-    assert encoder_gflop(config, top_layer=12, num_samples=12 * 16_000) == pytest.approx(expected, rel=0.01)
+    assert encoder_gflop(config, top_layer=12, num_samples=12 * 16_000) == expected
 
 
 def test_known_figures():

@@ -42,7 +42,7 @@ def test_its_weights_take_at_most_8_mb():
 def test_it_has_50_frames_a_second_of_16_khz_and_may_be_padded():
     info = describe(shipped.NAME)
     assert (info.sample_rate, info.frame_rate, info.hop_length) == (16_000, 50, 320)
-    assert info.num_frames(16_000) == (16_000 - 400) // 320 + 1
+    assert info.clock.num_frames(16_000) == (16_000 - 400) // 320 + 1
     assert info.can_pad
 
 

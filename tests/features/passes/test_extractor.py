@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline.features.passes.extractor import EncodeLog, FeatureExtractor, Piece, Rejected
+from pipeline.features.passes.extractor import EncodeLog, FeatureExtractor, FeaturePiece, Rejected
 from pipeline.schema import Reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -175,7 +175,7 @@ def test_the_next_batch_is_encoded_while_a_piece_is_in_use(small_encoder):
                 encoded.append(value)
 
     stream = machine.stream([noise(4_000), noise(5_000), noise(6_000)], CountingLog())
-    assert isinstance(next(stream), Piece)
+    assert isinstance(next(stream), FeaturePiece)
     deadline = time.monotonic() + 20
     while len(encoded) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.audio.clock import Clock
+from pipeline.audio.normalization import normalized
 from pipeline.errors import SettingsError
-from pipeline.features.encoders.encoder import normalized
-from pipeline.features.passes.extractor import FeatureExtractor, Piece, Rejected, join_pieces
+from pipeline.features.passes.extractor import FeatureExtractor, FeaturePiece, Rejected, join_pieces
 from pipeline.features.passes.windows import Windowing, cut, measure
 from pipeline.schema import Reason
 
@@ -18,14 +19,16 @@ def blocks_of(waveform, size):
     st.integers(400, 60_000),
     st.integers(1, 60),
     st.integers(0, 29),
-    st.sampled_from([(320, 400), (160, 400), (4, 10)]),
+    st.sampled_from([(320, 400), (160, 400), (4, 10)]).map(
+        lambda pair: Clock(sample_rate=16_000, hop_length=pair[0], receptive_field=pair[1])
+    ),
 )
 @settings(max_examples=300, deadline=None)
 def test_every_frame_is_kept_once_with_its_margin(num_samples, window, margin, clock):
     if window <= 2 * margin:
         window = 2 * margin + 1
-    hop, field = clock
-    windowing = Windowing(window_frames=window, margin_frames=margin, hop=hop, field=field)
+    hop, field = clock.hop_length, clock.receptive_field
+    windowing = Windowing(window_frames=window, margin_frames=margin, clock=clock)
     total = (num_samples - field) // hop + 1
     plan = list(windowing.plan(num_samples))
     kept = 0
@@ -55,7 +58,9 @@ def test_the_first_pass_finds_mean_and_variance_whatever_the_blocks(num_samples,
 
 def test_windows_are_slices_of_the_recording_whatever_the_blocks():
     waveform = np.arange(20_000, dtype=np.float32)
-    windowing = Windowing(window_frames=10, margin_frames=2, hop=320, field=400)
+    windowing = Windowing(
+        window_frames=10, margin_frames=2, clock=Clock(sample_rate=16_000, hop_length=320, receptive_field=400)
+    )
     for size in (1, 333, 5_000, 50_000):
         for window, found in cut(blocks_of(waveform, size)(), windowing.plan(20_000)):
             start = window.start_sample
@@ -121,7 +126,7 @@ def test_long_recordings_come_after_the_others_and_a_broken_one_costs_itself(sma
     found = list(encoder.stream([speechlike(9), speechlike(2), broken, speechlike(3)]))
     assert [(type(x), x.row) for x in found][:1] == [(Rejected, 2)]
     assert [x.row for x in found[1:]] == [1, 3, *[0] * (len(found) - 3)]
-    parts = [x for x in found if isinstance(x, Piece) and x.row == 0]
+    parts = [x for x in found if isinstance(x, FeaturePiece) and x.row == 0]
     assert [x.first_frame for x in parts] == list(np.cumsum([0] + [len(x.features[1]) for x in parts[:-1]]))
     assert len(join_pieces(parts)[1]) == encoder.encoder.num_frames(9 * 16_000)
 

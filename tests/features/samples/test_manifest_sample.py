@@ -55,7 +55,7 @@ def all_frames(manifest, column, seed):
             ranked = found.setdefault(value, [])
             if row["num_samples"] <= LONGEST * row["sample_rate"]:
                 length = int(row["num_samples"] * 16_000 / row["sample_rate"] + 0.5)
-                hashes = frame_hash(seed, row["utterance_id"], np.arange(ENCODER.num_frames(length)))
+                hashes = frame_hash(seed, row["utterance_id"], np.arange(ENCODER.clock.num_frames(length)))
                 ranked += [(int(value), row["utterance_id"], frame) for frame, value in enumerate(hashes)]
     return {value: sorted(ranked) for value, ranked in found.items()}
 

@@ -3,17 +3,15 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from made_corpus import data_bytes
 from made_features import make_codebook, write_codebooks, write_features
 
+from pipeline.audio.alignment import Alignment
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, DatasetError, SettingsError
 from pipeline.kmeans.cards import plots
 from pipeline.kmeans.cards.card import CodebookCard, make_card
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe
-from pipeline.kmeans.cards.labels import Alignment, Intervals, Values
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
 from pipeline.store.verification import inspect
@@ -84,56 +82,6 @@ def test_a_frame_has_the_label_at_the_middle_of_its_hop(features, alignment):
     table = describe([subject()], speech, features.plan.units)["layer_03_k4"].tables[ALIGNED]
     # a: frames 0 to 2 are S, 3 to 5 AH; b: frame 0 is S, the middle of frame 1 lies at 0.03 s, where S has ended.
     assert table.tolist() == [[0, 2, 0], [2, 1, 0], [0, 1, 0], [1, 0, 0]]
-
-
-def test_of_intervals_that_overlap_the_later_one_counts_and_gaps_have_no_label():
-    found = Intervals(starts=np.array([0.0, 0.05]), ends=np.array([0.1, 0.07]), labels=np.array([4, 5]))
-    assert found.at(np.array([0, 2, 3, 9]), 0.02).tolist() == [4, 5, -1, -1]
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_alignments_are_read_from_csv_and_parquet(alignment, tmp_path, kind):
-    path = alignment
-    if kind == "parquet":
-        names = ["a", "a", "b", "x"]
-        times = pa.array([0.0, 0.06, 0, 0], pa.float32())
-        ends = pa.array([0.06, 0.12, 0.03, 9], pa.float32())
-        columns = {"label": ["S", "AH", "S", "T"], "more": names, "end_seconds": ends, "start_seconds": times}
-        path = tmp_path / "phones.parquet"
-        pq.write_table(pa.table({**columns, "utterance_id": names}), path)
-    reader = Alignment(str(path))
-    found = reader.intervals(["a"], reader.values())
-    assert list(found) == ["a"]
-    assert found["a"].labels.tolist() == [1, 0]
-    np.testing.assert_allclose(found["a"].starts, [0, 0.06])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("utterance_id,start_seconds,end_seconds\na,0,1\n", "label"),
-        ("utterance_id,start_seconds,end_seconds,label\na,zero,1,S\n", "cannot be read"),
-        ("utterance_id,start_seconds,end_seconds,label\na,2,1,S\n", "ends before it begins"),
-        ("utterance_id,start_seconds,end_seconds,label\n", "no intervals"),
-        ("", "cannot be read"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_wrong_alignment_is_refused_by_name(tmp_path, text, message):
-    path = tmp_path / "wrong.csv"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(SettingsError, match=message) as caught:
-        Alignment(str(path)).values()
-    assert "wrong.csv" in str(caught.value)
-
-
-def test_drawn_labels_are_as_frequent_as_the_true_ones():
-    values = Values.of("speaker", {"x": 30, "y": 10})
-    drawn = [values.drawn(f"u{number}") for number in range(4000)]
-    assert drawn == [values.drawn(f"u{number}") for number in range(4000)]
-    assert 0.22 < np.mean(drawn) < 0.28
-    assert values.number(None) == values.number("z") == -1
 
 
 def test_a_sample_of_frames_has_labels_but_no_runs(tmp_path, alignment):

@@ -6,12 +6,12 @@ from made_features import write_features
 
 from pipeline.errors import CorruptDatasetError
 from pipeline.kmeans.fit.lloyd import update
-from pipeline.kmeans.fit.partition import Budget, Partition, Request, Share, Source
+from pipeline.kmeans.fit.partition import Budget, Partition, Request, RowSet, Share
 from pipeline.kmeans.fit.sample import merge
 from pipeline.kmeans.residual import residual
 from pipeline.kmeans.search.assignment import nearest
 
-LAYER = Source(layer=3, prior=(), name="3")
+LAYER = RowSet(layer=3, prior=(), name="3")
 PLENTY = Budget(num_bytes=1 << 30, num_fits=1, num_clusters=20)
 
 
@@ -116,7 +116,7 @@ def test_a_residual_stage_is_over_what_the_stages_before_leave(features):
     left = residual(rows, first, nearest(rows, first).tokens)
     left = residual(left, second, nearest(left, second).tokens)
     table = left[:5].astype(np.float32)
-    source = Source(layer=3, prior=(first, second), name="layer_03_k8_q2")
+    source = RowSet(layer=3, prior=(first, second), name="layer_03_k8_q2")
     expected = np.bincount(nearest(left, table).tokens, minlength=5).tolist()
     for budget in (PLENTY, Budget(num_bytes=1, num_fits=1, num_clusters=20, num_sources=1)):
         (part,) = partitions(features, 1, budget)
@@ -129,7 +129,7 @@ def test_a_residual_stage_is_over_what_the_stages_before_leave(features):
 def test_a_source_of_a_fraction_is_over_the_rows_that_a_partition_of_it_holds(features, prior):
     rows = np.concatenate(features[1])
     books = (rows[:prior].astype(np.float32),) if prior else ()
-    source, table = Source(layer=3, prior=books, name="rows"), rows[4:9].astype(np.float32)
+    source, table = RowSet(layer=3, prior=books, name="rows"), rows[4:9].astype(np.float32)
 
     def ask(part, source):
         step = part.step({"fit": Request(source=source, centroids=table)})["fit"]

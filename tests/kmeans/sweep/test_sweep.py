@@ -7,8 +7,8 @@ import pytest
 from made_corpus import data_bytes
 from made_features import write_features
 
+from pipeline.cards.plots import can_plot
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.kmeans.cards import plots
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.sweep.stage import SweepCodebooksConfig, sweep_codebooks
@@ -51,7 +51,7 @@ def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_pat
     text = (tmp_path / "sweep.md").read_text()
     assert f"described on `{datasets[1]}`" in text
     assert text.count("\n| 30 |") == 2
-    assert (tmp_path / "layer_03.png").exists() == plots.can_plot()
+    assert (tmp_path / "layer_03.png").exists() == can_plot()
     # The codebooks of a share are those that fit_kmeans makes of it.
     alone = FitKmeansConfig(
         features=datasets[0], output=str(tmp_path / "a"), num_clusters=(30,), layers=(3,), fraction=0.1

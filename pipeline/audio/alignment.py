@@ -1,0 +1,131 @@
+"""Alignments: labelled intervals of utterances, as of phones or words, and the label of each frame.
+
+Memory: a batch of the file, and the intervals of the utterances asked for. Shapes: T frames.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from pipeline import schema
+from pipeline.audio.labels import Values
+from pipeline.errors import SettingsError
+from pipeline.store.storage import open_store
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Labelled intervals of utterances in a CSV or Parquet file, read in batches.
+
+    Attributes:
+        uri: The file, local or s3://.
+    """
+
+    uri: str
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read the file batch by batch.
+
+        Raises:
+            SettingsError: It is absent, lacks a column, or a value is no number where one is needed.
+        """
+        folder, _, name = self.uri.rpartition("/")
+        names = schema.ALIGNMENT.names
+        try:
+            with open_store(folder).open(name) as file:
+                if name.endswith(".parquet"):
+                    found = pq.ParquetFile(file).iter_batches(columns=names)
+                else:
+                    types = pacsv.ConvertOptions(
+                        include_columns=names, column_types=schema.ALIGNMENT, strings_can_be_null=False
+                    )
+                    found = pacsv.open_csv(file, convert_options=types)
+                for batch in found:
+                    yield from pa.Table.from_batches([batch]).select(names).cast(schema.ALIGNMENT).to_batches()
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as error:
+            raise SettingsError(
+                f"alignments {self.uri} cannot be read ({error}); it must be CSV with a header line, or Parquet, "
+                f"with the columns {', '.join(names)}"
+            ) from error
+
+    def sha256(self) -> str:
+        """Hash the file."""
+        folder, _, name = self.uri.rpartition("/")
+        with open_store(folder).open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def values(self) -> Values:
+        """Collect all labels in one pass.
+
+        Raises:
+            SettingsError: The file cannot be read, is empty, or an interval ends before it begins.
+        """
+        found: Counter[str] = Counter()
+        for batch in self.batches():
+            wrong = np.flatnonzero(~(batch["start_seconds"].to_numpy() <= batch["end_seconds"].to_numpy()))
+            if len(wrong):
+                row = batch.slice(wrong[0], 1).to_pylist()[0]
+                raise SettingsError(f"alignments {self.uri} have an interval that ends before it begins: {row}")
+            found.update(batch["label"].to_pylist())
+        if not found:
+            raise SettingsError(f"alignments {self.uri} have no intervals")
+        return Values.of("alignment", found)
+
+    def intervals(self, utterance_ids: Collection[str], values: Values) -> dict[str, "Intervals"]:
+        """Read the intervals of some utterances, in one pass over the file."""
+        wanted = pa.array(sorted(utterance_ids), pa.string())
+        held = [batch.filter(pc.is_in(batch["utterance_id"], wanted)) for batch in self.batches()]
+        rows = pa.Table.from_batches(held, schema.ALIGNMENT).sort_by(
+            [("utterance_id", "ascending"), ("start_seconds", "ascending")]
+        )
+        names = rows["utterance_id"].to_pylist()
+        starts, ends = rows["start_seconds"].to_numpy(), rows["end_seconds"].to_numpy()
+        numbers = np.array([values.number(label) for label in rows["label"].to_pylist()], np.int64)
+        cuts = [0, *(place for place in range(1, len(names)) if names[place] != names[place - 1]), len(names)]
+        return {
+            names[begin]: Intervals(starts=starts[begin:end], ends=ends[begin:end], labels=numbers[begin:end])
+            for begin, end in zip(cuts, cuts[1:], strict=False)
+            if begin < end
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Intervals:
+    """The labelled intervals of one utterance.
+
+    Attributes:
+        starts: float64 (n,), seconds, ascending.
+        ends: float64 (n,), seconds.
+        labels: int64 (n,), numbers of the labels.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    labels: np.ndarray
+
+    def at(self, frames: np.ndarray, hop_seconds: float) -> np.ndarray:
+        """Label frames by the interval that holds the middle of their hop, (t + 1/2) hops after the beginning.
+
+        Args:
+            frames: Frame numbers (T,).
+            hop_seconds: Seconds from a frame to the next.
+
+        Returns:
+            int64 (T,), -1 for frames in no interval. Of intervals that overlap, the one that begins last counts.
+        """
+        if not len(self.starts):
+            return np.full(len(frames), -1)
+        middles = (frames + 0.5) * hop_seconds
+        places = np.searchsorted(self.starts, middles, side="right") - 1
+        inside = (places >= 0) & (middles < self.ends[places])
+        return np.where(inside, self.labels[places], -1)
+
+
+NO_INTERVALS = Intervals(starts=np.zeros(0), ends=np.zeros(0), labels=np.zeros(0, np.int64))

@@ -1,0 +1,114 @@
+"""Clean partners: for each noisy utterance, the piece of the clean recording that its ``clean_uri`` names.
+
+Reads: the manifest of the clean recordings, and the tokens (or features) made from it. Both recordings have the same
+frames, so the tokens of one are frame by frame the targets of the other. ``check_clean`` reads both manifests on the
+driver, before anything is trained. Memory: a uri per clean recording, about 200 bytes.
+"""
+
+from collections.abc import Mapping
+
+from pipeline.audio.clock import Clock
+from pipeline.audio.loading import Manifest, decoded_lengths
+from pipeline.batches.pieces import Piece
+from pipeline.batches.utterances import Utterances
+from pipeline.errors import DatasetError, SettingsError
+
+CLEAN = "clean_uri"
+_NAMED = 5
+
+
+class CleanPieces:
+    """Finds the clean partner of a piece; several threads may ask for one."""
+
+    def __init__(self, utterances: Utterances) -> None:
+        """Read where each clean recording is.
+
+        Args:
+            utterances: Those of the clean recordings, joined with their tokens or features.
+
+        Raises:
+            SettingsError: A recording is several utterances, so that its uri names none of them.
+        """
+        self._utterances = utterances
+        self._places = _places(utterances.manifest)
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Give the clean partner of a piece.
+
+        Args:
+            piece: A piece with the label ``clean_uri``, or a stretch of one.
+
+        Returns:
+            The same frames of the clean recording.
+
+        Raises:
+            DatasetError: It has no partner, or another number of frames.
+        """
+        uri = piece.labels[CLEAN]
+        if uri is None or uri not in self._places:
+            raise DatasetError(
+                f"{piece.utterance_id} has the clean_uri {uri!r}, which is no recording of {self._utterances.uri}"
+            )
+        unit, utterance_id = self._places[uri]
+        found = [one for one in self._utterances.pieces([unit]) if one.utterance_id == utterance_id]
+        # Cut where the noisy one was, or not at all.
+        partner = next((one for one in found if one.first_frame == piece.first_frame), None)
+        if partner is None or partner.num_frames != piece.num_frames:
+            count = "none" if partner is None else str(partner.num_frames)
+            raise DatasetError(
+                f"{piece.key} has {piece.num_frames} frames, its clean recording {uri} has {count} in "
+                f"{self._utterances.uri}; both must have the same"
+            )
+        return partner
+
+
+def _places(manifest: Manifest) -> Mapping[str, tuple[str, str]]:
+    places: dict[str, tuple[str, str]] = {}
+    for unit, rows in manifest.scan(["uri", "utterance_id"]):
+        for uri, utterance_id in zip(rows["uri"].to_pylist(), rows["utterance_id"].to_pylist(), strict=True):
+            if uri in places:
+                raise SettingsError(
+                    f"{manifest.dataset.uri} has several utterances of {uri}, as {places[uri][1]} and {utterance_id}; "
+                    "clean_uri names whole recordings, so give a manifest without segments or containers"
+                )
+            places[uri] = (unit, utterance_id)
+    return places
+
+
+def check_clean(noisy: Manifest, clean: Manifest, clock: Clock) -> int:
+    """Refuse manifests whose recordings are no partners of equal length.
+
+    Args:
+        noisy: Manifest with ``clean_uri``.
+        clean: Manifest of the recordings that it names.
+        clock: The encoder's frames.
+
+    Returns:
+        The utterances of ``noisy`` without a ``clean_uri``: they have no partner and must be left out.
+
+    Raises:
+        SettingsError: A clean recording is not there, or has another number of frames, or there is no ``clean_uri``.
+    """
+    frames: dict[str, int] = {}
+    for _, rows in clean.scan(["uri", "num_samples", "sample_rate"]):
+        counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
+        frames |= dict(zip(rows["uri"].to_pylist(), counts.tolist(), strict=True))
+    without, partners, wrong = 0, 0, []
+    for _, rows in noisy.scan(["utterance_id", CLEAN, "num_samples", "sample_rate"]):
+        counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
+        names = zip(rows["utterance_id"].to_pylist(), rows[CLEAN].to_pylist(), counts.tolist(), strict=True)
+        for utterance_id, uri, count in names:
+            if uri is None:
+                without += 1
+            elif frames.get(uri) != count:
+                there = f"{frames[uri]} frames, not {count}" if uri in frames else "not there"
+                wrong.append(f"{utterance_id}: {uri} ({there})")
+            else:
+                partners += 1
+    if wrong or not partners:
+        told = "; ".join(wrong[:_NAMED]) or "no utterance has a clean_uri"
+        raise SettingsError(
+            f"{len(wrong):,} utterances of {noisy.dataset.uri} have no partner of equal length in "
+            f"{clean.dataset.uri}: {told}"
+        )
+    return without

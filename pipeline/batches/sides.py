@@ -1,0 +1,211 @@
+"""Which side an utterance is on: training, validation, a test; by hash, by a column, or by leaving values out.
+
+A side follows from the seed and the utterance's own row alone, so no growth of the corpus moves an utterance. A survey
+reads a few columns of the manifest once, on the driver, before anything is trained; memory: a count per side, and the
+values asked for.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline import schema
+from pipeline.audio.labels import Values
+from pipeline.audio.loading import Manifest
+from pipeline.errors import SettingsError
+
+TRAIN = "train"
+VALIDATION = "validation"
+
+Labels = Mapping[str, str | None]
+
+
+def share(seed: int, value: str) -> float:
+    """Give the place of an utterance, or of a label's value, in [0, 1), whatever else there is."""
+    digest = hashlib.blake2b(f"{seed}\0validation\0{value}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByHash:
+    """Sides of random utterances; those of no other side are trained on.
+
+    Attributes:
+        seed: Chooses which.
+        shares: Share of the utterances on each side that is held out.
+        column: Label column whose values are shared out instead, each with all of its utterances, as speakers that are
+            all heard in training or not at all; None shares out utterances.
+    """
+
+    seed: int
+    shares: Mapping[str, float] = field(default_factory=dict)
+    column: str | None = None
+
+    def __post_init__(self) -> None:
+        if TRAIN in self.shares or not all(0 <= part < 1 for part in self.shares.values()):
+            raise SettingsError(f"shares name held-out sides with parts in [0, 1), got {dict(self.shares)}")
+        if sum(self.shares.values()) >= 1:
+            raise SettingsError(f"shares leave nothing for training: {dict(self.shares)}")
+        _check_columns(self.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Label columns that are looked at."""
+        return () if self.column is None else (self.column,)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Sides that are not trained on."""
+        return tuple(side for side, part in self.shares.items() if part > 0)
+
+    def side(self, utterance_id: str, labels: Labels) -> str | None:
+        """Give the side of an utterance; None where its label is null."""
+        value = utterance_id if self.column is None else labels[self.column]
+        if value is None:
+            return None
+        place = share(self.seed, value)
+        until = 0.0
+        for side, part in self.shares.items():
+            until += part
+            if place < until:
+                return side
+        return TRAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByColumn:
+    """Sides by the values of a label column, as of ``split``, or of speakers that are left out.
+
+    Attributes:
+        column: The column.
+        values: Its values on each side.
+        rest: How utterances of other values, and of none, are divided; None leaves them out.
+    """
+
+    column: str
+    values: Mapping[str, tuple[str, ...]]
+    rest: "ByHash | ByColumn | None" = None
+
+    def __post_init__(self) -> None:
+        named = Counter(value for values in self.values.values() for value in values)
+        if twice := sorted(value for value, count in named.items() if count > 1):
+            raise SettingsError(f"values of {self.column} are named twice: {', '.join(twice)}")
+        if empty := sorted(side for side, values in self.values.items() if not values):
+            raise SettingsError(f"no value of {self.column} is named for {', '.join(empty)}")
+        _check_columns(self.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Label columns that are looked at."""
+        rest = () if self.rest is None else self.rest.columns
+        return tuple(dict.fromkeys([self.column, *rest]))
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Sides that are not trained on."""
+        rest = () if self.rest is None else self.rest.held_out
+        return tuple(dict.fromkeys([*(side for side in self.values if side != TRAIN), *rest]))
+
+    def side(self, utterance_id: str, labels: Labels) -> str | None:
+        """Give the side of an utterance; None where it is on none."""
+        value = labels[self.column]
+        for side, values in self.values.items():
+            if value in values:
+                return side
+        return None if self.rest is None else self.rest.side(utterance_id, labels)
+
+
+Sides = ByHash | ByColumn
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    if unknown := sorted(set(columns) - set(schema.LABELS)):
+        raise SettingsError(f"{', '.join(unknown)} is no label column; there are {', '.join(schema.LABELS)}")
+
+
+def leave_one_out(column: str, values: Sequence[str], *, side: str = "test", rest: Sides) -> dict[str, ByColumn]:
+    """Give as many divisions as there are values, each of which holds one value out.
+
+    Args:
+        column: Label column, as ``speaker``.
+        values: Its values, as ``survey`` collects them.
+        side: What the one left out is for.
+        rest: How the others are divided.
+    """
+    return {value: ByColumn(column=column, values={side: (value,)}, rest=rest) for value in values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFacts:
+    """What a side holds, as a manifest tells.
+
+    Attributes:
+        utterances: Its utterances.
+        seconds: Their audio.
+        unlabelled: Of each column asked for, utterances whose value is null.
+        values: Of each column asked for, its values, whose places are class numbers.
+    """
+
+    utterances: int
+    seconds: float
+    unlabelled: Mapping[str, int]
+    values: Mapping[str, Values]
+
+
+def survey(
+    manifest: Manifest, sides: Sides, *, needed: Sequence[str] = (), classes: Sequence[str] = ()
+) -> dict[str | None, SideFacts]:
+    """Count what is on each side, and refuse a side that has nothing.
+
+    Args:
+        manifest: The manifest.
+        sides: How it is divided.
+        needed: Label columns whose nulls are counted.
+        classes: Label columns whose values are collected.
+
+    Returns:
+        Facts by side; under None what is on no side.
+
+    Raises:
+        SettingsError: A side is empty, or none of its utterances has a label that is needed.
+    """
+    _check_columns([*needed, *classes])
+    counts: Counter[str | None] = Counter()
+    seconds: Counter[str | None] = Counter()
+    nulls: dict[str | None, Counter[str]] = {}
+    values: dict[str | None, dict[str, Counter[str]]] = {}
+    columns = dict.fromkeys(["utterance_id", "num_samples", "sample_rate", *sides.columns, *needed, *classes])
+    for _, rows in manifest.scan(list(columns)):
+        for row in rows.to_pylist():
+            side = sides.side(row["utterance_id"], row)
+            counts[side] += 1
+            seconds[side] += row["num_samples"] / row["sample_rate"]
+            nulls.setdefault(side, Counter()).update(name for name in needed if row[name] is None)
+            found = values.setdefault(side, {name: Counter() for name in classes})
+            for name in classes:
+                found[name].update([row[name]] if row[name] is not None else [])
+    for side in (TRAIN, *sides.held_out):
+        _check_side(manifest, sides, side, counts, nulls.get(side, Counter()))
+    return {
+        side: SideFacts(
+            utterances=counts[side],
+            seconds=float(seconds[side]),
+            unlabelled={name: nulls[side][name] for name in needed},
+            values={name: Values.of(name, found) for name, found in values[side].items()},
+        )
+        for side in counts
+    }
+
+
+def _check_side(
+    manifest: Manifest, sides: Sides, side: str, counts: Mapping[str | None, int], nulls: Mapping[str, int]
+) -> None:
+    there = counts.get(side, 0)
+    if not there:
+        told = ", ".join(f"{name or 'on no side'} {count}" for name, count in counts.items())
+        by = f" by {', '.join(sides.columns)}" if sides.columns else " by hash"
+        raise SettingsError(f"{manifest.dataset.uri} divided{by} has no utterance for {side}; it has: {told}")
+    for name, count in nulls.items():
+        if count == there:
+            raise SettingsError(f"{manifest.dataset.uri} has no {name} for any of the {there} utterances of {side}")
