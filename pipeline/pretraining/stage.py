@@ -6,10 +6,11 @@ Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a r
 ``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -23,15 +24,16 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
 from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
-from pipeline.pretraining.recipe import NETWORK, PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
-from pipeline.pretraining.source import DataSettings
 from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import absolute, open_store
 from pipeline.training.progress import METRICS, Progress
 from pipeline.training.publishing import MODEL, Trained, make_model
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together, learning_content
+
+if TYPE_CHECKING:
+    from pipeline.pretraining.recipe import PretrainRecipe
 
 DATA_VERSION = 2
 
@@ -171,11 +173,24 @@ class TrainingReport:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTraining:
-    """What the driver knows before Ray starts."""
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: The run's plan.
+        network: Fields of the network's config.
+        clock: Its frames.
+        make_recipe: Gives the recipe, which needs torch.
+    """
 
     plan: Plan
-    recipe: PretrainRecipe
     network: Mapping[str, Any]
+    clock: Clock
+    make_recipe: "Callable[[], PretrainRecipe]"
+
+    @cached_property
+    def recipe(self) -> "PretrainRecipe":
+        """What pretraining gives the training loop."""
+        return self.make_recipe()
 
 
 def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
@@ -232,8 +247,8 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         extension=".safetensors",
     )
     check_folder(open_store(config.output), plan)
-    recipe = _recipe(config, columns, [sizes[column] for column in columns], clock)
-    return PreparedTraining(plan=plan, recipe=recipe, network=network)
+    recipe = partial(_recipe, config, columns, [sizes[column] for column in columns], clock)
+    return PreparedTraining(plan=plan, network=network, clock=clock, make_recipe=recipe)
 
 
 def _augmentation_sha256(name: str, uri: str | None) -> str | None:
@@ -270,7 +285,13 @@ def _located(init: str | None) -> str | None:
     return absolute(init) if init is not None and Path(init).is_dir() else init
 
 
-def _recipe(config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list[int], clock: Clock) -> PretrainRecipe:
+def _recipe(
+    config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list[int], clock: Clock
+) -> "PretrainRecipe":
+    # Not at the top: a run with nothing left to do needs no torch.
+    from pipeline.pretraining.recipe import PretrainRecipe
+    from pipeline.pretraining.source import DataSettings
+
     augment = {name: getattr(config, name) for name in AugmentSettings.__dataclass_fields__}
     for name in ("noise", "rooms"):
         augment[name] = None if augment[name] is None else absolute(augment[name])
@@ -321,19 +342,21 @@ def pretrain_encoder(config: PretrainEncoderConfig) -> TrainingReport:
     def publish(dataset: Dataset, trained: Trained) -> Output:
         return _published(dataset, prepared, config, trained)
 
-    made = make_model(config, config.output, prepared.plan, prepared.recipe, config.training, publish)
+    made = make_model(config, config.output, prepared.plan, prepared.make_recipe, config.training, publish)
     return _report(made.dataset, str(success(made.dataset)["dataset_sha256"]), made.workers, made.seconds)
 
 
 def _published(dataset: Dataset, prepared: PreparedTraining, config: PretrainEncoderConfig, trained: Trained) -> Output:
     """Write the encoder's settings, and give its weights and what they tell of themselves."""
+    from pipeline.pretraining.recipe import NETWORK
+
     progress = trained.progress
     tensors = encoder_tensors(trained.checkpoint.weights(NETWORK), config.weights_dtype)
     write_settings(
         dataset.store,
         prepared.network,
         normalize=config.normalize_waveform,
-        sample_rate=prepared.recipe.data.clock.sample_rate,
+        sample_rate=prepared.clock.sample_rate,
         lineage=prepared.plan.lineage,
     )
     return Output(
