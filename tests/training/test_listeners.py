@@ -84,11 +84,9 @@ def test_where_a_run_is_can_be_read_while_nothing_was_begun_and_after_damage(tmp
 
 
 def test_where_a_run_is_and_its_settings_can_be_read_without_torch_or_ray():
-    names = ("progress", "settings", "publishing")
-    code = "import sys, importlib\n" + "".join(
-        f"importlib.import_module('pipeline.training.{name}')\n" for name in names
-    )
-    code += "importlib.import_module('pipeline.pretraining.stage')\nprint({'torch', 'ray', 'transformers'} & set(sys.modules))"
+    names = [f"pipeline.training.{name}" for name in ("progress", "settings", "publishing")]
+    code = f"import sys, importlib\nfor name in {[*names, 'pipeline.pretraining.stage']}:\n"
+    code += "    importlib.import_module(name)\nprint({'torch', 'ray', 'transformers'} & set(sys.modules))"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
