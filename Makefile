@@ -1,4 +1,4 @@
-# Five words and one more: install, format, check, test, demo; gpu-check on a machine with a GPU.
+# Five words: install, format, check, test, demo; nightly for the long tests, gpu-check on a machine with a GPU.
 # Each installs what it needs into .venv, once. Use an environment of your own with `make test PYTHON=path/to/python`.
 
 SHELL := bash
@@ -29,12 +29,13 @@ PIP := $(VENV)/bin/python -m pip
 PIP_INSTALL := $(PIP) install --progress-bar off --only-binary :all: --no-build-isolation -c constraints.txt
 SHOW := awk '/Downloading .*(MB|GB)/ {sub(/.*\//, "", $$2); split($$2, w, "-"); print "    " w[1], w[2], $$3, $$4; fflush()}'
 
-.PHONY: help install format check test readers demo gpu-check
+.PHONY: help install format check test nightly readers demo gpu-check
 
 help:
 	@echo "make install     .venv with everything, tests included"
 	@echo "make demo        a small made-up corpus through every stage, on this machine's CPU"
-	@echo "make test        all tests"
+	@echo "make test        all tests but the long ones"
+	@echo "make nightly     the long ones: random moments, repeated runs on Ray and S3"
 	@echo "make check       format, lint, types, imports between floors"
 	@echo "make format      rewrite the code in the project's format"
 	@echo "make gpu-check   compare this machine's GPU with its CPU"
@@ -53,8 +54,11 @@ check: $(DEV_READY)
 
 # Two processes where no Ray is: each Ray starts a dozen of its own, and gives up where they are slow to answer.
 test: $(DEV_READY) readers
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray"
-	$(PYTHON) -m pytest -m ray
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray and not nightly"
+	$(PYTHON) -m pytest -m "ray and not nightly"
+
+nightly: $(DEV_READY)
+	$(PYTHON) -m pytest -m nightly
 
 # Readers of exports that do not fit beside our own pins: 73 MB, 10 s, once.
 readers: $(READERS)/.ready
@@ -99,7 +103,7 @@ $(VENV)/.ready-pip: constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.ready-demo: pyproject.toml $(VENV)/.ready-pip
 	@echo "==> Installing Strata into $(VENV), once: 2.3 GB on disk, 100 s on 2 cores; much more where torch brings CUDA"
-	@$(PIP_INSTALL) -e ".[cpu,demo]" | $(SHOW)
+	@$(PIP_INSTALL) -e ".[cpu,demo,plots]" | $(SHOW)
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready-pip

@@ -53,7 +53,7 @@ common flags:
   --estimate              say what the run will cost (hours, bytes, time), after a few seconds of its work; writes no
                           data; for extract_features, tokenize_corpus and run_pipeline
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
-  --ray-address ADDRESS   'local' starts Ray here; default: RAY_ADDRESS, else a running cluster, else local
+  --ray-address ADDRESS   Ray cluster to join; 'local' starts one here; default: RAY_ADDRESS, else one that runs here
   --verbose               log also what libraries say
 """
 

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -23,6 +24,31 @@ KINDS = {
 }
 # What these kinds call otherwise, or have not.
 OTHERWISE = {"data2vec-audio": {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}}
+
+
+def pytest_configure(config):
+    """Hide every Ray that runs on this machine: what the tests start lies in a folder of their own."""
+    os.environ.pop("RAY_ADDRESS", None)
+    # Short: Ray's sockets lie in it, whose paths hold 107 bytes at most.
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="strata-")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ.pop("RAY_TMPDIR"), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Run what needs Ray last: where it runs, the other tests' stages would go to it."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+
+
+@pytest.fixture(autouse=True)
+def no_ray_in_secret(request):
+    """See that tests without the marker ``ray`` start none: their stages choose this process, as small work does."""
+    yield
+    if request.node.get_closest_marker("ray") is None:
+        ray = sys.modules.get("ray")
+        assert ray is None or not ray.is_initialized(), "this test started Ray and is not marked so"
 
 
 @pytest.fixture(scope="session")

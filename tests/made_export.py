@@ -1,47 +1,15 @@
-"""Exports made in this process, without Ray: what a worker does is a plain function of (dataset, unit)."""
+"""Exports, and what they hold."""
 
-from collections import Counter
-
-from pipeline.export import stage
 from pipeline.export.formats.registry import READERS
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.store.completion import finish, status
-from pipeline.work.reporting import Tally
-from pipeline.work.units import make_unit
-
-
-class _Remote:
-    """A remote function that runs here."""
-
-    def __init__(self, function):
-        self.remote = function
-
-
-def without_ray(monkeypatch):
-    """Make the units of an export here, one after the other; gives a counter of units made, by kind of dataset."""
-    made = Counter()
-
-    def run_stage(dataset, *, load, factory, shape, numerics_mode, max_reject_fraction):
-        tally = Tally(status(dataset))
-        maker = factory()
-        dataset.claim_numerics(maker.numerics(), numerics_mode)
-        for unit in dataset.pending():
-            made[dataset.plan.kind] += 1
-            make_unit(dataset, unit, [], maker.make, factory=factory, numerics=maker.numerics())
-        digest = finish(dataset)
-        return tally.report(status(dataset), workers="none", dataset_sha256=digest)
-
-    monkeypatch.setattr(stage, "run_stage", run_stage)
-    monkeypatch.setattr(stage.ray, "remote", lambda **resources: _Remote)
-    monkeypatch.setattr(stage.ray, "get", lambda found: found)
-    monkeypatch.setattr(stage, "cluster_shape", lambda placement, use_gpu: None)
-    return made
 
 
 def config_of(folder, output, **settings):
     """Settings that export the corpus below a folder."""
     return ExportTokensConfig(
-        **{"tokens": str(folder / "tokens"), "manifest": str(folder / "manifest"), "output": str(output)} | settings
+        **{"tokens": str(folder / "tokens"), "manifest": str(folder / "manifest"), "output": str(output)}
+        | {"runner": "here"}
+        | settings
     )
 
 

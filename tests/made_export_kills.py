@@ -1,25 +1,17 @@
-"""Exports in processes that die at a named instant or before a write, or that have no room; without Ray.
+"""Exports in processes that die at a named instant or before a write, or that have no room; without Ray."""
 
-Each is forked from a server that has imported everything, so that a real SIGKILL costs a third of a second.
-"""
-
-import json
-import multiprocessing
 import os
 import resource
 import signal
 import sys
+import threading
+from functools import partial
 
-import pytest
-from made_export import without_ray
+from made_kills import KILLED, in_child
 
-from pipeline.errors import PipelineError
 from pipeline.export.stage import export_tokens
-from pipeline.faults import VARIABLE
 
-KILLED = -signal.SIGKILL
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pipeline.export.stage", "tokenizers", "pytest"])
+__all__ = ["KILLED", "export_in_child", "names"]
 
 
 def export_in_child(config, faults=(), *, kill_at_write=0, most_file_bytes=0):
@@ -32,49 +24,30 @@ def export_in_child(config, faults=(), *, kill_at_write=0, most_file_bytes=0):
         most_file_bytes: The largest file that the process may write; 0 for any.
 
     Returns:
-        Its exit code, the message of the error of ours that ended it or None, and the units made, by kind.
+        Its exit code, the message of the error of ours that ended it or None, and the units that it began.
     """
-    receiver, sender = _CONTEXT.Pipe(duplex=False)
-    # The server has the environment of its start; a store in S3 is found by this process's.
-    environment = {**os.environ, VARIABLE: json.dumps(list(faults))}
-    process = _CONTEXT.Process(target=_export, args=(sender, config, environment, kill_at_write, most_file_bytes))
-    process.start()
-    sender.close()
-    message, made = None, {}
-    try:
-        while True:
-            message, made = receiver.recv()
-    except EOFError:
-        process.join(120)
-    return process.exitcode, message, made
+    ended = in_child(export_tokens, config, faults, before=partial(_prepare, kill_at_write, most_file_bytes))
+    return ended.code, ended.message, ended.announced
 
 
-def _export(sender, config, environment, kill_at_write, most_file_bytes):
+def _prepare(kill_at_write, most_file_bytes):
     # As where matplotlib is not installed: drawing takes longer than all else.
     sys.modules["matplotlib"] = None
-    os.environ.update(environment)
     if kill_at_write:
         _kill_at_write(kill_at_write)
     if most_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
-    with pytest.MonkeyPatch.context() as patch:
-        made = without_ray(patch)
-        message = None
-        try:
-            export_tokens(config)
-        except PipelineError as error:
-            message = f"{type(error).__name__}: {error}"
-        sender.send((message, dict(made)))
 
 
 def _kill_at_write(number):
     """Die when the bytes of the write with this number are in a temporary file, which has not its name yet."""
-    real, done = os.fsync, []
+    real, done, counting = os.fsync, [], threading.Lock()
 
     def fsync(file):
-        done.append(file)
-        if len(done) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with counting:
+            done.append(file)
+            if len(done) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
         real(file)
 
     os.fsync = fsync

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from made_corpus import data_bytes
 
 from pipeline.faults import VARIABLE
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
 GOOD = 6
@@ -108,7 +108,7 @@ def run(corpus, output, encoder, *flags):
         for action in ("segfault", "abort", "hang", "allocate")
     ]
     command = [
-        *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--ray-address", "local"),
+        *(sys.executable, ROOT / "jobs" / "run_pipeline.py"),
         *("--corpus", corpus, "--layout", "folder", "--output", output, "--encoder", encoder),
         *("--layers", 1, 3, "--num-clusters", 8, "--max-iterations", 3, "--decode-timeout-seconds", 3, *flags),
         *("--max-utterance-seconds", 120),
@@ -123,7 +123,7 @@ def run(corpus, output, encoder, *flags):
 def done(corpus, tmp_path_factory, small_encoder):
     output = tmp_path_factory.mktemp("run")
     encoder = small_encoder(kind="wavlm", stem="layer", stable=True)
-    return output, encoder, run(corpus[0], output, encoder)
+    return output, encoder, run(corpus[0], output, encoder, "--runner", "here")
 
 
 def rejects_of(output):
@@ -164,11 +164,37 @@ def test_details_tell_a_person_what_was_found(done):
     assert "good_1.wav" in duplicate["detail"]
 
 
-def test_a_low_limit_fails_with_one_clear_sentence(done, corpus, tmp_path):
-    _, encoder, _ = done
-    result = run(corpus[0], tmp_path / "run", encoder, "--max-reject-fraction", 0.1)
+def assert_refused(result):
     assert result.returncode == 1
     (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert "utterances were rejected" in sentence
     assert "max_reject_fraction" in sentence
     assert "Traceback" not in result.stderr
+
+
+def test_a_low_limit_fails_with_one_clear_sentence(done, corpus, tmp_path):
+    _, encoder, _ = done
+    assert_refused(run(corpus[0], tmp_path / "run", encoder, "--runner", "here", "--max-reject-fraction", 0.1))
+
+
+RAY = ("--runner", "ray", "--ray-address", "local")
+
+
+@pytest.mark.ray
+def test_on_ray_the_same_inputs_are_rejected_for_the_same_reasons(done, corpus, tmp_path):
+    output, encoder, _ = done
+    result = run(corpus[0], tmp_path, encoder, *RAY)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert reasons_of(tmp_path) == reasons_of(output)
+    assert data_bytes(tmp_path / "tokens") == data_bytes(output / "tokens")
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+def test_on_ray_a_low_limit_fails_with_one_clear_sentence(done, corpus, tmp_path):
+    _, encoder, _ = done
+    assert_refused(run(corpus[0], tmp_path / "run", encoder, *RAY, "--max-reject-fraction", 0.1))
+
+
+def reasons_of(output):
+    return sorted((row["uri"], row["stage"], row["reason"]) for row in rejects_of(output))

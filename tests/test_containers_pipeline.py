@@ -20,8 +20,6 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.work.payload import pack, unpack
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-
 
 @pytest.fixture(scope="module")
 def encoder(small_encoder):
@@ -49,7 +47,7 @@ LAYOUTS = {"plain": "folder", "tables": "parquet", "tars": "webdataset"}
 
 
 @pytest.fixture(scope="module")
-def manifests(local_ray, corpus, tmp_path_factory):
+def manifests(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("manifests")
     for name, layout in LAYOUTS.items():
         settings = {"layout": layout, "shard_minutes": 0.1, "num_workers": 1, "max_reject_fraction": 0.0}
@@ -57,7 +55,6 @@ def manifests(local_ray, corpus, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_tars_and_tables_give_the_tokens_of_the_plain_files(corpus, manifests, encoder, tmp_path):
     settings = {"encoder": str(encoder), "layers": (1, 3), "max_reject_fraction": 0.0}
     run_pipeline(

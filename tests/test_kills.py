@@ -1,4 +1,4 @@
-"""Promises R2, R4 and R5 on real processes: SIGKILL of workers and drivers, two drivers, a driver that was stopped."""
+"""Promises R2, R4 and R5 on Ray: SIGKILL of workers and of a driver, two drivers, a driver that was stopped."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -18,12 +17,12 @@ from pipeline.faults import VARIABLE
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def base(local_ray, tmp_path_factory, small_encoder):
+def base(tmp_path_factory, small_encoder):
     """A finished run whose tokens are the truth; tests below make them again under fire."""
     folder = tmp_path_factory.mktemp("base")
     encoder = small_encoder(kind="hubert", stem="group", stable=False)
@@ -37,6 +36,7 @@ def base(local_ray, tmp_path_factory, small_encoder):
             num_clusters=8,
             max_iterations=4,
             shard_minutes=0.05,
+            runner="here",
         )
     )
     return folder, encoder
@@ -48,7 +48,7 @@ def start(base, output, faults=()):
     command = [
         *(sys.executable, str(ROOT / "jobs" / "tokenize_corpus.py"), "--ray-address", "local"),
         *("--manifest", folder / "manifest", "--codebooks", folder / "codebooks"),
-        *("--encoder", encoder, "--output", output, "--num-workers", 1),
+        *("--encoder", encoder, "--output", output, "--num-workers", 1, "--runner", "ray"),
     ]
     environment = {**os.environ, VARIABLE: json.dumps(list(faults)), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -61,6 +61,7 @@ def start_fit(base, output, faults=()):
     command = [
         *(sys.executable, str(ROOT / "jobs" / "fit_kmeans.py"), "--ray-address", "local"),
         *("--features", base[0] / "features", "--output", output, "--num-clusters", 8, "--max-iterations", 4),
+        *("--runner", "ray"),
     ]
     environment = {**os.environ, VARIABLE: json.dumps(list(faults)), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -113,29 +114,22 @@ def test_workers_killed_at_named_points_cost_time_only(base, tmp_path):
     check(base, tmp_path / "tokens")
 
 
-def test_a_driver_killed_at_one_point_after_the_other_ends_with_the_same_bytes(base, tmp_path):
-    """Each run dies one step later than the one before; what was committed is never loaded again."""
+def test_a_driver_killed_after_a_commit_goes_on_where_it_was(base, tmp_path):
     log = {"point": "load", "action": "log", "path": str(tmp_path / "loads")}
-    points = (
-        "after_plan",
-        "driver_after_commit",
-        "before_shard_table",
-        "after_shard_table_before_success",
-        "after_success_before_cleanup",
-    )
-    done = set()
-    before = Counter()
-    for point in (*points, None):
-        fault = [{"point": point, "action": "kill"}] if point else []
-        code, out = finish(start(base, tmp_path / "tokens", [log, *fault]))
-        assert code == (-signal.SIGKILL if point else 0), out
-        loads = Counter((tmp_path / "loads").read_text().split("\n")) if (tmp_path / "loads").exists() else Counter()
-        assert [unit for unit in done if loads[f"load {unit}"] != before[f"load {unit}"]] == []
-        done, before = commits(tmp_path / "tokens"), loads
-    assert len(done) > 8
+    code, out = finish(start(base, tmp_path / "tokens", [{"point": "driver_after_commit", "action": "kill"}]))
+    assert code == -signal.SIGKILL, out
+    done = commits(tmp_path / "tokens")
+    assert done
+    code, out = finish(start(base, tmp_path / "tokens", [log]))
+    assert code == 0, out
+    loaded = {line.split()[1] for line in (tmp_path / "loads").read_text().splitlines()}
+    # Workers of the killed driver may have committed more, before they saw that it was gone.
+    assert loaded <= commits(tmp_path / "tokens") - done
+    assert loaded
     check(base, tmp_path / "tokens")
 
 
+@pytest.mark.nightly
 def test_a_driver_killed_at_a_random_moment_is_run_again_to_the_same_bytes(base, tmp_path):
     moment = random.Random(time.time_ns())
     process = start(base, tmp_path / "tokens")
@@ -146,16 +140,6 @@ def test_a_driver_killed_at_a_random_moment_is_run_again_to_the_same_bytes(base,
     code, out = finish(start(base, tmp_path / "tokens"))
     assert code == 0, out
     check(base, tmp_path / "tokens")
-
-
-def test_kmeans_killed_between_iterations_goes_on_to_the_same_bytes(base, tmp_path):
-    fault = {"point": "after_checkpoint", "match": "layer_03", "action": "kill", "once": str(tmp_path / "killed")}
-    code, out = finish(start_fit(base, tmp_path / "codebooks", [fault]))
-    assert code == -signal.SIGKILL, out
-    code, out = finish(start_fit(base, tmp_path / "codebooks"))
-    assert code == 0, out
-    assert "layer_03_k8 resumes after iteration 1" in out
-    assert data_bytes(tmp_path / "codebooks") == data_bytes(base[0] / "codebooks")
 
 
 def test_a_kmeans_worker_killed_in_a_step_is_replaced_and_changes_no_byte(base, tmp_path):
@@ -183,6 +167,7 @@ def test_two_drivers_at_once_one_of_them_a_zombie_write_every_row_once(base, tmp
     check(base, tmp_path / "tokens")
 
 
+@pytest.mark.nightly
 def test_two_drivers_side_by_side_write_every_row_once(base, tmp_path):
     both = [start(base, tmp_path / "tokens") for _ in range(2)]
     results = [finish(process) for process in both]

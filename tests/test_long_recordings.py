@@ -1,4 +1,4 @@
-"""Recordings longer than a window or a row, through every stage on local Ray."""
+"""Recordings longer than a window or a row, through every stage."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +14,6 @@ from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer
-
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 SECONDS = {"a": 2.0, "b": 21.7, "c": 47.3, "d": 0.9}
 
@@ -54,7 +52,7 @@ def settings(corpus, output, encoder, **changes):
 
 
 @pytest.fixture(scope="module")
-def run(local_ray, tmp_path_factory, corpus, small_encoder):
+def run(tmp_path_factory, corpus, small_encoder):
     output = tmp_path_factory.mktemp("run")
     encoder = small_encoder(stem="group", stable=False)
     return output, encoder, run_pipeline(settings(corpus, output, encoder, max_row_minutes=0.3))

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 from made_corpus import data_bytes, write_corpus
 
-from pipeline.run import run_status
+from pipeline.errors import PlanMismatchError
+from pipeline.run import RunPipelineConfig, run_pipeline
+from pipeline.status import run_status
 from pipeline.store.storage import open_store, probe
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.tokenizer import Tokenizer
@@ -69,46 +72,64 @@ def test_of_eight_racing_creators_on_s3_exactly_one_wins(bucket):
     assert open_store(f"{bucket}/race").read("_commits/x.json") == str(won[0]).encode()
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, small_encoder, tmp_path):
-    import s3fs
+@pytest.fixture(scope="module")
+def inputs(bucket, small_encoder, tmp_path_factory):
+    """A corpus and an encoder, on disk and in the bucket; their folder on disk."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_corpus(folder / "audio", num_files=8)
+    shutil.copytree(small_encoder(kind="hubert", stem="group", stable=False), folder / "encoder")
+    for name in ("audio", "encoder"):
+        s3fs.S3FileSystem().put(str(folder / name), f"corpus/{name}", recursive=True)
+    return folder
 
-    corpus = write_corpus(tmp_path / "audio", num_files=8)
-    encoder = small_encoder(kind="hubert", stem="group", stable=False)
-    fs = s3fs.S3FileSystem()
-    fs.put(str(corpus), "corpus/audio", recursive=True)
-    fs.put(str(encoder), "corpus/encoder", recursive=True)
 
-    def run(root, *flags):
-        """Run the job as people do, in a process whose Ray gets the credentials from its environment."""
-        command = [
-            *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--ray-address", "local", "--layout", "folder"),
-            *("--corpus", f"{root}/audio", "--encoder", f"{root}/encoder", "--output", f"{root}/run"),
-            *("--num-clusters", "8", "--max-iterations", "4", "--shard-minutes", "0.1", *flags),
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250, check=False
-        )
+def run_job(root, output, layers):
+    """Run the job on Ray as people do, in a process whose Ray gets the credentials from its environment."""
+    command = [
+        *(sys.executable, ROOT / "jobs" / "run_pipeline.py", "--runner", "ray", "--ray-address", "local"),
+        *("--corpus", f"{root}/audio", "--layout", "folder", "--encoder", f"{root}/encoder", "--output", output),
+        *("--layers", *layers, "--num-clusters", 8, "--max-iterations", 4, "--shard-minutes", 0.1),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250)
+    if done.returncode == 1:
+        raise PlanMismatchError(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return [stage["rows"] for stage in json.loads(done.stdout.splitlines()[-1])["stages"]]
 
-    shutil.copytree(encoder, tmp_path / "encoder")
-    for root in (tmp_path, bucket):
-        done = run(root, "--layers", "1", "3")
-        assert done.returncode == 0, done.stderr
-        assert [stage["rows"] for stage in json.loads(done.stdout.splitlines()[-1])["stages"]] == [8, 8, 16, 8]
+
+def run_here(root, output, layers):
+    config = RunPipelineConfig(
+        corpus=f"{root}/audio",
+        layout="folder",
+        encoder=f"{root}/encoder",
+        output=str(output),
+        layers=layers,
+        num_clusters=8,
+        max_iterations=4,
+        shard_minutes=0.1,
+        runner="here",
+    )
+    return [stage.rows for stage in run_pipeline(config).stages]
+
+
+@pytest.mark.parametrize("run", [run_here, pytest.param(run_job, marks=pytest.mark.ray)])
+def test_a_run_on_s3_gives_the_tokens_of_a_run_on_disk(bucket, inputs, tmp_path, run):
+    output = f"{bucket}/{run.__name__}"
+    assert run(bucket, output, (1, 3)) == [8, 8, 16, 8]
+    assert run_here(inputs, tmp_path / "disk", (1, 3)) == [8, 8, 16, 8]
     for name in ("manifest", "features", "codebooks", "tokens"):
-        assert verify_dataset(VerifyDatasetConfig(dataset=f"{bucket}/run/{name}")).faults == []
-    fs.get("corpus/run/tokens", str(tmp_path / "fetched"), recursive=True)
+        assert verify_dataset(VerifyDatasetConfig(dataset=f"{output}/{name}")).faults == []
+    fs = s3fs.S3FileSystem()
+    fs.get(f"{output}/tokens", str(tmp_path / "fetched"), recursive=True)
     fetched, local = (
         {row["utterance_id"]: (row["layer_01"], row["layer_03"]) for row in pq.read_table(folder).to_pylist()}
-        for folder in (tmp_path / "fetched", tmp_path / "run" / "tokens")
+        for folder in (tmp_path / "fetched", tmp_path / "disk" / "tokens")
     )
     assert fetched == local
-    assert len(data_bytes(tmp_path / "fetched")) == len(data_bytes(tmp_path / "run" / "tokens"))
-    assert [state.finished for state in run_status(f"{bucket}/run")] == [True] * 4
-    fs.get("corpus/run/tokenizer", str(tmp_path / "tokenizer"), recursive=True)
+    assert len(data_bytes(tmp_path / "fetched")) == len(data_bytes(tmp_path / "disk" / "tokens"))
+    assert [state.finished for state in run_status(output)] == [True] * 4
+    fs.get(f"{output}/tokenizer", str(tmp_path / "tokenizer"), recursive=True)
     assert Tokenizer.from_pretrained(str(tmp_path / "tokenizer")).layers == (1, 3)
-    refused = run(bucket, "--layers", "1", "2")
-    assert refused.returncode == 1
-    assert "layers: folder has [1, 3]" in refused.stderr
+    with pytest.raises(PlanMismatchError, match=r"layers: folder has \[1, 3\]"):
+        run(bucket, output, (1, 2))

@@ -1,4 +1,4 @@
-"""Manifests of segments end to end on local Ray: a list or VAD, then tokens of every segment."""
+"""Manifests of segments end to end: a list or VAD, then tokens of every segment."""
 
 import sys
 from importlib.util import find_spec
@@ -57,8 +57,6 @@ def rejects_of(folder):
     return {row["utterance_id"]: row["reason"] for row in pq.read_table(f"{folder}/_rejects").to_pylist()}
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_a_list_becomes_tokens_of_its_segments(corpus, segments, small_encoder, tmp_path):
     report = run_pipeline(
         RunPipelineConfig(
@@ -111,8 +109,6 @@ def spoken(tmp_path_factory):
 
 
 @needs_vad
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_vad_makes_each_sentence_an_utterance_and_rejects_noise(spoken, tmp_path):
     settings = {"vad": "silero", "vad_min_silence_seconds": 1.0, "channels": "split"}
     report = build_manifest(config(spoken, tmp_path / "a", **settings))

@@ -37,7 +37,7 @@ from pipeline.export.makers import (
 )
 from pipeline.export.plans import lineage_of, sequences_plan
 from pipeline.export.preparing import PreparedExport, encoding_of, prepare
-from pipeline.export.sealing import sealed_files
+from pipeline.export.sealing import KINDS, sealed_files
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.layout import Layout, lay_out
 from pipeline.export.shards.parts import Part, claim_part, refuse_known
@@ -108,6 +108,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     faults.point("after_tokenizer", root.uri)
     choice = config.choice(_seconds(prepared))
     run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, choice=choice)
+    before = _finished_kinds(root, part)
     reports = [run.sequences()]
     layout = run.lay_out()
     faults.point("after_layout", root.uri)
@@ -115,7 +116,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
         reports.append(run.scattered(layout))
     reports += [run.written(layout, name) for name in config.formats]
     faults.point("before_card", root.uri)
-    if any(report.units_done_now for report in reports) or not root.store.exists(SUCCESS):
+    if _finished_kinds(root, part) != before or not _sealed_as_it_is(root):
         _write_card(root, encoding, choice)
     faults.point("after_card", root.uri)
     finish(root, extra={FILES: sealed_files(root.store, [done for done, _ in finished_parts(root)])})
@@ -134,6 +135,19 @@ def _write_tokenizer(root: Dataset, prepared: PreparedExport, encoding: Encoding
     vocabulary = read_vocabulary(root.store) or encoding.vocabulary
     for name, content in tokenizer_folder(vocabulary, prepared.text).items():
         root.store.write(f"{FOLDER}/{name}", content)
+
+
+def _finished_kinds(root: Dataset, part: Part) -> set[str]:
+    """Give what of a part is whole: its sequences and formats."""
+    return {kind for kind in KINDS if root.store.exists(f"{kind}/{part.name}/{SUCCESS}")}
+
+
+def _sealed_as_it_is(root: Dataset) -> bool:
+    """Say whether a run has ended since the last part or format was begun, and so has written a card of them."""
+    if not root.store.exists(SUCCESS):
+        return False
+    found = sealed_files(root.store, [done for done, _ in finished_parts(root)])
+    return success(root).get(FILES) == found
 
 
 def _write_card(root: Dataset, encoding: Encoding, choice: Choice) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from pipeline import faults
 from pipeline.errors import PipelineError
 from pipeline.store.dataset import Dataset, Output
 from pipeline.work.runner import RunnerKind
@@ -180,6 +181,7 @@ class _Units:
                 unit = next(self._left, None)
             if unit is None:
                 break
+            faults.point("before_load", unit)
             self._put((unit, self._load(unit) if self._load is not None else []))
         with self._taking:
             self._loaders_left -= 1

@@ -18,7 +18,7 @@ def listed(prepared):
 
 
 @pytest.fixture(scope="module")
-def grown(local_ray, tmp_path_factory):
+def grown(tmp_path_factory):
     """A corpus of ten files, its manifest, and four files that were added later."""
     from pipeline.audio.stage import build_manifest
 
@@ -34,7 +34,6 @@ def grown(local_ray, tmp_path_factory):
     return folder
 
 
-@pytest.mark.ray
 def test_a_corpus_that_grew_gives_a_manifest_of_what_is_new(grown, tmp_path, caplog):
     before = {name for unit in Manifest(str(grown / "first")).units for name in ids_of(grown / "first", unit)}
     everything = listed(prepare(config_of(grown / "audio", tmp_path / "all")))
@@ -49,14 +48,12 @@ def ids_of(folder, unit):
     return Manifest(str(folder)).rows(unit)["utterance_id"].to_pylist()
 
 
-@pytest.mark.ray
 def test_recordings_that_are_cut_or_parted_are_known_as_a_whole(grown, tmp_path):
     new = prepare(config_of(grown / "audio", tmp_path / "new", known=(str(grown / "first"),), channels="split"))
     assert len(listed(new)) == 4
     assert new.plan.content["known"] != []
 
 
-@pytest.mark.ray
 def test_a_corpus_without_anything_new_is_refused(grown, tmp_path):
     shutil.copytree(grown / "audio", tmp_path / "audio")
     small = tmp_path / "small"

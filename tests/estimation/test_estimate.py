@@ -17,11 +17,9 @@ from pipeline.run import RunPipelineConfig
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
-pytestmark = [pytest.mark.ray]
-
 
 @pytest.fixture(scope="module")
-def made(local_ray, tmp_path_factory, small_encoder):
+def made(tmp_path_factory, small_encoder):
     root = tmp_path_factory.mktemp("estimated")
     write_corpus(root / "corpus", num_files=40)
     build_manifest(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_export import config_of, documents_of, without_ray
+from made_export import config_of, documents_of
 from made_export_kills import export_in_child
 from made_tokens import write_corpus_of_tones
 
@@ -102,9 +102,8 @@ def test_what_people_write_into_the_readme_is_no_fault(output):
     assert check(output).rows == 32
 
 
-def test_a_scattered_row_group_that_has_changed_is_refused(tmp_path, monkeypatch):
+def test_a_scattered_row_group_that_has_changed_is_refused(tmp_path):
     write_corpus_of_tones(tmp_path, [0.5] * 12)
-    without_ray(monkeypatch)
     config = config_of(tmp_path, tmp_path / "out", order="shuffled", formats=("megatron",))
     export_tokens(config)
     (file,) = (tmp_path / "out" / "scattered" / "part-000").glob("group-*.parquet")

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_export import config_of, tree, without_ray
+from made_export import config_of, tree
 from made_export_kills import KILLED, export_in_child
+from made_kills import one_after_the_other
 from made_tokens import write_corpus_of_tones
 
 from pipeline.errors import PlanMismatchError
@@ -32,23 +33,15 @@ def corpus(tmp_path_factory):
 def whole(corpus, tmp_path_factory):
     """What an export is that nothing has disturbed, made without Ray."""
     output = tmp_path_factory.mktemp("whole") / "export"
-    with pytest.MonkeyPatch.context() as patch:
-        without_ray(patch)
-        export_tokens(config_of(corpus, output, **SETTINGS))
+    export_tokens(config_of(corpus, output, **SETTINGS))
     return tree(output)
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_an_export_has_the_same_bytes_for_any_number_of_workers(local_ray, corpus, whole, tmp_path, num_workers):
-    export_tokens(config_of(corpus, tmp_path / "export", num_workers=num_workers, **SETTINGS))
-    assert tree(tmp_path / "export") == whole
 
 
 def run_job(corpus, output, faults=()):
     """Run the job in a process of its own, on a Ray of its own."""
     command = [
-        *(sys.executable, ROOT / "jobs" / "export_tokens.py", "--ray-address", "local", "--num-workers", 1),
+        *(sys.executable, ROOT / "jobs" / "export_tokens.py", "--runner", "ray", "--ray-address", "local"),
+        *("--num-workers", 1),
         *("--tokens", corpus / "tokens", "--manifest", corpus / "manifest", "--output", output),
         *("--formats", *SETTINGS["formats"], "--order", SETTINGS["order"]),
         *("--shard-ids", SETTINGS["shard_ids"], "--valid-fraction", SETTINGS["valid_fraction"]),
@@ -60,7 +53,6 @@ def run_job(corpus, output, faults=()):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_killed_worker_costs_time_only_and_a_killed_driver_goes_on_where_it_was(corpus, whole, tmp_path):
     output, marker = tmp_path / "export", tmp_path / "worker"
     worker = {"point": "after_data_before_commit", "match": "shard-00002", "action": "kill", "once": str(marker)}
@@ -81,13 +73,13 @@ def test_a_killed_worker_costs_time_only_and_a_killed_driver_goes_on_where_it_wa
     assert verify_dataset(VerifyDatasetConfig(dataset=str(output))).rows == 72
 
 
-def test_other_libraries_than_those_it_was_begun_with_are_refused_unless_any_may_be(corpus, tmp_path, monkeypatch):
+def test_other_libraries_than_those_it_was_begun_with_are_refused_unless_any_may_be(corpus, tmp_path):
     fault = {"point": "after_commit_before_publish", "match": "train-00000", "action": "kill"}
-    assert export_in_child(config_of(corpus, tmp_path / "export", **SETTINGS), [fault])[0] == KILLED
+    faults = [*one_after_the_other("train-00000"), fault]
+    assert export_in_child(config_of(corpus, tmp_path / "export", **SETTINGS), faults)[0] == KILLED
     numerics = tmp_path / "export" / "megatron" / "part-000" / "_numerics.json"
     begun = json.loads(numerics.read_text())
     numerics.write_text(json.dumps(begun | {"pyarrow": "1.2.3"}))
-    without_ray(monkeypatch)
     with pytest.raises(PlanMismatchError, match="pyarrow: '1.2.3' before, .* --numerics any"):
         export_tokens(config_of(corpus, tmp_path / "export", **SETTINGS))
     export_tokens(config_of(corpus, tmp_path / "export", numerics="any", **SETTINGS))

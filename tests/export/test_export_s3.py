@@ -57,7 +57,7 @@ def test_killed_twice_an_export_on_s3_has_the_bytes_of_one_on_disk(corpus, expor
 
 
 def test_run_again_an_export_on_s3_makes_nothing(export):
-    assert export_in_child(export) == (0, None, {})
+    assert export_in_child(export) == (0, None, [])
 
 
 def test_the_tokens_come_back_from_s3(corpus, export):

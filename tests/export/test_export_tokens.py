@@ -12,8 +12,6 @@ from pipeline.export.stage import export_tokens
 from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-
 COLUMNS = ("layer_03", "layer_07")
 
 

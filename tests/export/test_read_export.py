@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 import transformers
-from made_export import config_of, documents_of, tree, without_ray
+from made_export import config_of, documents_of, tree
 from made_tokens import NUM_CLUSTERS, write_corpus_of_tones
 
 from pipeline import schema
@@ -64,9 +64,8 @@ def columns_shift(column):
     ],
     ids=["one", "deduplicated-bpe", "delayed-bpe", "cut", "shuffled"],
 )
-def test_the_frame_tokens_come_back_exactly(corpus, tmp_path, monkeypatch, settings, source):
+def test_the_frame_tokens_come_back_exactly(corpus, tmp_path, settings, source):
     folder, made = corpus
-    without_ray(monkeypatch)
     export_tokens(config_of(folder, tmp_path / "out", **settings))
     layers = settings.get("layers", (3, 7))
     check(read_export(str(tmp_path / "out"), source=source), made, [f"layer_{layer:02d}" for layer in layers])
@@ -77,9 +76,8 @@ def test_the_frame_tokens_come_back_exactly(corpus, tmp_path, monkeypatch, setti
         assert len(lengths) > len(made)
 
 
-def test_documents_begin_with_their_prefix_and_recordings_join_their_segments(tmp_path, monkeypatch):
+def test_documents_begin_with_their_prefix_and_recordings_join_their_segments(tmp_path):
     made = write_corpus_of_tones(tmp_path, [0.5] * 6, columns=COLUMNS)
-    without_ray(monkeypatch)
     config = config_of(
         tmp_path,
         tmp_path / "out",
@@ -120,10 +118,9 @@ def written_text_tokenizer(folder):
 
 
 @pytest.mark.parametrize("merges", [0, 20])
-def test_text_and_speech_take_turns_and_the_speech_comes_back(corpus, tmp_path, monkeypatch, merges):
+def test_text_and_speech_take_turns_and_the_speech_comes_back(corpus, tmp_path, merges):
     folder, made = corpus
     written_words(tmp_path / "words.parquet", made)
-    without_ray(monkeypatch)
     config = config_of(
         folder,
         tmp_path / "out",
@@ -161,9 +158,8 @@ def test_text_and_speech_take_turns_and_the_speech_comes_back(corpus, tmp_path, 
     assert silent > 0
 
 
-def test_what_cannot_be_read_back_is_refused(corpus, tmp_path, monkeypatch):
+def test_what_cannot_be_read_back_is_refused(corpus, tmp_path):
     folder, _ = corpus
-    without_ray(monkeypatch)
     export_tokens(config_of(folder, tmp_path / "out", formats=("olmo",)))
     with pytest.raises(SettingsError, match="source must be one of"):
         read_export(str(tmp_path / "out"), source="olmo")
@@ -171,9 +167,8 @@ def test_what_cannot_be_read_back_is_refused(corpus, tmp_path, monkeypatch):
         read_export(str(tmp_path / "out"), part="part-007")
 
 
-def test_units_of_one_layer_are_written_as_slamkit_and_fairseq_read_them(corpus, tmp_path, monkeypatch):
+def test_units_of_one_layer_are_written_as_slamkit_and_fairseq_read_them(corpus, tmp_path):
     folder, made = corpus
-    without_ray(monkeypatch)
     config = config_of(folder, tmp_path / "out", layers=(3,), formats=("slamkit", "fairseq"), valid_fraction=0.0)
     export_tokens(config)
     lines = (tmp_path / "out" / "fairseq" / "part-000" / "train-00000.km").read_text().splitlines()
@@ -192,9 +187,8 @@ def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(corpus,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_state_of_an_export_is_told_from_its_commits(corpus, tmp_path, monkeypatch):
+def test_the_state_of_an_export_is_told_from_its_commits(corpus, tmp_path):
     folder, made = corpus
-    without_ray(monkeypatch)
     export_tokens(config_of(folder, tmp_path / "out", order="shuffled"))
     states = {state.kind: state for state in run_status(str(tmp_path / "out"))}
     assert set(states) == {"sequences", "scattered", "export-megatron", "export-parquet"}
@@ -202,9 +196,8 @@ def test_the_state_of_an_export_is_told_from_its_commits(corpus, tmp_path, monke
     assert states["sequences"].rows == states["export-megatron"].rows == len(made)
 
 
-def test_the_card_tells_of_the_export(corpus, tmp_path, monkeypatch):
+def test_the_card_tells_of_the_export(corpus, tmp_path):
     folder, made = corpus
-    without_ray(monkeypatch)
     export_tokens(config_of(folder, tmp_path / "out", layers=(3,), deduplicate=True, corpus="tones"))
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     frames = sum(len(one.tokens) for one in made.values())
@@ -220,8 +213,7 @@ def test_the_card_tells_of_the_export(corpus, tmp_path, monkeypatch):
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer").vocab_size == 128
 
 
-def test_a_corpus_that_moves_keeps_the_names_and_sides_of_its_recordings(tmp_path, monkeypatch):
-    without_ray(monkeypatch)
+def test_a_corpus_that_moves_keeps_the_names_and_sides_of_its_recordings(tmp_path):
     found = {}
     for place in ("here", "there/and/deeper"):
         write_corpus_of_tones(tmp_path / place, [0.4] * 30, columns=COLUMNS)
@@ -237,13 +229,12 @@ def test_a_corpus_that_moves_keeps_the_names_and_sides_of_its_recordings(tmp_pat
 
 def test_rows_that_are_scattered_first_make_the_same_files(corpus, tmp_path, monkeypatch):
     folder, _ = corpus
-    made = without_ray(monkeypatch)
     settings = {"document_pattern": r"(\d)$", "shard_ids": 1_500, "valid_fraction": 0.0}
-    export_tokens(config_of(folder, tmp_path / "plain", **settings))
-    assert made["scattered"] == 0
+    plain = export_tokens(config_of(folder, tmp_path / "plain", **settings))
+    assert "scattered" not in [report.stage for report in plain.stages]
     monkeypatch.setattr(layout, "SPREAD", 0)
-    export_tokens(config_of(folder, tmp_path / "scattered", **settings))
-    assert made["scattered"] == 1
+    scattered = export_tokens(config_of(folder, tmp_path / "scattered", **settings))
+    assert [report.units_done_now for report in scattered.stages if report.stage == "scattered"] == [1]
     files = {name: data for name, data in tree(tmp_path / "plain").items() if "part-000" in name}
     scattered = {name: data for name, data in tree(tmp_path / "scattered").items() if "part-000" in name}
     assert {name: scattered[name] for name in files} == files

@@ -26,11 +26,17 @@ def config_of(folder, output, **changes):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, local_ray):
+def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tones")
     write_corpus_of_tones(folder, [0.3 + number % 5 / 10 for number in range(40)], columns=("layer_03", "layer_07"))
-    given = {"tokens": str(folder / "tokens"), "manifest": str(folder / "manifest"), "formats": ("megatron",)}
-    export_tokens(ExportTokensConfig(**given, output=str(folder / "export"), valid_fraction=0.3, deduplicate=True))
+    given = {
+        "tokens": str(folder / "tokens"),
+        "manifest": str(folder / "manifest"),
+        "formats": ("megatron",),
+        "runner": "here",
+    }
+    given |= {"output": str(folder / "export"), "valid_fraction": 0.3, "deduplicate": True, "runner": "here"}
+    export_tokens(ExportTokensConfig(**given))
     return folder
 
 

@@ -57,6 +57,7 @@ def base(local_ray, tmp_path_factory, small_encoder):
             num_clusters=8,
             max_iterations=4,
             shard_minutes=0.1,
+            runner="here",
         )
     )
     return folder, small_encoder(kind="hubert", **TINY)

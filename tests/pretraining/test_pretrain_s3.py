@@ -51,7 +51,6 @@ def train(root, *flags, **environment):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_run_on_s3_that_was_killed_while_it_wrote_a_checkpoint_ends_as_one_on_disk(bucket, small_encoder, tmp_path):
     import s3fs
 

@@ -1,4 +1,4 @@
-"""Tokens of residual stages on local Ray: from audio, from features and by the tokenizer, against plain numpy."""
+"""Tokens of residual stages: from audio, from features and by the tokenizer, against plain numpy."""
 
 from dataclasses import replace
 
@@ -25,8 +25,6 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 from pipeline.tokens.tokenizer import Tokenizer, save_bundle
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-
 K, LAYERS = 6, (1, 3)
 COLUMNS = ["layer_01", "layer_01_q1", "layer_01_q2", "layer_03"]
 
@@ -43,7 +41,7 @@ def features_of(folder):
 
 
 @pytest.fixture(scope="module")
-def made(local_ray, tmp_path_factory, small_encoder):
+def made(tmp_path_factory, small_encoder):
     """A corpus, its features, and codebooks: three stages of layer 1 and one of layer 3, and two K of layer 3."""
     root = tmp_path_factory.mktemp("residual")
     write_corpus(root / "corpus", num_files=8)
@@ -134,7 +132,7 @@ def test_lineage_agreement_and_estimate_count_every_stage(made, tmp_path):
     books = read_codebooks(str(root / "codebooks"), num_clusters=K)
     assert lineage["codebooks"] == {book.column: book.sha256 for book in books}
     predicted = estimate(config(root, encoder, tmp_path / "tokens"))
-    done = tokenize_corpus(config(root, encoder, tmp_path / "tokens", agreement_frames=50))
+    done = tokenize_corpus(config(root, encoder, tmp_path / "tokens", agreement_frames=50, agreement_share=1))
     assert sorted(done.agreement) == COLUMNS
     assert all(found["equal"] > 0.99 for found in done.agreement.values())
     assert predicted.corpus.num_tokens == len(COLUMNS) * done.num_frames

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.errors import PlanMismatchError
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
-from pipeline.work import executor
+from pipeline.work.choice import Choice
+from pipeline.work.executor import run_stage, stage_shape
+from pipeline.work.on_ray import OnRay, queue_bytes
 from pipeline.work.payload import pack, unpack
 from pipeline.work.units import Utterance
 
@@ -64,11 +66,11 @@ class _Maker:
 def _run(tmp_path, **kwargs):
     plan = Plan(kind="tokens", content={}, lineage={}, units=[shard_name(n) for n in range(6)], totals={"rows": 6})
     dataset = Dataset.create(str(tmp_path / "out"), plan)
-    return executor.run_stage(
+    return run_stage(
         dataset,
         load=_load,
-        factory=partial(_Maker, plan, **kwargs),
-        shape=executor.cluster_shape(),
+        factory=lambda shape: partial(_Maker, plan, **kwargs),
+        choice=Choice("ray", 6.0),
         numerics_mode="same",
         max_reject_fraction=0.0,
     )
@@ -79,8 +81,8 @@ def _run(tmp_path, **kwargs):
 def test_decode_and_encode_run_in_different_processes(tmp_path):
     plan = Plan(kind="tokens", content={}, lineage={}, units=[shard_name(n) for n in range(6)])
     dataset = Dataset.create(str(tmp_path / "out"), plan)
-    shape = executor.cluster_shape()
-    done = list(executor.run_units(dataset, plan.units, load=_load, factory=partial(_Maker, plan), shape=shape))
+    shape = stage_shape(Choice("ray", 6.0))
+    done = list(OnRay().units(dataset, plan.units, load=_load, factory=partial(_Maker, plan), shape=shape))
     assert sorted(row.commit.unit for row in done) == plan.units
     decoders, encoders = {row.load_pid for row in done}, {row.make_pid for row in done}
     assert decoders
@@ -129,12 +131,12 @@ def test_decoding_does_not_run_far_ahead(tmp_path):
     units = [shard_name(n) for n in range(40)]
     plan = Plan(kind="tokens", content={}, lineage={}, units=units, totals={"rows": 40, "seconds": 40 * 500.0})
     dataset = Dataset.create(str(tmp_path / "out"), plan)
-    shape = executor.cluster_shape()
+    shape = stage_shape(Choice("ray", 20_000.0))
     factory = partial(_SlowMaker, plan, tmp_path)
-    done = list(executor.run_units(dataset, units, load=partial(_load_large, tmp_path), factory=factory, shape=shape))
+    done = list(OnRay().units(dataset, units, load=partial(_load_large, tmp_path), factory=factory, shape=shape))
     assert len(done) == 40
     ahead = [int(path.read_text()) for path in tmp_path.glob("made-*")]
     shards = 2 * shape.max_workers + shape.decoders
-    assert executor.queue_bytes(dataset, shape) == shards * 500 * 64_000
+    assert queue_bytes(dataset, shape) == shards * 500 * 64_000
     # 6 at most were ahead where 2 actors and 2 decode tasks run; 14 without the limit.
     assert max(ahead) <= shards + 2 * shape.decoders

@@ -263,8 +263,10 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
         assert card is not None
         if unit in made or not _files(unit, card, plots=plots) <= there:
             _write(store, unit, card, plots=plots)
-    if made or "index.md" not in there:
-        store.write(f"{CARDS}/index.md", render_index(read_cards(store)).encode())
+    # Compared: a run that was killed has written its cards and not their index.
+    index = render_index(read_cards(store)).encode()
+    if "index.md" not in there or store.read(f"{CARDS}/index.md") != index:
+        store.write(f"{CARDS}/index.md", index)
     done = {unit: card for unit, card in cards.items() if card is not None}
     return CardsReport(
         stage="cards",

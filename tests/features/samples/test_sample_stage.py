@@ -1,23 +1,18 @@
 """A sample of exact size out of real extraction: which frames, how many, the same for any workers and after a kill."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from made_corpus import data_bytes, write_corpus
+from made_kills import KILLED, in_child
 
 from pipeline.audio.loading import Manifest
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsError
-from pipeline.faults import VARIABLE
 from pipeline.features.samples.hashing import frame_hash
 from pipeline.features.samples.manifest_sample import STRATA, ManifestSample
 from pipeline.features.settings import ExtractFeaturesConfig
@@ -29,13 +24,11 @@ from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-ROOT = Path(__file__).parents[3]
 SPEAKERS = ["ann", "bob", None, "cy"]
 
 
 @pytest.fixture(scope="module")
-def made(local_ray, tmp_path_factory, small_encoder):
+def made(tmp_path_factory, small_encoder):
     """A manifest with speakers, and the features of every frame."""
     root = tmp_path_factory.mktemp("sampled")
     recordings = sorted(write_corpus(root / "audio", num_files=16).glob("*.wav"))
@@ -135,17 +128,11 @@ def test_two_workers_write_the_bytes_of_one_and_run_again_do_nothing(made, tmp_p
 def test_a_driver_killed_after_its_plan_or_a_shard_is_run_again_to_the_same_bytes(made, tmp_path):
     changes = {"sample_frames": 300, "stratify_by": "speaker"}
     extract_features(settings(made, tmp_path / "whole", **changes))
-    root, encoder = made
-    command = [
-        *(sys.executable, str(ROOT / "jobs" / "extract_features.py"), "--ray-address", "local"),
-        *("--manifest", root / "manifest", "--encoder", encoder, "--layers", 1, 3, "--num-workers", 1),
-        *("--output", tmp_path / "killed", "--sample-frames", 300, "--stratify-by", "speaker"),
-    ]
-    for point in ("after_plan", "driver_after_commit", None):
-        faults = [{"point": point, "action": "kill"}] if point else []
-        environment = {**os.environ, VARIABLE: json.dumps(faults), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == (-signal.SIGKILL if point else 0), done.stderr
+    for point in ("after_plan", "driver_after_commit"):
+        fault = {"point": point, "action": "kill"}
+        config = settings(made, tmp_path / "killed", **changes)
+        assert in_child(extract_features, config, [fault]).code == KILLED
+    assert in_child(extract_features, settings(made, tmp_path / "killed", **changes)).code == 0
     assert data_bytes(tmp_path / "killed") == data_bytes(tmp_path / "whole")
 
 

@@ -215,8 +215,6 @@ def test_settings_that_cannot_work_are_refused_at_once():
         DescribeCodebooksConfig(**good, num_workers=0)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignment, tmp_path, monkeypatch):
     books = [make_codebook(3, POINTS), make_codebook(3, POINTS[:2])]
     before = data_bytes(write_codebooks(tmp_path / "books", books).uri)
@@ -233,6 +231,12 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     assert (report.cards, report.cards_done_now, report.plots) == (2, 0, True)
     assert len(list(folder.glob("*.png"))) == 8
     assert (folder / "layer_03_k4.json").read_bytes() == facts
+    # With nothing to do, nothing is written; an index that a killed run left old is.
+    (folder / "index.md").write_text("old")
+    before_again = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "index.md"}
+    assert describe_codebooks(config).cards_done_now == 0
+    assert {path: path.stat().st_mtime_ns for path in before_again} == before_again
+    assert "layer_03_k4" in (folder / "index.md").read_text()
     # JSON is written last: a run killed before it makes the card again.
     (folder / "layer_03_k4.json").unlink()
     assert describe_codebooks(config).cards_done_now == 1
@@ -243,8 +247,6 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     assert data_bytes(tmp_path / "books") == before
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
     write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
     features.store.write("shard-00001.parquet", b"damaged")
@@ -254,8 +256,6 @@ def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
     assert not (tmp_path / "books" / "_cards").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_cards_lie_beside_codebooks_on_s3(features, bucket):
     books = write_codebooks(f"{bucket}/books", [make_codebook(3, POINTS)])
     config = DescribeCodebooksConfig(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)

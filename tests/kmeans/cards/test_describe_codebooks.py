@@ -1,4 +1,4 @@
-"""Cards on local Ray, from recordings on: labels of a manifest, splits, two seeds, numbers of workers."""
+"""Cards, from recordings on: labels of a manifest, splits, two seeds, numbers of workers."""
 
 import json
 import shutil
@@ -16,8 +16,6 @@ from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
 from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 DIGITS, SPEAKERS, TAKES = 2, ("ann", "bob"), (0, 1, 7, 8, 9)
 
@@ -37,7 +35,7 @@ def write_spoken_digits(folder):
 
 
 @pytest.fixture(scope="module")
-def run(local_ray, tmp_path_factory):
+def run(tmp_path_factory):
     """A manifest of several shards, MFCC of all its frames, codebooks of two seeds."""
     root = tmp_path_factory.mktemp("cards")
     corpus = write_spoken_digits(root / "corpus")

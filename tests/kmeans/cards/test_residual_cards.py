@@ -92,8 +92,6 @@ def test_a_card_from_before_there_were_stages_is_one_of_stage_0(features):
     assert CodebookCard.from_json(json.dumps(facts).encode(), "x").quantizer == 0
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_every_k_and_stage_of_a_dataset_has_its_card(features, tmp_path):
     books = [*make_chain(5, 2), *make_chain(3, 3)]
     write_codebooks(tmp_path / "books", books)

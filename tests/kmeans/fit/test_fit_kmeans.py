@@ -1,4 +1,4 @@
-"""The whole job on Ray: the same bytes however it runs, and what it refuses."""
+"""The whole job: the same bytes however it runs, and what it refuses."""
 
 import numpy as np
 import pytest
@@ -36,9 +36,8 @@ def codebook_bytes(folder):
     return {unit: book.to_bytes() for unit, book in read_units(Dataset.open(str(folder), kind="codebooks")).items()}
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
-def test_workers_and_memory_change_no_byte(features, tmp_path, local_ray, init):
+def test_workers_and_memory_change_no_byte(features, tmp_path, init):
     """Several K, two layers, residual stages; one, two and three workers, in memory and on disk."""
     settings = {"num_clusters": (8, 20), "num_quantizers": 2, "init": init}
     fit_kmeans(config(features, tmp_path / "1", num_workers=1, **settings))
@@ -53,8 +52,7 @@ def test_workers_and_memory_change_no_byte(features, tmp_path, local_ray, init):
     assert report.notes["iterations"] == sum(len(book.inertia) for book in read_units_of(tmp_path / "1"))
 
 
-@pytest.mark.ray
-def test_a_fit_that_begins_on_fewer_rows_is_the_same_however_it_runs(features, tmp_path, local_ray):
+def test_a_fit_that_begins_on_fewer_rows_is_the_same_however_it_runs(features, tmp_path):
     settings = {"num_clusters": (8, 20), "num_quantizers": 2, "warm_start": (0.05, 0.3), "max_iterations": 4}
     report = fit_kmeans(config(features, tmp_path / "1", num_workers=1, **settings))
     expected = codebook_bytes(tmp_path / "1")
@@ -72,9 +70,8 @@ def test_a_fit_that_begins_on_fewer_rows_is_the_same_however_it_runs(features, t
     assert all(warm.inertia[0] < cold.inertia[0] for warm, cold in pairs if warm.quantizer == 0)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("end", [1, 6])
-def test_a_fit_that_begins_on_fewer_rows_resumes(features, tmp_path, local_ray, monkeypatch, end):
+def test_a_fit_that_begins_on_fewer_rows_resumes(features, tmp_path, monkeypatch, end):
     """Stopped in the first share, and after the rows became more."""
     settings = {"warm_start": (0.05, 0.3), "max_iterations": 3, "tolerance": 0, "layers": (3,)}
     fit_kmeans(config(features, tmp_path / "whole", **settings))
@@ -99,8 +96,7 @@ def read_units_of(folder):
     return read_units(Dataset.open(str(folder), kind="codebooks")).values()
 
 
-@pytest.mark.ray
-def test_a_fit_is_as_good_as_scikit_learns_from_the_same_centroids(features, tmp_path, local_ray):
+def test_a_fit_is_as_good_as_scikit_learns_from_the_same_centroids(features, tmp_path):
     rows = features[1]
     fit_kmeans(config(features, tmp_path / "seeds", num_clusters=(40,), layers=(3,), max_iterations=1))
     (seeds,) = read_codebooks(str(tmp_path / "seeds"))
@@ -115,8 +111,7 @@ def test_a_fit_is_as_good_as_scikit_learns_from_the_same_centroids(features, tmp
     assert (np.diff(book.inertia) <= 0).all()
 
 
-@pytest.mark.ray
-def test_stages_reconstruct_better_and_better(features, tmp_path, local_ray):
+def test_stages_reconstruct_better_and_better(features, tmp_path):
     fit_kmeans(config(features, tmp_path / "books", layers=(3,), num_quantizers=3))
     stages = read_codebooks(str(tmp_path / "books"))
     assert [book.quantizer for book in stages] == [0, 1, 2]
@@ -125,23 +120,20 @@ def test_stages_reconstruct_better_and_better(features, tmp_path, local_ray):
     assert left[3] < left[2] < left[1] < left[0]
 
 
-@pytest.mark.ray
-def test_a_time_limit_ends_fits_after_their_iteration(features, tmp_path, local_ray):
+def test_a_time_limit_ends_fits_after_their_iteration(features, tmp_path):
     report = fit_kmeans(config(features, tmp_path / "books", tolerance=0, max_iterations=500, max_minutes=1e-6))
     assert report.notes["stopped_by_time"] == 2
     assert report.notes["iterations"] == 2
 
 
-@pytest.mark.ray
-def test_fewer_distinct_rows_than_clusters_are_refused(tmp_path, local_ray):
+def test_fewer_distinct_rows_than_clusters_are_refused(tmp_path):
     write_features(tmp_path / "features", [[("a", np.arange(900), np.full((900, 4), 0.5, np.float16))]])
     for init in ("k-means++", "k-means||", "random"):
         with pytest.raises(SettingsError, match="only 1 distinct"):
             fit_kmeans(config((tmp_path / "features",), tmp_path / init.strip("|"), init=init))
 
 
-@pytest.mark.ray
-def test_features_that_are_not_finite_are_refused_by_utterance(tmp_path, local_ray):
+def test_features_that_are_not_finite_are_refused_by_utterance(tmp_path):
     cell = np.ones((50, 4), np.float16)
     cell[7] = np.inf
     write_features(tmp_path / "features", [[("fine", np.arange(5), cell[:5]), ("broken", np.arange(50), cell)]])
@@ -178,8 +170,7 @@ def test_bad_settings_are_refused(features, tmp_path, settings, sentence):
         config(features, tmp_path, **settings)
 
 
-@pytest.mark.ray
-def test_given_codebooks_must_fit(features, tmp_path, local_ray):
+def test_given_codebooks_must_fit(features, tmp_path):
     fit_kmeans(config(features, tmp_path / "seeds", layers=(3,), max_iterations=1))
     given = {"init_codebooks": str(tmp_path / "seeds")}
     with pytest.raises(SettingsError, match="layer_03_k8, not layer_05_k8"):

@@ -88,8 +88,6 @@ def test_a_waveform_gets_the_tokens_that_predict_gives_for_its_features(config, 
             np.testing.assert_array_equal(tokens[layer], theirs)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_a_corpus_gets_the_tokens_that_predict_gives_for_its_features(config, encoder, models, waveforms, tmp_path):
     run(config)
     (tmp_path / "audio").mkdir()

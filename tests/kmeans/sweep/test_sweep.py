@@ -36,8 +36,7 @@ def config(datasets, output, **changes):
     return SweepCodebooksConfig(**{**given, "sweep": (1.0, 0.1), "layers": (3,), "num_workers": 2, **changes})
 
 
-@pytest.mark.ray
-def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_path, local_ray):
+def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_path):
     report = sweep_codebooks(config(datasets, tmp_path))
     found = json.loads((tmp_path / "sweep.json").read_bytes())
     points = {(point["num_clusters"], point["fraction"]): point for point in found["points"]}
@@ -62,8 +61,7 @@ def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_pat
     np.testing.assert_array_equal(books["layer_03_k30"].centroids, again["layer_03_k30"].centroids)
 
 
-@pytest.mark.ray
-def test_a_sweep_that_is_there_is_not_made_again(datasets, tmp_path, local_ray):
+def test_a_sweep_that_is_there_is_not_made_again(datasets, tmp_path):
     asked = config(datasets, tmp_path, num_clusters=(4,), num_quantizers=2)
     sweep_codebooks(asked)
     before = {share: data_bytes(tmp_path / f"fraction_{share}") for share in ("0.1", "1")}
