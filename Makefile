@@ -103,7 +103,7 @@ $(VENV)/.ready-pip: constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.ready-demo: pyproject.toml $(VENV)/.ready-pip
 	@echo "==> Installing Strata into $(VENV), once: 2.3 GB on disk, 100 s on 2 cores; much more where torch brings CUDA"
-	@$(PIP_INSTALL) -e ".[cpu,demo]" | $(SHOW)
+	@$(PIP_INSTALL) -e ".[cpu,demo,plots]" | $(SHOW)
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready-pip

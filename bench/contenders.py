@@ -4,6 +4,7 @@
 ``one_layer``  fairseq's simple_kmeans: an utterance at a time, one layer a run, features to disk, labels from there;
                the network whole, as usual with transformers, or with ``cut`` up to the layer, as fairseq's own is
 ``all_layers`` SpeechBrain's DiscreteSSL: an utterance at a time, full depth, all hidden states, labels to .npy
+``one_pass``   features of several layers in one pass, and of the highest alone, batch by batch in turn
 ``peak``       nothing but float32 matrix products
 
 Each loads its model, codebooks and libraries, counts the FLOPs of one batch or utterance, which also warms it up, and
@@ -15,13 +16,13 @@ DiscreteSSL and DASB; written anew on transformers and scikit-learn.
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.measuring import count_flops, peak_bytes, sgemm_peak, wait_for_go
+from bench.measuring import count_flops, peak_bytes, seconds_of, sgemm_peak, wait_for_go
 
 Settings = dict[str, Any]
 Work = Callable[[], dict[str, Any]]
@@ -48,7 +49,6 @@ def decode(row: dict[str, Any], sample_rate: int) -> np.ndarray:
 
 def bare(settings: Settings) -> Work:
     """Load the cut encoder and all waveforms; then encode the batches of each shard."""
-    from pipeline.audio.batching import plan_batches
     from pipeline.features.encoders.encoder import SslEncoder
     from pipeline.work.runtime import set_threads
 
@@ -56,15 +56,7 @@ def bare(settings: Settings) -> Work:
     encoder = SslEncoder.from_pretrained(
         settings["encoder"], layers=settings["layers"], dtype=settings.get("dtype", "float32")
     )
-    batches = []
-    for rows in shares(settings):
-        waveforms = [decode(row, encoder.sample_rate) for row in rows]
-        plan = plan_batches(
-            [len(waveform) for waveform in waveforms],
-            max_batch_samples=round(settings["batch_seconds"] * encoder.sample_rate),
-            equal_lengths=not encoder.can_pad,
-        )
-        batches += [[waveforms[row] for row in batch.rows] for batch in plan]
+    batches = _batches(settings, encoder)
     middle = batches[len(batches) // 2]
     flops = count_flops(lambda: encoder.encode(middle)) / (sum(map(len, middle)) / encoder.sample_rate)
 
@@ -76,13 +68,63 @@ def bare(settings: Settings) -> Work:
     return work
 
 
+def _batches(settings: Settings, encoder: Any) -> list[list[np.ndarray]]:
+    """Decode this child's shards and give the waveforms of each batch of the plan."""
+    from pipeline.audio.batching import plan_batches
+
+    batches = []
+    for rows in shares(settings):
+        waveforms = [decode(row, encoder.sample_rate) for row in rows]
+        plan = plan_batches(
+            [len(waveform) for waveform in waveforms],
+            max_batch_samples=round(settings["batch_seconds"] * encoder.sample_rate),
+            equal_lengths=not encoder.can_pad,
+        )
+        batches += [[waveforms[row] for row in batch.rows] for batch in plan]
+    return batches
+
+
+def one_pass(settings: Settings) -> Work:
+    """Load an encoder for all layers and one for the highest; then give each batch to both, as features in float16."""
+    from pipeline.features.encoders.encoder import SslEncoder
+    from pipeline.work.runtime import set_threads
+
+    set_threads(settings["threads"])
+    chosen = {"all": settings["layers"], "highest": [max(settings["layers"])]}
+    encoders = {
+        name: SslEncoder.from_pretrained(settings["encoder"], layers=layers, dtype=settings.get("dtype", "float32"))
+        for name, layers in chosen.items()
+    }
+    batches = _batches(settings, encoders["all"])
+
+    def both(batch: list[np.ndarray], order: Iterable[str]) -> dict[str, float]:
+        return {
+            name: seconds_of(lambda name=name: encoders[name].encode_half(encoders[name].prepare(batch)))
+            for name in order
+        }
+
+    # Each length of a batch is a shape for which oneDNN prepares itself once.
+    both(batches[len(batches) // 2], chosen)
+
+    def work() -> dict[str, Any]:
+        seconds = dict.fromkeys(chosen, 0.0)
+        for number, batch in enumerate(batches):
+            # The second of the two finds the batch in the caches, so they take turns at being it.
+            for name, took in both(batch, sorted(chosen, reverse=bool(number % 2))).items():
+                seconds[name] += took
+        return {"seconds_of": seconds, "ended": time.monotonic()}
+
+    return work
+
+
 def _usual(settings: Settings, depth: int | None = None) -> tuple[Any, Any]:
-    """Load network and feature extractor as everybody does; cut after ``depth`` blocks where it is given."""
+    """Load network and feature extractor as everybody does, in float32; cut after ``depth`` blocks if it is given."""
     import torch
     from transformers import AutoFeatureExtractor, AutoModel
 
     torch.set_num_threads(settings["threads"])
-    network = AutoModel.from_pretrained(settings["encoder"]).eval()
+    # transformers would compute in the number format of the file, which is float16 for encoder-small.
+    network = AutoModel.from_pretrained(settings["encoder"], dtype=torch.float32).eval()
     if depth is not None:
         network.encoder.layers = network.encoder.layers[:depth]
         if getattr(network.config, "do_stable_layer_norm", False):
@@ -184,6 +226,7 @@ CONTENDERS: dict[str, Callable[[Settings], Work]] = {
     "bare": bare,
     "one_layer": one_layer,
     "all_layers": all_layers,
+    "one_pass": one_pass,
     "peak": peak,
 }
 

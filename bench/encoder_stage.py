@@ -7,7 +7,8 @@ ceiling; b, jobs/tokenize_corpus.py from audio files to Parquet; c, fairseq's wa
 whole network or, as "c cut", up to that layer; d, SpeechBrain's way. a and b run in each of --dtypes, c and d in
 float32, which is all they know. a and b have --processes of --threads; c and d divide the same threads among
 --loop-processes, of which these programs know one. Runs of c through the whole network cost the same for each layer.
-Loading of a, c and d is not in their seconds. For b two lines are printed: the whole stage, and without its start;
+Contender e gives the features of six layers in one pass, and of the highest of them alone, batch by batch in turn.
+Loading of a, c, d and e is not in their seconds. For b two lines are printed: the whole stage, and without its start;
 both hold the second pass over some audio that measures agreement. Shares of the peak are of float32 matrix products
 of as many processes and threads, measured in the same run, in every dtype.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from bench.contenders import saved_tokens
 from bench.measuring import run_together, table, write_json
 from bench.workload import MODELS, Workload, prepare, read_tokens, run_job, share_equal
+from pipeline.features.encoders.info import describe
 
 DTYPES = ("float32", "bfloat16")
 HEADER = ("model", "contender", "seconds", "x real time", "GFLOP / s audio", "of sgemm peak", "load s", "peak MiB")
@@ -55,7 +57,7 @@ def loop(
     name: str, work: Workload, layers: Sequence[int], output: Path, shape: Shape, **more: object
 ) -> dict[str, Any]:
     """Time one contender of bench/contenders.py; its children end with what they measured of themselves."""
-    ours = name in ("bare", "peak")
+    ours = name in ("bare", "peak", "one_pass")
     children = shape.processes if ours else shape.loop_processes
     threads = shape.threads if ours else shape.loop_threads
     common = {"contender": name, "encoder": str(work.encoder), "manifest": str(work.manifest), "layers": list(layers)}
@@ -74,6 +76,7 @@ def loop(
         "peak_bytes": max(child["peak_bytes"] for child in each),
         "flops_per_audio_second": max(child.get("flops_per_audio_second", 0.0) for child in each),
         "flops_per_second": sum(child.get("flops_per_second", 0.0) for child in each),
+        "children": each,
     }
 
 
@@ -98,6 +101,19 @@ def one_layer_runs(work: Workload, output: Path, shape: Shape, runs: int, *, cut
         "runs": len(chosen),
         "runs_needed": len(work.layers),
     }
+
+
+def six_layers(work: Workload, output: Path, shape: Shape, *, dtype: str) -> dict[str, Any]:
+    """Time the features of six layers in one pass, spread over the whole network, against those of the highest alone.
+
+    Returns:
+        The layers, the seconds of all and of the highest, and the first over the second as ``ratio``.
+    """
+    depth = describe(str(work.encoder)).num_layers
+    layers = sorted({-(-depth * part // 6) for part in range(1, 7)})
+    each = loop("one_pass", work, layers, output, shape, dtype=dtype)["children"]
+    seconds = {name: sum(child["seconds_of"][name] for child in each) for name in ("all", "highest")}
+    return {"layers": layers, **seconds, "ratio": seconds["all"] / seconds["highest"]}
 
 
 def _spread(layers: Sequence[int], runs: int) -> list[int]:
@@ -153,6 +169,8 @@ def run_model(model: str, given: argparse.Namespace, shape: Shape) -> dict[str, 
                 found[whole] = ours(work, folder / f"tokens-{dtype}", shape, dtype)
                 found[whole]["flops_per_audio_second"] = found.get(bare, {}).get("flops_per_audio_second", 0.0)
                 _say(f"{whole}: {found[whole]['seconds']:.1f} s")
+            if "e" in given.contenders:
+                found[_named("e", dtype)] = six_layers(work, folder, shape, dtype=dtype)
         if "c" in given.contenders:
             for key, cut in (("c", False), ("c cut", True)):
                 found[key] = one_layer_runs(work, folder, shape, given.c_runs or len(work.layers), cut=cut)
@@ -236,8 +254,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="the first minutes of it")
     parser.add_argument("--layers", nargs="+", type=int, default=[1, 3, 5, 7, 9], help="those that a model has")
     parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--contenders", nargs="+", choices="abcd", default=list("abcd"))
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of a and b")
+    parser.add_argument("--contenders", nargs="+", choices="abcde", default=list("abcde"))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of a, b and e")
     parser.add_argument("--c-runs", type=int, help="run c for so many layers and multiply; marked in the table")
     parser.add_argument("--threads", type=int, default=1, help="of an encoder process")
     parser.add_argument("--processes", type=int, help="encoder processes; default: one for each thread of the machine")
@@ -259,6 +277,12 @@ def main() -> None:
             f"agreement took {each[name]['agreement_share']:.1%} of {name}'s encoders"
             for name in (_named("b", dtype) for dtype in DTYPES)
             if name in each
+        ]
+        parts += [
+            f"{len(each[name]['layers'])} layers in one pass take {each[name]['ratio']:.3f} of the time of layer "
+            f"{each[name]['layers'][-1]} alone in {dtype}"
+            for dtype in DTYPES
+            if (name := _named("e", dtype)) in each
         ]
         parts += [f"tokens of b and d equal {each['tokens_equal']:.4%}"] if "tokens_equal" in each else []
         print(f"{each['model']}: sgemm peak {each['peak'] / 1e9:.0f} GFLOP/s; " + ", ".join(parts))

@@ -1,4 +1,4 @@
-r"""Write a card beside each codebook: how evenly its codes are used, how well they fit, what they tell.
+r"""Write a card beside each codebook: how evenly its codes are used, how well they fit, what they say about labels.
 
     python jobs/describe_codebooks.py --codebooks out/codebooks --features out/features
     ray job submit --working-dir . -- python jobs/describe_codebooks.py --codebooks s3://b/codebooks \

@@ -4,7 +4,7 @@ r"""Write tokens as data that trainers of language models open: Megatron, datase
     ray job submit --working-dir . -- python jobs/export_tokens.py --tokens s3://b/tokens --manifest s3://b/manifest \
         --deduplicate --formats megatron --output s3://b/export
 
-Run with the tokens of another corpus, the same folder gets a further part; what is there stays as it is.
+Tokens of another corpus become a further part of the same folder; what is there stays as it is.
 """
 
 from pipeline import cli

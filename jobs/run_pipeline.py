@@ -1,10 +1,10 @@
 r"""Turn a corpus of speech into tokens of several layers: manifest, features, codebooks, tokens.
 
-    python jobs/run_pipeline.py --corpus DIR --layout folder --output out --layers 2 4 6 --num-clusters 100
+    python jobs/run_pipeline.py --corpus DIR --layout folder --output out --num-clusters 500
     ray job submit --working-dir . -- python jobs/run_pipeline.py --preset paper_wavlm_large_k1000 \
         --corpus s3://b/corpus --layout librispeech --output s3://b/run
 
-Run again after any stop, it does what is missing. OUTPUT/{manifest,features,codebooks,tokens} are datasets,
+Run again after a stop, it does what is missing. OUTPUT/{manifest,features,codebooks,tokens} are datasets,
 OUTPUT/tokenizer is what Tokenizer.from_pretrained loads.
 """
 

@@ -1,4 +1,4 @@
-r"""Tokenise a corpus: one token a layer and frame, from audio in one pass or from features.
+r"""Tokenise a corpus: one token per layer and frame, from audio in one pass or from features.
 
     python jobs/tokenize_corpus.py --manifest out/manifest --encoder DIR --codebooks out/codebooks \
         --output out/tokens

@@ -22,7 +22,8 @@ import tyro
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.store.provenance import record_report
-from pipeline.store.storage import Store, open_store
+from pipeline.store.storage import open_store
+from pipeline.training.progress import read_standing
 from pipeline.work.reporting import print_report
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ common flags:
   --estimate              say what the run will cost (hours, bytes, time), after a few seconds of its work; writes no
                           data; for extract_features, tokenize_corpus and run_pipeline
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
-  --ray-address ADDRESS   'local' starts Ray here; default: RAY_ADDRESS, else a running cluster, else local
+  --ray-address ADDRESS   Ray cluster to join; 'local' starts one here; default: RAY_ADDRESS, else one that runs here
   --verbose               log also what libraries say
 """
 
@@ -207,15 +208,6 @@ def _estimated(config: Any) -> Any:
     return estimate(config)
 
 
-def _standing(store: Store) -> Any:
-    """Read how far a training run has come, None where the folder holds none."""
-    if not store.exists("_progress.json"):
-        return None
-    from pipeline.training.telling import read_standing
-
-    return read_standing(store)
-
-
 def _show_status(output: str) -> None:
     from pipeline.status import run_status
 
@@ -228,8 +220,7 @@ def _show_status(output: str) -> None:
             ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
             ("finished", "yes" if state.finished else "no"),
         ]
-        store = open_store(state.uri)
-        standing = _standing(store)
+        standing = read_standing(open_store(state.uri))
         if standing is not None:
             lines.insert(-1, ("training", standing.line()))
         print_report(state.kind, lines)

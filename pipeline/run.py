@@ -60,7 +60,7 @@ class RunPipelineConfig(EncodingConfig, SegmentSettings):
     roots: tuple[str, ...] = ()
     """Further folders or prefixes under which audio may lie, beside the corpus folder."""
     shard_minutes: float | None = None
-    """Minutes of audio in a shard; default: total / 64, at least 0.5 and at most 30."""
+    """Minutes of audio in a shard; default: total / 256, at least 0.5 and at most 30."""
     strict: bool = False
     """Stop at a duplicate utterance id instead of rejecting the later one."""
     all_features: bool = False

@@ -3,19 +3,26 @@
 python -m made_training FOLDER RANK SIZE   trains what FOLDER/run.pickle holds: a recipe and its settings
 """
 
+import contextlib
+import json
+import math
 import os
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
+from pipeline.faults import VARIABLE
 from pipeline.seeds import rng
 from pipeline.store.storage import open_store
-from pipeline.training.loop import Loop, World
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.checkpoint import latest_checkpoint
+from pipeline.training.loop import Loop
+from pipeline.training.recipe import Phase, Recipe, Sums
+from pipeline.training.settings import OptimizerSettings, TrainingSettings
+from pipeline.training.world import World
 
 WIDTH = 6
 
@@ -55,13 +62,11 @@ class NoiseSource:
             "x": torch.from_numpy(x),
             "y": torch.from_numpy(y.astype("float32")),
             "few": torch.tensor(few),
-            "count_error": torch.tensor(float(ticket.rows)),
-            "count_size": torch.tensor(float(few)),
-            "seconds": torch.tensor(0.1 * ticket.rows, dtype=torch.float64),
         }
 
     def validation(self):
-        return [NoiseTicket(-number, 5 * number) for number in range(1, self.recipe.validation + 1)]
+        tickets = [NoiseTicket(-number, 5 * number) for number in range(1, self.recipe.validation + 1)]
+        return {"validation": tickets}
 
     def close(self):
         pass
@@ -86,12 +91,17 @@ class NoiseModel(torch.nn.Module):
         return {
             "error": ((guess - y) ** 2).sum(),
             "size": guess[: int(few)].abs().sum(),
-            "near": ((guess - y).abs() < 1).float().sum(),
+            "near_share": Sums(((guess - y).abs() < 1).float().sum(), torch.tensor(len(y), device=y.device)),
         }
 
 
+def optimizer_of(**changes):
+    """Give settings of AdamW that learn in ten steps."""
+    return OptimizerSettings(**{"lr": 1e-2, "warmup_steps": 2, **changes})
+
+
 @dataclass(frozen=True)
-class NoiseRecipe:
+class NoiseRecipe(Recipe):
     """Predicts two of the noises.
 
     Attributes:
@@ -101,6 +111,8 @@ class NoiseRecipe:
         broken: Number of the micro-batch whose loss is not a number.
         unreadable: Number of the micro-batch that cannot be loaded.
         validation: Micro-batches of validation.
+        optimizer: How weights are updated.
+        ema_decay: Of an average of the weights.
     """
 
     seed: int = 0
@@ -109,19 +121,29 @@ class NoiseRecipe:
     broken: int | None = None
     unreadable: int | None = None
     validation: int = 2
-
-    loss_weights = {"error": 1.0, "size": 0.1}  # noqa: RUF012
-    ratios = {"near_share": ("near", "error")}  # noqa: RUF012
+    optimizer: OptimizerSettings = optimizer_of()
+    ema_decay: float | None = None
 
     @property
-    def skips_weights(self):
-        return self.skip > 0
+    def phases(self):
+        losses = {"error": 1.0, "size": 0.1}
+        how = {"ema_decay": self.ema_decay, "skips_weights": self.skip > 0}
+        return (Phase(name="model", optimizer=self.optimizer, losses=losses, **how),)
 
     def build(self):
-        return NoiseModel(self.dropout, self.skip)
+        return {"model": NoiseModel(self.dropout, self.skip)}
 
     def source(self):
         return NoiseSource(self)
+
+    def amount(self, batch):
+        return 0.1 * len(batch["x"])
+
+    def counts(self, phase, batch):
+        return {"error": torch.tensor(len(batch["x"])), "size": batch["few"]}
+
+    def losses(self, phase, modules, batch):
+        return modules["model"](**batch)
 
 
 def settings_of(**changes):
@@ -129,8 +151,6 @@ def settings_of(**changes):
     return TrainingSettings(
         **{
             "num_steps": 10,
-            "lr": 1e-2,
-            "warmup_steps": 2,
             "batches_per_step": 2,
             "checkpoint_every": 5,
             "validate_every": 0,
@@ -138,6 +158,23 @@ def settings_of(**changes):
             **changes,
         }
     )
+
+
+def config_of(kind, **flags):
+    """Build a stage's config from flags, as the command line does: those of training go into its nested settings."""
+    return changed(None, kind=kind, **flags)
+
+
+def changed(config, kind=None, **flags):
+    """Change settings of a config by their flags."""
+    given = {}
+    for name, nested in (("training", TrainingSettings), ("optimizer", OptimizerSettings)):
+        own = {field.name: flags.pop(field.name) for field in fields(nested) if field.name in flags}
+        if config is None:
+            given[name] = nested(**own)
+        elif own:
+            given[name] = replace(getattr(config, name), **own)
+    return kind(**given, **flags) if config is None else replace(config, **given, **flags)
 
 
 def run(recipe, settings, folder, rank=0, size=1):
@@ -170,6 +207,35 @@ def finish(processes, timeout=240):
     """Wait for processes and give the code and the words of each."""
     said = [process.communicate(timeout=timeout)[0] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def stopped(recipe, settings, folder, monkeypatch, step):
+    """Train in this process until some step, and go on in a second run."""
+    fault = {"point": "after_step", "match": f"rank 0 step {step}", "action": "error"}
+    monkeypatch.setenv(VARIABLE, json.dumps([fault]))
+    with contextlib.suppress(OSError):
+        run(recipe, settings, folder)
+        raise AssertionError(f"the run ended before step {step}")
+    monkeypatch.delenv(VARIABLE)
+    return run(recipe, settings, folder)
+
+
+def together(recipe, settings, folder, size=2):
+    """Train in processes, and give what their last checkpoint says."""
+    done = finish(start(recipe, settings, folder, size))
+    assert [code for code, _ in done] == [0] * size, "\n".join(said for _, said in done)
+    return latest_checkpoint(open_store(str(folder))).progress
+
+
+def assert_alike(found, expected, within=1e-5):
+    """Compare histories by relative difference: the order of float32 sums is all that may differ."""
+    assert len(found.history) == len(expected.history)
+    assert found.cursor == expected.cursor
+    assert math.isclose(found.amount, expected.amount, rel_tol=1e-6)
+    for line, wanted in zip(found.history, expected.history, strict=True):
+        assert line.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert math.isclose(line[name], value, rel_tol=within, abs_tol=1e-7), (name, line, wanted)
 
 
 def main(folder, rank, size):

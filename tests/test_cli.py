@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import tomllib
-from dataclasses import MISSING, fields
+import typing
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_every_job_is_offered_by_the_console_script_and_the_other_way_round():
     assert sorted(cli.JOBS) == JOBS
 
 
+def flat_fields(kind):
+    """Give the fields of a config, those of nested settings in their place: flags are flat."""
+    hints = typing.get_type_hints(kind)
+    for field in fields(kind):
+        nested = is_dataclass(hints[field.name])
+        yield from flat_fields(hints[field.name]) if nested else [field]
+
+
+def flat_values(config):
+    """Give the settings of a config by their flags."""
+    nested = [getattr(config, field.name) for field in fields(config) if is_dataclass(getattr(config, field.name))]
+    return {name: value for each in (config, *nested) for name, value in vars(each).items()}
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_help_explains_every_setting(name):
     done = job(name, "--help", COLUMNS="200")
@@ -44,7 +59,7 @@ def test_help_explains_every_setting(name):
     assert "--preset" in done.stdout
     assert "python jobs/" in done.stdout
     stage = cli.stage_of(name)
-    for field in fields(cli.config_class(stage)):
+    for field in flat_fields(cli.config_class(stage)):
         assert f"--{field.name.replace('_', '-')}" in done.stdout
         documented = [line for line in done.stdout.splitlines() if f"--{field.name.replace('_', '-')}" in line]
         assert any(len(line.split()) > 3 for line in documented) or field.default is MISSING
@@ -139,7 +154,7 @@ def test_every_preset_is_accepted_by_the_job(path):
     config = cli.parse(cli.stage_of(job), ["--preset", path.stem, *flags], "")
     assert isinstance(config, RunPretrainingConfig if pretrains else RunPipelineConfig)
     for name, value in known.items():
-        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
+        assert flat_values(config)[name] == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_an_unknown_preset_names_the_shipped_ones():

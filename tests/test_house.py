@@ -61,6 +61,17 @@ def tracked_files():
     return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8000]]
 
 
+def missing(document, text):
+    """Give the paths of ours and the links that a document names and that are not there; NAME stands for any name."""
+    code = "\n".join(re.findall(r"```.*?```|`[^`]+`|^ {4}[^\n]*$", text, flags=re.MULTILINE | re.DOTALL))
+    names = re.findall(r"(?<![\w./-])(?:pipeline|jobs|tests|docs|bench|infra)/[\w./*-]*", code)
+    paths = {name.rstrip(".") for name in names if "NAME" not in name}
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    found = {name: list(ROOT.glob(name)) for name in paths}
+    found |= {link: [path for path in [document.parent / link] if path.exists()] for link in links if link}
+    return sorted(name for name in found if not found[name])
+
+
 @pytest.fixture
 def copy(tmp_path):
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
@@ -178,6 +189,19 @@ def test_tracked_files_name_no_machine_and_leave_nothing_for_later():
     assert folder.search("see /wor" + "k/main")
     texts = {path: path.read_text(errors="replace") for path in tracked_files()}
     assert [str(path) for path, text in texts.items() if folder.search(text) or later.search(text)] == []
+
+
+def test_documents_name_files_that_are_there():
+    text = "`pipeline/gone.py` and\n\n    python jobs/gone.py\n\n[a](gone.md) `jobs/NAME.py` `docs/*.md` `tests/`"
+    assert missing(ROOT / "README.md", text) == ["gone.md", "jobs/gone.py", "pipeline/gone.py"]
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pipeline/assets/*/*.md")]
+    assert len(documents) > 20
+    found = {str(path.relative_to(ROOT)): missing(path, path.read_text()) for path in documents}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_the_first_page_stays_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_test_files_have_names_of_their_own_and_make_no_package():

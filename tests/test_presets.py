@@ -12,6 +12,7 @@ from pipeline import cli
 from pipeline.errors import DatasetError
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
+from pipeline.training.settings import OptimizerSettings, TrainingSettings
 
 FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
 ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -66,9 +67,11 @@ def test_a_preset_says_nothing_that_is_the_default(name):
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_a_preset_of_pretraining_arrives_whole_and_says_nothing_that_is_the_default(parse, name):
     config = parse("--preset", name, "--manifest", "speech", "--output", "out", kind=RunPretrainingConfig)
-    defaults = {field.name: field.default for field in dataclasses.fields(RunPretrainingConfig)}
+    given = {**vars(config), **vars(config.training), **vars(config.optimizer)}
+    kinds = (RunPretrainingConfig, TrainingSettings, OptimizerSettings)
+    defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
     for key, value in settings(name).items():
-        found = getattr(config, key)
+        found = given[key]
         assert (list(found) if isinstance(value, list) else found) == value
         assert defaults[key] != found
 

@@ -34,14 +34,12 @@ class Document:
         learned: bool (I,), where the export wants a loss.
         rows: bool (I,), ids of utterances: not begin, prefix or end. Entropies of the export's card are over these.
         starts: Where each utterance, or stretch of one, begins.
-        seconds: Audio that it stands for.
     """
 
     ids: np.ndarray
     learned: np.ndarray
     rows: np.ndarray
     starts: np.ndarray
-    seconds: float
 
 
 class Shard:
@@ -61,9 +59,7 @@ class Shard:
         self._ids = IndexedIds(folder, name)
         self.lengths = np.fromiter(map(len, self._each()), np.int64, len(self._ids))
         self._begins = np.cumsum(self.lengths) - self.lengths
-        meta = pq.read_table(
-            os.path.join(folder, f"{name}.meta.parquet"), columns=["document", "start", "num_ids", "seconds"]
-        )
+        meta = pq.read_table(os.path.join(folder, f"{name}.meta.parquet"), columns=["document", "start", "num_ids"])
         self._rows = {column: meta[column].to_numpy() for column in meta.column_names}
         self._bounds = np.searchsorted(self._rows["document"], np.arange(len(self._ids) + 1))
         mask = os.path.join(folder, f"{name}.mask.bin")
@@ -84,8 +80,7 @@ class Shard:
         if self._mask is not None:
             begin = int(self._begins[number])
             learned = self._mask[begin : begin + len(ids)].astype(bool)
-        seconds = float(self._rows["seconds"][part].sum())
-        return Document(ids=ids, learned=learned, rows=rows, starts=starts, seconds=seconds)
+        return Document(ids=ids, learned=learned, rows=rows, starts=starts)
 
 
 class Corpus:
@@ -117,13 +112,11 @@ class Block:
         inputs: int64 (T,).
         targets: int64 (T,), ``IGNORED`` where no loss is taken.
         rows: bool (T,), targets that are ids of utterances and count for the loss.
-        seconds: Audio that the targets stand for, a document's divided evenly over its ids.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
-    seconds: float
 
 
 class Epoch:
@@ -153,14 +146,13 @@ class Epoch:
         last = min(begin + self._length, int(self._ends[-1]))
         # The input of the first target is the id before it.
         first = max(0, begin - 1)
-        pieces, seconds = [], 0.0
+        pieces = []
         place = int(np.searchsorted(self._ends, first, side="right"))
         while place < len(self._ends) and (start := int(self._ends[place - 1]) if place else 0) < last:
             document = self._corpus.document(int(self._order[place]))
             size = len(document.ids)
             part = slice(max(0, first - start), min(size, last - start))
             pieces.append((document.ids[part], document.learned[part], document.rows[part]))
-            seconds += document.seconds * max(0, part.stop - max(0, begin - start)) / max(1, size)
             place += 1
         ids, learned, rows = (np.concatenate(column) for column in zip(*pieces, strict=True))
         before = begin - first
@@ -171,7 +163,6 @@ class Epoch:
             (rows & learned)[before:],
             length=self._length,
             end=self._end,
-            seconds=seconds,
         )
 
 
@@ -199,18 +190,14 @@ def window(document: Document, start: int, *, length: int, end: int) -> Block:
         document.rows[part] & learned,
         length=length,
         end=end,
-        seconds=document.seconds * float(fresh.sum()) / len(ids),
     )
 
 
-def filled(
-    inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, length: int, end: int, seconds: float
-) -> Block:
+def filled(inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, length: int, end: int) -> Block:
     """Fill a block up with inputs ``end`` whose targets are ignored; the model is causal, so they change nothing."""
     missing = (0, length - len(inputs))
     return Block(
         inputs=np.pad(inputs, missing, constant_values=end),
         targets=np.pad(targets, missing, constant_values=IGNORED),
         rows=np.pad(rows, missing),
-        seconds=seconds,
     )

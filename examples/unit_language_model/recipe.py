@@ -1,7 +1,7 @@
 """What the training engine is given: a GPT-2 over ids, blocks of an export, and losses in nats.
 
-``ids_loss`` is over all targets and is what is learned; ``rows_loss`` is over ids of utterances alone, without begin,
-prefix and end, as the entropies of an export's card are, and ``rows_bits`` is the same in bits an id. Little data is
+``ids_loss`` is over all targets and is what is learned; ``rows_nats`` is over ids of utterances alone, without begin,
+prefix and end, as the entropies of an export's card are, and ``rows_bits`` is the same in bits per id. Little data is
 met with dropout, weight decay, and noise: some inputs are replaced by ids drawn as often as they occur.
 
 Letters: B blocks, T ids of a block, V ids of the vocabulary.
@@ -12,7 +12,7 @@ Source: Radford et al. 2019, "Language models are unsupervised multitask learner
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from examples.unit_language_model.packing import IGNORED, Block, Corpus, Epoch, window, windows
 from pipeline.errors import DatasetError
 from pipeline.seeds import rng
-from pipeline.training.recipe import Json, Tensors
+from pipeline.training.progress import TOKENS, Unit
+from pipeline.training.recipe import Json, Losses, Modules, Phase, Recipe, Sums, Tensors
+from pipeline.training.settings import OptimizerSettings
 
-IDS, ROWS = "ids", "rows"
-RATIOS = {"rows_bits": ("rows_bits", ROWS)}
+IDS = "ids"
+NETWORK = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +82,13 @@ class BlockSource:
         self._epoch: tuple[int, Epoch] | None = None
 
     def _epoch_of(self, number: int) -> Epoch:
-        if self._epoch is None or self._epoch[0] != number:
+        # Read once: another thread may be drawing from the next epoch.
+        known = self._epoch
+        if known is None or known[0] != number:
             settings = self._settings
             epoch = Epoch(self._train, length=settings.block, end=settings.end, seed=settings.seed, epoch=number)
-            self._epoch = (number, epoch)
-        return self._epoch[1]
+            known = self._epoch = (number, epoch)
+        return known[1]
 
     def tickets(self, cursor: Json) -> Iterator[tuple[BlockTicket, Json]]:
         """Give micro-batches without end, epoch after epoch; the last one of an epoch may be smaller.
@@ -103,10 +107,10 @@ class BlockSource:
                 yield ticket, {"epoch": epoch, "block": begin + size}
             epoch, first = epoch + 1, 0
 
-    def validation(self) -> Sequence[BlockTicket]:
+    def validation(self) -> Mapping[str, Sequence[BlockTicket]]:
         """Give all windows of all validation documents."""
         size = self._settings.batch_blocks
-        return [
+        tickets = [
             BlockTicket(
                 key=f"validation/{begin}",
                 epoch=None,
@@ -114,12 +118,13 @@ class BlockSource:
             )
             for begin in range(0, len(self._windows), size)
         ]
+        return {"validation": tickets}
 
     def load(self, ticket: BlockTicket, step: int) -> Tensors:
         """Read one micro-batch.
 
         Returns:
-            ``inputs`` and ``targets`` int64 (B, T), ``rows`` bool (B, T), and counts.
+            ``inputs`` and ``targets`` int64 (B, T), ``rows`` bool (B, T).
         """
         blocks = [self._block(ticket.epoch, number) for number in ticket.blocks]
         inputs_BT, targets_BT, rows_BT = (
@@ -133,9 +138,6 @@ class BlockSource:
             "inputs": torch.from_numpy(inputs_BT),
             "targets": torch.from_numpy(targets_BT),
             "rows": torch.from_numpy(rows_BT),
-            f"count_{IDS}": torch.tensor(float((targets_BT != IGNORED).sum())),
-            f"count_{ROWS}": torch.tensor(float(rows_BT.sum())),
-            "seconds": torch.tensor(sum(block.seconds for block in blocks), dtype=torch.float64),
         }
 
     def _block(self, epoch: int | None, number: int) -> Block:
@@ -156,7 +158,7 @@ class UnitLanguageModel(torch.nn.Module):
         super().__init__()
         self.model = GPT2LMHeadModel(config)
 
-    def forward(self, inputs: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> Tensors:
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> Losses:
         """Sum the losses of a micro-batch.
 
         Args:
@@ -165,36 +167,58 @@ class UnitLanguageModel(torch.nn.Module):
             rows: bool (B, T), targets that are ids of utterances.
 
         Returns:
-            ``ids`` and ``rows`` in nats, ``rows_bits`` in bits; only ``ids`` has a gradient.
+            ``ids`` in nats, which is learned; to watch, ``rows_nats`` and ``rows_bits`` per id of an utterance.
         """
         logits_BTV = self.model(input_ids=inputs, use_cache=False).logits.float()
         nats_BT = cross_entropy(logits_BTV.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-        on_rows = (nats_BT.detach() * rows).sum()
-        return {IDS: nats_BT.sum(), ROWS: on_rows, "rows_bits": on_rows / math.log(2)}
+        on_rows, count = (nats_BT.detach() * rows).sum(), rows.sum()
+        return {
+            IDS: nats_BT.sum(),
+            "rows_nats": Sums(on_rows, count),
+            "rows_bits": Sums(on_rows / math.log(2), count),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelRecipe:
+class LanguageModelRecipe(Recipe):
     """Next-id prediction by a GPT-2; see ``pipeline.training.recipe.Recipe``.
 
     Attributes:
         data: What to read.
         network: Fields of the model's ``GPT2Config``.
+        optimizer: How its weights are updated.
     """
 
     data: DataSettings
     network: Mapping[str, Json]
-    loss_weights: Mapping[str, float] = field(default_factory=lambda: {IDS: 1.0, ROWS: 0.0})
-    ratios: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(RATIOS))
+    optimizer: OptimizerSettings
 
     @property
-    def skips_weights(self) -> bool:
-        """Every weight has a gradient in every step."""
-        return False
+    def phases(self) -> Sequence[Phase]:
+        """The model."""
+        return (Phase(name=NETWORK, optimizer=self.optimizer, losses={IDS: 1.0}),)
 
-    def build(self) -> torch.nn.Module:
+    @property
+    def unit(self) -> Unit:
+        """Ids."""
+        return TOKENS
+
+    def build(self) -> Modules:
         """Make the model with random weights."""
-        return UnitLanguageModel(GPT2Config(**self.network))
+        return {NETWORK: UnitLanguageModel(GPT2Config(**self.network))}
+
+    def amount(self, batch: Tensors) -> float:
+        """Ids that a loss is taken of."""
+        return int((batch["targets"] != IGNORED).sum())
+
+    def counts(self, phase: str, batch: Tensors) -> Tensors:
+        """Targets that a loss is taken of."""
+        return {IDS: (batch["targets"] != IGNORED).sum()}
+
+    def losses(self, phase: str, modules: Modules, batch: Tensors) -> Losses:
+        """Predict the next ids of a micro-batch."""
+        found: Losses = modules[NETWORK](**batch)
+        return found
 
     def source(self) -> BlockSource:
         """Open the shards."""

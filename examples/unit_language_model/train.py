@@ -17,7 +17,6 @@ that the model is validated on: they are the fairest comparison. The best step i
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +27,7 @@ from safetensors.torch import save
 from transformers import GPT2Config
 
 from examples.unit_language_model.packing import Corpus
-from examples.unit_language_model.recipe import DataSettings, LanguageModelRecipe
+from examples.unit_language_model.recipe import NETWORK, DataSettings, LanguageModelRecipe
 from pipeline import cli
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.cards.making import JSON as CARD
@@ -36,26 +35,25 @@ from pipeline.export.cards.ngrams import MAX_IDS, BigramModel
 from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.vocabulary import BEGIN, END, FILE, Vocabulary
 from pipeline.export.shards.parts import read_parts
-from pipeline.features.numerics import numerics_key
-from pipeline.store.completion import finish, success
+from pipeline.store.completion import success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder
-from pipeline.store.provenance import record_settings
 from pipeline.store.storage import LocalStore, absolute, join, open_store
-from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
-from pipeline.training.checkpoint import Progress, read_checkpoint, steps_saved
-from pipeline.training.launch import shape_of, train
-from pipeline.training.settings import TrainingSettings, learning_content
-from pipeline.training.telling import PROGRESS
+from pipeline.training.publishing import MODEL, Trained, make_model
+from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together, learning_content
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
-MODEL = "model"
+DATA_VERSION = 2
+"""2: the embedding is also the head, as in GPT-2, and every validation may be the best."""
 BITS = "validation_rows_bits"
 
 
+TRAINING = TrainingSettings(num_steps=1_000, validate_every=50, checkpoint_every=250, best_by=BITS)
+OPTIMIZER = OptimizerSettings(lr=1e-3, warmup_steps=100, weight_decay=0.1)
+
+
 @dataclass(frozen=True, kw_only=True)
-class UnitLanguageModelConfig(TrainingSettings):
+class UnitLanguageModelConfig:
     """Settings of the example; the defaults suit an hour of speech and two CPU cores."""
 
     export: str
@@ -76,25 +74,13 @@ class UnitLanguageModelConfig(TrainingSettings):
     """Dropout of embeddings, attention and activations."""
     noise: float = 0.1
     """Share of inputs that are replaced in training by others of the micro-batch."""
-    num_steps: int = 1_000
-    """Updates of the weights in all."""
-    lr: float = 1e-3
-    """Highest learning rate of AdamW."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises from 0."""
-    weight_decay: float = 0.1
-    """Weight decay of matrices; biases, norms and other vectors have none."""
-    validate_every: int = 50
-    """Steps between validations; each is a candidate for the best one, so checkpoints must be as frequent."""
-    checkpoint_every: int = 50
-    """Steps between checkpoints."""
-    keep_checkpoints: int = 1_000
-    """Checkpoints to keep until the best one is chosen."""
-    batch_seconds: Annotated[float, tyro.conf.Suppress] = 87.5
-    """Not looked at: blocks have a number of ids, not of seconds."""
+    training: Annotated[TrainingSettings, tyro.conf.OmitArgPrefixes] = TRAINING
+    """How long, and where; the weights of the best validation are kept."""
+    optimizer: Annotated[OptimizerSettings, tyro.conf.OmitArgPrefixes] = OPTIMIZER
+    """How weights are updated."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_together(self.training, self.optimizer)
         for name, least in (("width", 1), ("num_layers", 1), ("num_heads", 1), ("block", 2), ("batch_blocks", 1)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -103,11 +89,8 @@ class UnitLanguageModelConfig(TrainingSettings):
         for name in ("dropout", "noise"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not self.validate_every or self.validate_every % self.checkpoint_every:
-            raise SettingsError(
-                f"validate_every {self.validate_every} must be a multiple of checkpoint_every {self.checkpoint_every}, "
-                "so that the weights of the best validation are kept"
-            )
+        if not self.training.validate_every:
+            raise SettingsError("the report is of validations: validate_every must be at least 1, got 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +101,7 @@ class LanguageModelReport:
         stage: What was made.
         output: Where.
         num_parameters: Weights of the model.
-        num_steps: Steps in all.
+        num_steps: Steps done.
         train_ids: Ids learned from in each epoch, begin, prefix and end among them.
         epochs: How often all were learned from.
         valid_ids: Ids of utterances that validation is over.
@@ -207,7 +190,7 @@ def prepare(config: UnitLanguageModelConfig) -> Prepared:
         batch_blocks=config.batch_blocks,
         noise=config.noise,
         end=vocabulary.special(END),
-        seed=config.seed,
+        seed=config.training.seed,
     )
     network = _network(config, vocabulary)
     content = {
@@ -216,8 +199,7 @@ def prepare(config: UnitLanguageModelConfig) -> Prepared:
         "network": network,
         "batch_blocks": config.batch_blocks,
         "noise": config.noise,
-        "checkpoint_every": config.checkpoint_every,
-        **learning_content(config),
+        **learning_content(config.training, config.optimizer),
     }
     plan = Plan(
         kind="language-model",
@@ -227,7 +209,8 @@ def prepare(config: UnitLanguageModelConfig) -> Prepared:
         extension=".safetensors",
     )
     check_folder(open_store(config.output), plan)
-    return Prepared(plan=plan, recipe=LanguageModelRecipe(data=data, network=network), vocabulary=vocabulary)
+    recipe = LanguageModelRecipe(data=data, network=network, optimizer=config.optimizer)
+    return Prepared(plan=plan, recipe=recipe, vocabulary=vocabulary)
 
 
 def _network(config: UnitLanguageModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -240,8 +223,6 @@ def _network(config: UnitLanguageModelConfig, vocabulary: Vocabulary) -> dict[st
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
         "bos_token_id": vocabulary.special(BEGIN),
         "eos_token_id": vocabulary.special(END),
-        # safetensors, which checkpoints are, keeps each tensor once.
-        "tie_word_embeddings": False,
     }
 
 
@@ -255,46 +236,33 @@ def train_language_model(config: UnitLanguageModelConfig) -> LanguageModelReport
     """
     began = time.monotonic()
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
-    workers = "no worker, all was there"
-    if not dataset.store.exists(SUCCESS):
-        # Not the config itself: its class may belong to __main__, which workers do not have.
-        settings = TrainingSettings(**{name: getattr(config, name) for name in TrainingSettings.__dataclass_fields__})
-        shape = shape_of(settings)
-        logger.info("training on %s", shape)
-        progress = train(prepared.recipe, settings, dataset.uri, shape=shape)
-        _publish(dataset, prepared, progress, "cuda" if shape.use_gpu else "cpu")
-        finish(dataset)
-        workers = str(shape)
-    dataset.store.delete_tree(CHECKPOINTS)
-    dataset.store.delete([PROGRESS])
-    return _report(dataset, config, prepared, workers, began)
+
+    def publish(dataset: Dataset, trained: Trained) -> Output:
+        return _published(dataset, prepared, trained)
+
+    made = make_model(config, config.output, prepared.plan, prepared.recipe, config.training, publish)
+    return _report(made.dataset, config, prepared, made.workers, began)
 
 
-def best_of(history: Sequence[dict[str, float]], saved: Sequence[int]) -> dict[str, float]:
-    """Choose the validation with the fewest bits among those whose weights were kept; the first of equal ones.
-
-    Args:
-        history: What the loop logged.
-        saved: Steps that have a checkpoint.
-    """
-    return min((line for line in history if BITS in line and line["step"] in saved), key=lambda line: line[BITS])
-
-
-def _publish(dataset: Dataset, prepared: Prepared, progress: Progress, device: str) -> None:
-    best = best_of(progress.history, steps_saved(dataset.store))
-    tensors = read_checkpoint(dataset.store, int(best["step"])).model
-    tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    network = GPT2Config(**prepared.recipe.network, architectures=["GPT2LMHeadModel"])
+def _published(dataset: Dataset, prepared: Prepared, trained: Trained) -> Output:
+    """Write the model's config, and give its weights and what they tell of themselves."""
+    progress, network = trained.progress, GPT2Config(**prepared.recipe.network, architectures=["GPT2LMHeadModel"])
+    validations = [line for line in progress.history if BITS in line]
+    best = next(line for line in validations if line["step"] == trained.checkpoint.progress.step)
+    weights = trained.checkpoint.weights(NETWORK)
+    # The head is the embedding, which stands in the file once, as transformers writes it.
+    tensors = {name.removeprefix("model."): weights[name] for name in weights if name != "model.lm_head.weight"}
     dataset.store.write("config.json", network.to_json_string().encode())
-    output = Output(
+    return Output(
         data=save(tensors, metadata={"format": "pt"}),
         rows=sum(tensor.numel() for tensor in tensors.values()),
-        seconds=progress.audio_seconds,
-        notes={"best": best, "curve": [(int(x["step"]), x[BITS]) for x in progress.history if BITS in x]},
+        notes={
+            "best": best,
+            "curve": [(int(line["step"]), line[BITS]) for line in validations],
+            "steps": progress.step,
+            "learned_ids": progress.amount,
+        },
     )
-    dataset.commit(MODEL, dataset.announce(MODEL), output, numerics_key(device))
 
 
 def _report(
@@ -310,17 +278,17 @@ def _report(
     bits |= ngram_bits(train_corpus, valid_corpus, prepared.vocabulary.used)
     bits |= card_bits(Path(absolute(config.export)) / CARD)
     train_ids = int(train_corpus.lengths.sum())
-    seconds = sum(train_corpus.document(number).seconds for number in range(len(train_corpus)))
+    learned = sum(int(train_corpus.document(number).learned.sum()) for number in range(len(train_corpus)))
     return LanguageModelReport(
         stage="language-model",
         output=dataset.uri,
         num_parameters=commit.data.rows,
-        num_steps=config.num_steps,
+        num_steps=int(commit.notes["steps"]),
         train_ids=train_ids,
-        epochs=commit.seconds / seconds,
+        epochs=commit.notes["learned_ids"] / learned,
         valid_ids=len(_pairs(valid_corpus)),
         best_step=int(best["step"]),
-        best_nats=best["validation_rows_loss"],
+        best_nats=best["validation_rows_nats"],
         bits=bits,
         below_unigram=best[BITS] < min(value for name, value in bits.items() if name.startswith("unigram")),
         below_bigram=best[BITS] < min(value for name, value in bits.items() if name.startswith("bigram")),

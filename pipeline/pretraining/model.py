@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from pipeline.features.encoders.files import encoder_state, local_folder, read_json, read_tensors, weight_files
+from pipeline.training.recipe import Losses, Sums
 
 Head = Literal["linear", "cosine"]
 
@@ -57,7 +58,7 @@ class MaskedPrediction(torch.nn.Module):
         kind: Any = torch.nn.Linear if head == "linear" else CosineHead
         self.heads = torch.nn.ModuleList(kind(dim, count) for count in num_clusters)
 
-    def forward(self, waveform: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, waveform: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> Losses:
         """Predict the tokens of a micro-batch.
 
         Args:
@@ -66,21 +67,23 @@ class MaskedPrediction(torch.nn.Module):
             mask: (B, T) bool, True where the encoder must not hear.
 
         Returns:
-            Scalars: ``masked`` and ``unmasked``, sums over frames of the cross entropy in nats, averaged over targets;
-            ``masked_correct``, ``unmasked_correct``, frames whose token is the likeliest, averaged over targets.
+            ``masked`` and ``unmasked``, sums over frames of the cross entropy in nats, averaged over targets; to watch,
+            ``masked_accuracy`` and ``unmasked_accuracy`` of these frames: whose token is the likeliest, averaged over
+            targets.
         """
         hidden_BTD = self.encoder(waveform, mask_time_indices=mask).last_hidden_state
         hidden_ND, mask_N = hidden_BTD.flatten(0, 1), mask.flatten()
-        found = {name: hidden_ND.new_zeros((), dtype=torch.float32) for name in (MASKED, UNMASKED)}
-        correct = {f"{name}_correct": hidden_ND.new_zeros((), dtype=torch.float32) for name in found}
+        chosen_N = {MASKED: mask_N, UNMASKED: ~mask_N}
+        found = {name: hidden_ND.new_zeros((), dtype=torch.float32) for name in chosen_N}
+        right = {name: hidden_ND.new_zeros((), dtype=torch.float32) for name in chosen_N}
         for head, target_N in zip(self.heads, targets.flatten(0, 1).unbind(dim=1), strict=True):
             logits_NK = head(hidden_ND).float()
             loss_N = cross_entropy(logits_NK, target_N, reduction="none")
             right_N = logits_NK.argmax(dim=1) == target_N
-            for name, chosen_N in ((MASKED, mask_N), (UNMASKED, ~mask_N)):
-                found[name] = found[name] + (loss_N * chosen_N).sum() / len(self.heads)
-                correct[f"{name}_correct"] += (right_N & chosen_N).sum() / len(self.heads)
-        return found | correct
+            for name, those_N in chosen_N.items():
+                found[name] = found[name] + (loss_N * those_N).sum() / len(self.heads)
+                right[name] += (right_N & those_N).sum() / len(self.heads)
+        return found | {f"{name}_accuracy": Sums(right[name], chosen_N[name].sum()) for name in chosen_N}
 
 
 def build_encoder(config: dict[str, Any], init: str | None, revision: str | None = None) -> torch.nn.Module:

@@ -1,23 +1,25 @@
 """What pretraining gives the training loop."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pipeline.pretraining.model import MASKED, UNMASKED, Head, MaskedPrediction, build_encoder
 from pipeline.pretraining.shapes import network_config
 from pipeline.pretraining.source import DataSettings, TokenSource
+from pipeline.training.recipe import Losses, Modules, Phase, Recipe, Tensors
+from pipeline.training.settings import OptimizerSettings
 
-RATIOS = {"masked_accuracy": (f"{MASKED}_correct", MASKED), "unmasked_accuracy": (f"{UNMASKED}_correct", UNMASKED)}
+NETWORK = "model"
+"""Name of the encoder with its heads, in checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainRecipe:
+class PretrainRecipe(Recipe):
     """Masked prediction of tokens by a HuBERT; see ``pipeline.training.recipe.Recipe``.
 
     Attributes:
         data: What to read and how to cut it.
+        optimizer: How its weights are updated.
         num_clusters: K of each target column.
         shape: A key of ``shapes.SHAPES``; not looked at where ``init`` is given.
         init: Encoder whose weights training begins with.
@@ -29,6 +31,7 @@ class PretrainRecipe:
     """
 
     data: DataSettings
+    optimizer: OptimizerSettings
     num_clusters: tuple[int, ...]
     shape: str
     init: str | None
@@ -37,23 +40,33 @@ class PretrainRecipe:
     dropout: float
     layerdrop: float
     unmasked_weight: float
-    ratios: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(RATIOS))
 
     @property
-    def loss_weights(self) -> Mapping[str, float]:
-        """Weight of each loss."""
-        return {MASKED: 1.0, UNMASKED: self.unmasked_weight}
+    def phases(self) -> Sequence[Phase]:
+        """The encoder and its heads, updated together."""
+        losses: Mapping[str, float] = {MASKED: 1.0, UNMASKED: self.unmasked_weight}
+        return (Phase(name=NETWORK, optimizer=self.optimizer, losses=losses, skips_weights=self.layerdrop > 0),)
 
-    @property
-    def skips_weights(self) -> bool:
-        """Whether blocks are skipped at random."""
-        return self.layerdrop > 0
-
-    def build(self) -> torch.nn.Module:
+    def build(self) -> Modules:
         """Make the encoder and its heads."""
         shape = self.shape if self.init is None else None
         config = network_config(shape, dropout=self.dropout, layerdrop=self.layerdrop)
-        return MaskedPrediction(build_encoder(config, self.init, self.revision), self.num_clusters, self.head)
+        encoder = build_encoder(config, self.init, self.revision)
+        return {NETWORK: MaskedPrediction(encoder, self.num_clusters, self.head)}
+
+    def amount(self, batch: Tensors) -> float:
+        """Seconds of audio."""
+        return batch["waveform"].numel() / self.data.clock.sample_rate
+
+    def counts(self, phase: str, batch: Tensors) -> Tensors:
+        """Frames that are masked, and those that are not."""
+        mask = batch["mask"]
+        return {MASKED: mask.sum(), UNMASKED: (~mask).sum()}
+
+    def losses(self, phase: str, modules: Modules, batch: Tensors) -> Losses:
+        """Predict the tokens of a micro-batch."""
+        found: Losses = modules[NETWORK](**batch)
+        return found
 
     def source(self) -> TokenSource:
         """Open the data."""

@@ -22,7 +22,6 @@ from pipeline.batches.sides import VALIDATION, ByHash
 from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
 from pipeline.pretraining.masking import span_mask
-from pipeline.pretraining.model import MASKED, UNMASKED
 from pipeline.seeds import rng
 from pipeline.training.recipe import Json, Tensors
 
@@ -85,28 +84,25 @@ class TokenSource:
         """Give micro-batches without end; see ``Pools.tickets``."""
         return self._pools.tickets(cursor)
 
-    def validation(self) -> list[BatchTicket]:
+    def validation(self) -> dict[str, list[BatchTicket]]:
         """Give the validation micro-batches: utterances of a random order of shards until there are enough minutes."""
-        return list(self._pools.held_out(VALIDATION, self._settings.valid_minutes).tickets)
+        tickets = list(self._pools.held_out(VALIDATION, self._settings.valid_minutes).tickets)
+        return {VALIDATION: tickets} if tickets else {}
 
     def load(self, ticket: BatchTicket, step: int) -> Tensors:
         """Decode, cut, augment and mask one micro-batch.
 
         Returns:
-            ``waveform`` float32 (B, S), ``targets`` int64 (B, T, C), ``mask`` bool (B, T), and counts.
+            ``waveform`` float32 (B, S), ``targets`` int64 (B, T, C), ``mask`` bool (B, T).
         """
         rows = [
             self._row(piece, speed, ticket, step) for piece, speed in zip(ticket.pieces, ticket.speeds, strict=True)
         ]
         waveform_BS, targets_BTC, mask_BT = (np.stack(column) for column in zip(*rows, strict=True))
-        masked = int(mask_BT.sum())
         return {
             "waveform": torch.from_numpy(waveform_BS),
             "targets": torch.from_numpy(targets_BTC.astype(np.int64)),
             "mask": torch.from_numpy(mask_BT),
-            f"count_{MASKED}": torch.tensor(float(masked)),
-            f"count_{UNMASKED}": torch.tensor(float(mask_BT.size - masked)),
-            "seconds": torch.tensor(waveform_BS.size / self._settings.clock.sample_rate, dtype=torch.float64),
         }
 
     def _row(

@@ -6,12 +6,12 @@ Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a r
 ``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
 """
 
-import logging
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from pipeline import schema
 from pipeline.audio.clock import Clock
@@ -22,25 +22,18 @@ from pipeline.batches.pools import TOO_SHORT
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
-from pipeline.features.numerics import numerics_key
 from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
-from pipeline.pretraining.recipe import PretrainRecipe
+from pipeline.pretraining.recipe import NETWORK, PretrainRecipe
 from pipeline.pretraining.shapes import SHAPES, network_config
 from pipeline.pretraining.source import DataSettings
-from pipeline.store.completion import finish, success
+from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
-from pipeline.store.provenance import record_settings
 from pipeline.store.storage import absolute, open_store
-from pipeline.training.checkpoint import FOLDER as CHECKPOINTS
-from pipeline.training.checkpoint import Progress, read_checkpoint
-from pipeline.training.launch import shape_of, train
-from pipeline.training.settings import TrainingSettings, learning_content
-from pipeline.training.telling import METRICS, PROGRESS
-
-logger = logging.getLogger(__name__)
+from pipeline.training.progress import METRICS, Progress
+from pipeline.training.publishing import MODEL, Trained, make_model
+from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together, learning_content
 
 DATA_VERSION = 2
-MODEL = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +72,8 @@ class MaskingSettings(AugmentSettings):
     """Normalise each utterance to zero mean and unit variance; stays in preprocessor_config.json."""
     weights_dtype: WeightsDtype = "float32"
     """Number format of the weights in the encoder's folder."""
+    batch_seconds: float = 87.5
+    """Audio in one micro-batch at most, seconds: what a worker's memory holds."""
     cache_gb: float = 1.0
     """Decoded audio that a worker keeps in memory, GB."""
 
@@ -99,7 +94,7 @@ class MaskingSettings(AugmentSettings):
         for name, least in (("mask_length", 1), ("min_frames", 2), ("unmasked_weight", 0), ("cache_gb", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("crop_seconds", "shuffle_hours", "valid_minutes"):
+        for name in ("crop_seconds", "shuffle_hours", "valid_minutes", "batch_seconds"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.init_revision is not None and self.init_encoder is None:
@@ -107,9 +102,13 @@ class MaskingSettings(AugmentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainEncoderConfig(TrainingSettings, MaskingSettings):
+class PretrainEncoderConfig(MaskingSettings):
     """Settings of pretrain_encoder."""
 
+    training: Annotated[TrainingSettings, tyro.conf.OmitArgPrefixes]
+    """How long, and where."""
+    optimizer: Annotated[OptimizerSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=OptimizerSettings)
+    """How weights are updated."""
     manifest: str
     """Manifest of the audio, local or s3://."""
     tokens: str
@@ -120,8 +119,8 @@ class PretrainEncoderConfig(TrainingSettings, MaskingSettings):
     """Columns of the tokens to predict, as layer_07; default: all."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_masking()
+        check_together(self.training, self.optimizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +215,7 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         "init_sha256": init_sha256,
         "targets": list(columns),
         **own,
-        **learning_content(config),
+        **learning_content(config.training, config.optimizer),
     }
     plan = Plan(
         kind="encoder",
@@ -281,7 +280,7 @@ def _recipe(config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list
         columns=columns,
         clock=clock,
         normalize=config.normalize_waveform,
-        seed=config.seed,
+        seed=config.training.seed,
         max_samples=int(config.batch_seconds * clock.sample_rate),
         crop_seconds=config.crop_seconds,
         min_frames=config.min_frames,
@@ -295,6 +294,7 @@ def _recipe(config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list
     )
     return PretrainRecipe(
         data=data,
+        optimizer=config.optimizer,
         num_clusters=tuple(sizes),
         shape=config.shape,
         init=_located(config.init_encoder),
@@ -316,30 +316,19 @@ def pretrain_encoder(config: PretrainEncoderConfig) -> TrainingReport:
         TrainingError: A loss is not finite, or workers were lost too often.
         PlanMismatchError: The output folder was made with other settings.
     """
-    began = time.monotonic()
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
-    workers = "no worker, all was there"
-    if not dataset.store.exists(SUCCESS):
-        shape = shape_of(config)
-        logger.info("training on %s", shape)
-        progress = train(prepared.recipe, config, dataset.uri, shape=shape)
-        _publish(dataset, prepared, config, progress, "cuda" if shape.use_gpu else "cpu")
-        finish(dataset)
-        workers = str(shape)
-    # A run killed before this leaves them to the same command.
-    dataset.store.delete_tree(CHECKPOINTS)
-    dataset.store.delete([PROGRESS])
-    return _report(dataset, str(success(dataset)["dataset_sha256"]), workers, time.monotonic() - began)
+
+    def publish(dataset: Dataset, trained: Trained) -> Output:
+        return _published(dataset, prepared, config, trained)
+
+    made = make_model(config, config.output, prepared.plan, prepared.recipe, config.training, publish)
+    return _report(made.dataset, str(success(made.dataset)["dataset_sha256"]), made.workers, made.seconds)
 
 
-def _publish(
-    dataset: Dataset, prepared: PreparedTraining, config: PretrainEncoderConfig, progress: Progress, device: str
-) -> None:
-    """Write the encoder out of the last checkpoint."""
-    checkpoint = read_checkpoint(dataset.store, config.num_steps)
-    tensors = encoder_tensors(checkpoint.model, config.weights_dtype)
+def _published(dataset: Dataset, prepared: PreparedTraining, config: PretrainEncoderConfig, trained: Trained) -> Output:
+    """Write the encoder's settings, and give its weights and what they tell of themselves."""
+    progress = trained.progress
+    tensors = encoder_tensors(trained.checkpoint.weights(NETWORK), config.weights_dtype)
     write_settings(
         dataset.store,
         prepared.network,
@@ -347,17 +336,16 @@ def _publish(
         sample_rate=prepared.recipe.data.clock.sample_rate,
         lineage=prepared.plan.lineage,
     )
-    output = Output(
+    return Output(
         data=weights_bytes(tensors),
         rows=sum(tensor.numel() for tensor in tensors.values()),
-        seconds=progress.audio_seconds,
+        seconds=progress.amount,
         notes={
             "curve": _curve(progress),
             TOO_SHORT: progress.cursor[TOO_SHORT],
             FILES: {name: sha256(dataset.store.read(name)) for name in (CONFIG, PREPROCESSOR, METRICS)},
         },
     )
-    dataset.commit(MODEL, dataset.announce(MODEL), output, numerics_key(device))
 
 
 def _curve(progress: Progress) -> list[dict[str, float]]:

@@ -17,12 +17,7 @@ from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.store.reading import read_pieces
-from pipeline.tokens.agreement import (
-    MAX_CHECKED_SECONDS,
-    NOTE,
-    checked_units,
-    pick_utterances,
-)
+from pipeline.tokens.agreement import NOTE
 from pipeline.tokens.quantize import quantize
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.work.runtime import set_threads
@@ -37,12 +32,22 @@ class AudioTokenMaker:
 
     stage = "tokens"
 
-    def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
+    def __init__(
+        self, config: TokenizeCorpusConfig, device: str, plan: Plan, checked: frozenset[str] = frozenset()
+    ) -> None:
+        """Load encoder and codebooks.
+
+        Args:
+            config: Settings of the stage.
+            device: A torch device.
+            plan: Of the tokens dataset.
+            checked: Utterances that are encoded again to measure agreement.
+        """
         self._plan = plan
+        self._checked = checked
         self._codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
         assert config.manifest is not None
         self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
-        self._checked = checked_units(plan.units, config.agreement_frames)
         self._engine = config.engine
 
     def numerics(self) -> Mapping[str, str]:
@@ -64,7 +69,7 @@ class AudioTokenMaker:
             pieces.setdefault(piece.row, []).append((piece.first_frame, made.columns))
         tokens = {row: _joined(found) for row, found in sorted(pieces.items()) if row not in shard.rejects}
         log = EncodeLog()
-        agreement = self._compare(unit, shard, tokens, log)
+        agreement = self._compare(shard, tokens, log)
         return _output(
             {utterances[row].utterance_id: found for row, found in tokens.items()},
             self._codebooks,
@@ -76,26 +81,24 @@ class AudioTokenMaker:
         )
 
     def _compare(
-        self, unit: str, shard: EncodedShard, tokens: Mapping[int, dict[str, np.ndarray]], log: EncodeLog
+        self, shard: EncodedShard, tokens: Mapping[int, dict[str, np.ndarray]], log: EncodeLog
     ) -> dict[str, Any]:
-        """Encode a few utterances of a chosen shard again, alone in float32, and count the tokens that are equal."""
-        if unit not in self._checked:
-            return {}
-        rows = {
-            shard.utterances[row].utterance_id: row
+        """Encode the chosen utterances of a shard again, alone in float32, and count the tokens that are equal."""
+        rows = [
+            row
             for row in tokens
-            if shard.utterances[row].samples is not None and shard.utterances[row].seconds <= MAX_CHECKED_SECONDS
-        }
-        lengths = {name: len(tokens[row][self._codebooks[0].column]) for name, row in rows.items()}
-        picked = pick_utterances(lengths, self._checked[unit])
-        exact = self._encoder.reference([shard.utterances[rows[name]].samples for name in picked], log)
+            if shard.utterances[row].utterance_id in self._checked and shard.utterances[row].samples is not None
+        ]
+        if not rows:
+            return {}
+        exact = self._encoder.reference([shard.utterances[row].samples for row in rows], log)
         counts: dict[str, list[tuple[int, int]]] = {}
-        for name, features in zip(picked, exact, strict=True):
+        for row, features in zip(rows, exact, strict=True):
             if isinstance(features, Rejected):
                 continue
             reference = quantize(features, self._codebooks, engine=self._engine).columns
             for column, ids in reference.items():
-                equal = int((tokens[rows[name]][column] == ids).sum())
+                equal = int((tokens[row][column] == ids).sum())
                 counts.setdefault(column, []).append((len(ids), equal))
         return {NOTE: counts}
 

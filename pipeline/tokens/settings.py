@@ -30,7 +30,10 @@ class TokenizeCorpusConfig(EncodingConfig):
     """What computes products in the search of nearest centroids; no token changes by it. auto takes torch on a GPU,
     else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
     agreement_frames: int = 2_000
-    """Frames a layer, at least, that are encoded again alone in float32 to report how exact tokens are; 0: none."""
+    """Frames a layer that are encoded again alone in float32 to report how exact tokens are, as far as
+    agreement_share allows; 0: none."""
+    agreement_share: float = 0.02
+    """Share of the encoding time that this may take, 0 to 1, by the seconds of audio."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,3 +44,5 @@ class TokenizeCorpusConfig(EncodingConfig):
         check_engine(self.engine)
         if self.agreement_frames < 0:
             raise SettingsError(f"agreement_frames must be at least 0, got {self.agreement_frames}")
+        if not 0 <= self.agreement_share <= 1:
+            raise SettingsError(f"agreement_share must be in [0, 1], got {self.agreement_share:g}")

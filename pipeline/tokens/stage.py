@@ -6,6 +6,7 @@ audio.
 Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,9 +28,7 @@ from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
-from pipeline.tokens.agreement import (
-    from_notes,
-)
+from pipeline.tokens.agreement import checked_units, from_notes, pick_utterances
 from pipeline.tokens.quantize import check_codebooks
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.work.executor import run_stage
@@ -37,16 +36,26 @@ from pipeline.work.reporting import StageReport
 from pipeline.work.units import Load, MakerFactory
 from pipeline.work.worker_shape import WorkerShape
 
+logger = logging.getLogger(__name__)
+
 DATA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTokens:
-    """What the driver knows before Ray starts."""
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: Of the dataset.
+        config: Its settings, with the layers chosen.
+        load: What decodes a shard; None from features.
+        checked: Utterances that are encoded again to measure agreement.
+    """
 
     plan: Plan
     config: TokenizeCorpusConfig
     load: Load | None
+    checked: frozenset[str] = frozenset()
 
 
 def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
@@ -66,7 +75,7 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
     lineage["num_clusters"] = {book.column: book.num_clusters for book in codebooks}
     plan = Plan(kind="tokens", content=content, lineage=lineage, units=prepared.plan.units, totals=prepared.plan.totals)
     check_folder(open_store(config.output), plan)
-    return PreparedTokens(plan=plan, config=config, load=prepared.load)
+    return replace(prepared, plan=plan, config=config)
 
 
 def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
@@ -82,7 +91,31 @@ def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> 
         units=manifest.units,
         totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
     )
-    return PreparedTokens(plan=plan, config=config, load=shard_loader(config, config.manifest, encoder))
+    return PreparedTokens(
+        plan=plan,
+        config=config,
+        load=shard_loader(config, config.manifest, encoder),
+        checked=_checked(config, manifest, encoder.frame_rate),
+    )
+
+
+def _checked(config: TokenizeCorpusConfig, manifest: Manifest, frame_rate: float) -> frozenset[str]:
+    """Choose the utterances whose agreement is measured, from a few shards of the manifest."""
+    if not config.agreement_frames or not config.agreement_share:
+        return frozenset()
+    rows = [row for unit in checked_units(manifest.units) for row in manifest.rows(unit).to_pylist()]
+    checked = pick_utterances(
+        {row["utterance_id"]: row["num_samples"] / row["sample_rate"] for row in rows},
+        wanted_seconds=config.agreement_frames / frame_rate,
+        budget_seconds=config.agreement_share * manifest.seconds,
+        dtype=config.dtype,
+    )
+    if not checked:
+        logger.info(
+            "agreement is not measured: %g %% of the encoding time hold no utterance; raise --agreement-share",
+            100 * config.agreement_share,
+        )
+    return checked
 
 
 def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
@@ -130,7 +163,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         check_gpus(config.engine, shape.gpus)
         if from_audio:
             remark_small_batches(config, shape.device)
-        maker: Any = AudioTokenMaker if from_audio else FeatureTokenMaker
+        maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
         return partial(maker, prepared.config, shape.device, prepared.plan)
 
     report = run_stage(

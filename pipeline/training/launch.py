@@ -4,6 +4,7 @@ Every start of the workers, the first or after a loss, goes on from the latest w
 """
 
 import logging
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from pipeline.errors import (
     SettingsError,
     TrainingError,
 )
-from pipeline.store.storage import join, open_store
-from pipeline.training.checkpoint import Progress, latest, read_checkpoint
-from pipeline.training.loop import Loop, World
-from pipeline.training.recipe import Recipe
+from pipeline.store.storage import Store, join, open_store
+from pipeline.training.checkpoint import latest_checkpoint
+from pipeline.training.listeners import ReportListener
+from pipeline.training.loop import Loop, is_over
+from pipeline.training.progress import Progress, read_standing
+from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
-from pipeline.training.telling import read_standing
+from pipeline.training.world import World
 from pipeline.work.on_ray import connect
 from pipeline.work.runtime import ALLOCATOR, set_threads
 
@@ -48,7 +51,7 @@ class Shape:
     """How a run lies on the cluster.
 
     Attributes:
-        num_workers: Workers, or their least and most.
+        num_workers: Workers, or their least and most; 0 is this process, by Ray Train's local mode, without Ray.
         use_gpu: Whether each has a GPU.
         threads: Compute threads of each on CPU.
     """
@@ -58,16 +61,21 @@ class Shape:
     threads: int
 
     def __str__(self) -> str:
+        if self.num_workers == 0:
+            return "this process, " + ("with a GPU" if self.use_gpu else f"{self.threads} thread(s)")
         count = self.num_workers if isinstance(self.num_workers, int) else "{} to {}".format(*self.num_workers)
         return f"{count} worker(s) " + ("with a GPU each" if self.use_gpu else f"of {self.threads} thread(s)")
 
 
 def shape_of(settings: TrainingSettings) -> Shape:
-    """Fit a run into the Ray cluster, started if need be.
+    """Fit a run into the Ray cluster, started if need be, or into this process.
 
     Raises:
         ClusterShapeError: It does not fit.
     """
+    if settings.runner == "here":
+        use_gpu = torch.cuda.is_available() if settings.use_gpu is None else settings.use_gpu
+        return Shape(num_workers=0, use_gpu=use_gpu, threads=settings.threads_per_worker or torch.get_num_threads())
     connect()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("GPU", "CPU"))
@@ -88,10 +96,12 @@ def shape_of(settings: TrainingSettings) -> Shape:
 
 
 def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Shape) -> Progress:
-    """Train until the last step's checkpoint is written.
+    """Train until the run has ended and its last checkpoint is written.
+
+    Within a trial of Ray Tune, the trial is told every line of the log.
 
     Args:
-        recipe: Model, data and losses.
+        recipe: Networks, data and losses.
         settings: How to train.
         output: The run's folder, local or s3://, seen by all nodes.
         shape: What ``shape_of`` gave.
@@ -102,8 +112,10 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
     Raises:
         PipelineError: What the workers raised, after ``max_failures`` restarts.
     """
+    check_recipe(recipe, settings)
     store = open_store(output)
-    if latest(store) != settings.num_steps:
+    progress = _ended(store, settings)
+    if progress is None:
         watch = _Watch(output)
         try:
             _trainer(recipe, settings, store.uri, shape).fit()
@@ -111,14 +123,25 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
             raise _plain(error) from error
         finally:
             watch.stop()
+        progress = _ended(store, settings)
     store.delete_tree(RAY_FOLDER)
-    return read_checkpoint(store, settings.num_steps).progress
+    if progress is None:
+        raise TrainingError(f"training stopped before its end in {output}; run the same command to go on")
+    return progress
+
+
+def _ended(store: Store, settings: TrainingSettings) -> Progress | None:
+    """Read the latest checkpoint of a run that is over."""
+    found = latest_checkpoint(store)
+    return found.progress if found is not None and is_over(found.progress, settings) else None
 
 
 def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape) -> TorchTrainer:
     resources = {"CPU": 1.0, "GPU": 1.0} if shape.use_gpu else {"CPU": float(shape.threads)}
     storage, filesystem = _ray_storage(settings.storage_path or join(output, RAY_FOLDER))
     # Spelt as dictionaries, because Ray's stubs know the classes of Train V1 alone.
+    # Nodes that a cluster takes back are no faults of the run: they are counted apart, without a limit.
+    failures: dict[str, Any] = {"max_failures": settings.max_failures, "max_preemption_failures": -1}
     scaling: dict[str, Any] = {
         "num_workers": shape.num_workers,
         "use_gpu": shape.use_gpu,
@@ -129,14 +152,20 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
         "name": f"run-{time.time_ns()}",
         "storage_path": storage,
         "storage_filesystem": filesystem,
-        "failure_config": FailureConfig(max_failures=settings.max_failures),
+        "failure_config": FailureConfig(**failures),
         "worker_runtime_env": {"env_vars": {} if shape.use_gpu else ALLOCATOR},
         "logging_config": LoggingConfig(log_level="WARNING"),
         "callbacks": [_EndAtLastingFaults()],
     }
+    told = {"recipe": recipe, "settings": settings, "output": output, "threads": shape.threads}
+    if _in_tune_session():
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        run["callbacks"].append(TuneReportCallback())
+        told["reports"] = True
     return TorchTrainer(
         train_worker,
-        train_loop_config={"recipe": recipe, "settings": settings, "output": output, "threads": shape.threads},
+        train_loop_config=told,
         torch_config=TorchConfig(backend="nccl" if shape.use_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
         scaling_config=ScalingConfig(**scaling),
         run_config=RunConfig(**run),
@@ -170,7 +199,23 @@ def train_worker(config: dict[str, Any]) -> None:
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device())
     if world.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
-    Loop(config["recipe"], config["settings"], open_store(config["output"]), world).run()
+    listeners = [ReportListener(ray.train.report)] if config.get("reports") else []
+    store = open_store(config["output"])
+    Loop(config["recipe"], config["settings"], store, world, listeners=listeners, leaving=_leaving).run()
+
+
+def _leaving() -> bool:
+    """Say whether the cluster is about to take a node back; asked by all workers together."""
+    return ray.train.get_preemption_info() is not None
+
+
+def _in_tune_session() -> bool:
+    """Say whether this process is a trial of Ray Tune; one that has not imported it is none."""
+    if "ray.tune" not in sys.modules:
+        return False
+    from ray.tune.trainable.trainable_fn_utils import _in_tune_session as asked
+
+    return bool(asked())
 
 
 def _plain(error: Exception) -> PipelineError:

@@ -1,114 +1,117 @@
-"""One loop for every training job: forward, backward, clip, AdamW; validation, logging and checkpoints. Knows no Ray.
+"""One loop for every training job: phases, validation, logging and checkpoints. Knows no Ray.
 
 A step's losses are sums over all workers divided by counts over all workers, and dropout is keyed by micro-batch, so
 1 and 2 workers compute the same steps up to the order of float32 sums, and a resumed run the steps of one that never
-stopped. Memory of a worker: weights, gradients and AdamW's moments (16 bytes a parameter), one micro-batch's
+stopped. BatchNorm normalises by the statistics of one micro-batch, so steps do not depend on the workers either; the
+running statistics that evaluation takes are each worker's own between checkpoints, then their mean. Memory of a worker:
+weights, gradients and the optimizer's state (16 bytes a parameter with AdamW, 20 with an average), one micro-batch's
 activations, and the micro-batches that ``Feed`` holds.
 """
 
-import contextlib
 import logging
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import faults
-from pipeline.errors import TrainingError
+from pipeline.errors import CheckpointError, TrainingError
 from pipeline.seeds import torch_seed
 from pipeline.store.storage import Store
-from pipeline.training.checkpoint import Progress, keep_latest, latest, read_checkpoint, save_checkpoint
-from pipeline.training.loading import Feed, StepInput
-from pipeline.training.optimizer import learning_rate, make_optimizer, moments, restore_moments
-from pipeline.training.recipe import Recipe, Source, Tensors
+from pipeline.training.checkpoint import keep, latest, read_checkpoint, save_checkpoint
+from pipeline.training.feed import Feed, StepInput
+from pipeline.training.listeners import Listener, StoreListener, named
+from pipeline.training.progress import Best, Progress
+from pipeline.training.recipe import Modules, Recipe, Row, Source, check_recipe, prefix_of
+from pipeline.training.schedules import remember
 from pipeline.training.settings import TrainingSettings
-from pipeline.training.telling import Telling
+from pipeline.training.tally import Tally, means, not_finite
+from pipeline.training.tensorboard import open_tensorboard
+from pipeline.training.trained import TrainedPhase, check_modules, freeze_others, moved
+from pipeline.training.validation import Validation
+from pipeline.training.world import World
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """A worker's place among all.
-
-    Attributes:
-        rank: Its number, from 0.
-        size: Workers.
-        device: Where it computes.
-    """
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Add a tensor up over all workers."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
-
-    def agree(self, value: Any) -> Any:
-        """Give all workers what the first one has."""
-        if self.size == 1:
-            return value
-        found = [value]
-        dist.broadcast_object_list(found, device=self.device)
-        return found[0]
+_AMOUNT = "amount"
 
 
 class Loop:
     """A training run, as one worker sees it."""
 
-    def __init__(self, recipe: Recipe, settings: TrainingSettings, store: Store, world: World) -> None:
-        """Build the model and go to the latest checkpoint.
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: TrainingSettings,
+        store: Store,
+        world: World,
+        *,
+        listeners: Sequence[Listener] = (),
+        leaving: Callable[[], bool] | None = None,
+    ) -> None:
+        """Build the networks and go to the latest checkpoint.
 
         Args:
-            recipe: Model, data and losses.
+            recipe: Networks, data and losses.
             settings: How to train.
             store: The run's folder; all workers see it.
             world: This worker's place.
+            listeners: What hears of the run on this worker, beside the store and TensorBoard.
+            leaving: Asked by all workers at each line of the log: whether a node is about to be taken away, so that a
+                checkpoint is wanted now.
+
+        Raises:
+            SettingsError: The phases do not fit each other, the settings or the networks.
+            CheckpointError: The latest checkpoint is of other networks.
         """
+        check_recipe(recipe, settings)
         self._recipe, self._settings, self._store, self._world = recipe, settings, store, world
+        self._extra, self._leaving, self._left = listeners, leaving, False
+        self._began = time.monotonic()
         torch.manual_seed(torch_seed(settings.seed, "weights"))
-        self._model = recipe.build().to(world.device)
-        self._optimizer = make_optimizer(self._model, settings)
+        self._modules: Modules = {name: module.to(world.device) for name, module in recipe.build().items()}
+        check_modules(recipe, self._modules)
+        self._trained = [TrainedPhase(recipe, phase, self._modules, settings, world) for phase in recipe.phases]
+        self._still = [
+            self._modules[name] for name in set(self._modules) - {each.phase.trains for each in self._trained}
+        ]
+        for module in self._still:
+            module.requires_grad_(False)
         self._progress = Progress()
         self._resume()
-        self._parallel: torch.nn.Module = self._model
-        if world.size > 1:
-            self._parallel = DistributedDataParallel(
-                self._model,
-                device_ids=[world.device] if world.device.type == "cuda" else None,
-                find_unused_parameters=recipe.skips_weights,
-            )
-        self._names = sorted(recipe.loss_weights)
-        self._watched = sorted({*self._names, *(sum_name for sum_name, _ in recipe.ratios.values())})
+        self._seconds = self._progress.seconds
+        for each in self._trained:
+            each.connect()
 
     def _resume(self) -> None:
         step = self._world.agree(latest(self._store) if self._world.rank == 0 else None)
         if step is None:
             return
         found = read_checkpoint(self._store, step)
-        self._model.load_state_dict(found.model)
-        restore_moments(self._model, self._optimizer, found.optimizer, step)
+        try:
+            for each in self._trained:
+                each.restore(found.states, begun=step > each.phase.begins)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._store.uri}, step {step}: {error}; train again in another folder") from error
         self._progress = found.progress
         if self._world.rank == 0:
             logger.info("training goes on after step %d", step)
 
     def run(self) -> Progress:
-        """Train to the last step.
+        """Train to the end: the last step, no better validation for so long, or no more time.
 
         Returns:
             Where the run ended, with its history.
 
         Raises:
-            TrainingError: A loss is not finite.
+            TrainingError: A loss is not finite, or the recipe gives other sums than it says.
             PipelineError: What reading the data raised.
         """
+        if is_over(self._progress, self._settings):
+            return self._progress
+        self._progress = replace(self._progress, ended=None)
         settings, world = self._settings, self._world
         source = self._recipe.source()
         feed = Feed(
@@ -119,157 +122,186 @@ class Loop:
             batches_per_step=settings.batches_per_step,
             rank=world.rank,
             world_size=world.size,
+            loaders=settings.loaders,
         )
-        telling = self._telling() if world.rank == 0 else None
+        self._listeners = [*self._own_listeners(), *self._extra]
         try:
-            self._train(feed, source, telling)
+            self._train(feed, source)
         finally:
             feed.close()
             source.close()
-            if telling is not None:
-                telling.close()
+            for listener in self._listeners:
+                listener.close()
         return self._progress
 
-    def _telling(self) -> Telling:
-        return Telling(
+    def _own_listeners(self) -> list[Listener]:
+        if self._world.rank > 0:
+            return []
+        progress = self._progress
+        own = StoreListener(
             self._store,
             num_steps=self._settings.num_steps,
-            first_step=self._progress.step,
-            audio_seconds=self._progress.audio_seconds,
+            progress=progress,
             workers=self._world.size,
+            unit=self._recipe.unit,
         )
+        board = open_tensorboard(self._store, progress.step)
+        return [own] if board is None else [own, board]
 
-    def _train(self, feed: Feed, source: Source[Any], telling: Telling | None) -> None:
+    def _train(self, feed: Feed, source: Source[Any]) -> None:
         settings = self._settings
-        window = torch.zeros(self._window_size, dtype=torch.float64, device=self._world.device)
-        validation: list[Tensors] | None = None
+        window, first = Tally(self._world.device), self._progress.step
+        validation: Validation | None = None
         for given in feed:
-            window += self._step(given)
+            window.merge(self._step(given))
             step = given.step + 1
             self._progress = replace(self._progress, step=step, cursor=given.cursor)
             last = step == settings.num_steps
+            validates = bool(settings.validate_every) and (step % settings.validate_every == 0 or last)
             saves = step % settings.checkpoint_every == 0 or last
+            rows: Mapping[str, Sequence[Row]] = {}
             # Before each checkpoint too: it holds no half-full window, and no weights of a loss that was not finite.
-            if step % settings.log_every == 0 or saves:
-                self._log(window, telling)
-                window.zero_()
-            if settings.validate_every and (step % settings.validate_every == 0 or last):
+            if step % settings.log_every == 0 or saves or (validates and settings.best_by):
+                self._log(window, first)
+                window, first = Tally(self._world.device), step
+                saves = self._out_of_time() or saves
+                validates = validates or (self._progress.ended is not None and bool(settings.validate_every))
+            if validates:
                 if validation is None:
-                    validation = self._validation(source)
-                self._validate(validation, telling)
+                    validation = Validation(self._recipe, settings, self._world, source)
+                rows = self._validate(validation)
+                saves = saves or self._progress.ended is not None or self._is_best()
+            if last:
+                self._progress = replace(self._progress, ended="steps")
             if saves:
-                self._save(telling)
+                self._save(rows)
             faults.point("after_step", f"rank {self._world.rank} step {step}")
+            if self._progress.ended is not None:
+                break
 
-    @property
-    def _window_size(self) -> int:
-        # Sums by name, counts by loss, seconds of audio, and the gradients' norm with the steps it was added over.
-        return len(self._watched) + len(self._names) + 3
+    def _step(self, given: StepInput) -> Tally:
+        """Compute one step and give its sums, of this worker's micro-batches."""
+        batches = [moved(batch, self._world.device) for batch in given.batches]
+        tally = Tally(self._world.device)
+        for each in self._trained:
+            each.module.train()
+        for module in self._still:
+            module.eval()
+        for each in self._trained:
+            if given.step >= each.phase.begins:
+                freeze_others(self._trained, each)
+                memory = self._progress.schedules.get(each.phase.name)
+                each.step(given.step, given.keys, batches, memory, tally)
+        amount = sum(self._recipe.amount(batch) for batch in given.batches)
+        tally.add_numbers(**{_AMOUNT: (amount, 0.0)})
+        return tally
 
-    def _step(self, given: StepInput) -> torch.Tensor:
-        """Compute one step and give its sums, counts and seconds, of this worker's micro-batches."""
-        world, settings = self._world, self._settings
-        self._model.train()
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(settings, given.step)
-        batches = [_moved(batch, world.device) for batch in given.batches]
-        totals = world.sum(torch.stack([self._counts(batch) for batch in batches]).sum(dim=0))
-        found = torch.zeros(self._window_size, dtype=torch.float64, device=world.device)
-        for place, (key, batch) in enumerate(zip(given.keys, batches, strict=True)):
-            torch.manual_seed(torch_seed(settings.seed, "dropout", given.step, key))
-            last = place == len(batches) - 1
-            wait = contextlib.nullcontext() if last or world.size == 1 else self._parallel.no_sync()  # type: ignore[operator]
-            with wait:
-                sums = self._forward(self._parallel, batch)
-                parts = [
-                    self._recipe.loss_weights[name] * sums[name] / total.clamp(min=1).float()
-                    for name, total in zip(self._names, totals, strict=True)
-                ]
-                # Gradients are averaged over workers, and are to be added.
-                torch.autograd.backward([torch.stack(parts).sum() * world.size])
-            found += self._figures(sums, batch)
-        for parameter in self._model.parameters():
-            if parameter.requires_grad and parameter.grad is None:
-                # Skipped in the whole step; AdamW would not count this step for it, and a checkpoint has one count.
-                parameter.grad = torch.zeros_like(parameter)
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        if world.rank == 0:
-            found[-2:] += torch.stack([norm.double(), torch.ones_like(norm, dtype=torch.float64)])
-        return found
-
-    def _forward(self, model: torch.nn.Module, batch: Tensors) -> Tensors:
-        autocast = torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._settings.dtype == "bfloat16")
-        with autocast:
-            found: Tensors = model(**{name: value for name, value in batch.items() if not _told(name)})
-        return found
-
-    def _counts(self, batch: Tensors) -> torch.Tensor:
-        return torch.stack([batch[f"count_{name}"].double() for name in self._names])
-
-    def _figures(self, sums: Tensors, batch: Tensors) -> torch.Tensor:
-        watched = torch.stack([sums[name].detach().double() for name in self._watched])
-        rest = torch.zeros(2, dtype=torch.float64, device=watched.device)
-        return torch.cat([watched, self._counts(batch), batch["seconds"].double()[None], rest])
-
-    def _ratios(self, window: torch.Tensor) -> dict[str, float]:
-        """Turn sums over all workers into means by name."""
-        sums = dict(zip(self._watched, window.tolist(), strict=False))
-        counts = dict(zip(self._names, window[len(self._watched) :].tolist(), strict=False))
-        wanted = {f"{name}_loss": (name, name) for name in self._names} | dict(self._recipe.ratios)
-        found = {
-            label: sums[sum_name] / counts[count_name]
-            for label, (sum_name, count_name) in wanted.items()
-            if counts[count_name]
-        }
-        weights = self._recipe.loss_weights
-        return {"loss": sum(weights[name] * found.get(f"{name}_loss", 0.0) for name in self._names), **found}
-
-    def _log(self, window: torch.Tensor, telling: Telling | None) -> None:
-        totals = self._world.sum(window.clone())
-        seconds, norms, steps = totals[-3:].tolist()
-        self._progress = replace(self._progress, audio_seconds=self._progress.audio_seconds + seconds)
-        metrics, step = self._ratios(totals), self._progress.step
-        when = f"at step {step}" if steps == 1 else f"in steps {step - int(steps) + 1} to {step}"
-        if not math.isfinite(metrics["loss"]) or not math.isfinite(norms):
+    def _log(self, window: Tally, first: int) -> None:
+        step = self._progress.step
+        totals = window.summed(self._world)
+        amount, _ = totals.pop(_AMOUNT)
+        seconds = self._seconds + time.monotonic() - self._began
+        self._progress = replace(self._progress, amount=self._progress.amount + amount, seconds=seconds)
+        metrics = means(self._recipe, totals, step - 1)
+        if not_finite(metrics):
+            when = f"at step {step}" if step == first + 1 else f"in steps {first + 1} to {step}"
             raise TrainingError(
-                f"the loss is not finite {when} ({metrics}, gradient norm {norms / steps:g}); "
+                f"the loss is not finite {when} ({metrics}); "
                 "lower --lr, lengthen --warmup-steps, or use --dtype float32"
             )
-        metrics |= {"gradient_norm": norms / steps, "lr": learning_rate(self._settings, self._progress.step - 1)}
-        if telling is not None:
-            telling.log(self._progress, metrics)
+        for each in self._trained:
+            if step > each.phase.begins:
+                memory = self._progress.schedules.get(each.phase.name)
+                metrics[f"{prefix_of(self._recipe, each.phase)}lr"] = each.rate(step - 1, memory)
+        self._tell("", metrics)
 
-    def _validation(self, source: Source[Any]) -> list[Tensors]:
-        """Load this worker's share of the validation data, once: it stays in memory."""
-        tickets = source.validation()[self._world.rank :: self._world.size]
-        return [source.load(ticket, -1) for ticket in tickets]
+    def _tell(self, group: str, metrics: Mapping[str, float]) -> None:
+        if self._world.rank == 0:
+            self._progress.history.append({"step": self._progress.step, **named(group, metrics)})
+        for listener in self._listeners:
+            listener.log(self._progress, group, metrics)
 
-    @torch.no_grad()
-    def _validate(self, batches: Sequence[Tensors], telling: Telling | None) -> None:
-        self._model.eval()
-        window = torch.zeros(self._window_size, dtype=torch.float64, device=self._world.device)
-        for batch in batches:
-            moved = _moved(batch, self._world.device)
-            window += self._figures(self._forward(self._model, moved), moved)
-        metrics = self._ratios(self._world.sum(window))
-        if telling is not None and len(metrics) > 1:
-            telling.log(self._progress, {f"validation_{name}": value for name, value in metrics.items()})
+    def _validate(self, validation: Validation) -> Mapping[str, Sequence[Row]]:
+        """Validate all sets and give their rows."""
+        self._share_buffers()
+        averaged = {each.phase.trains: each.average.module for each in self._trained if each.average is not None}
+        found = validation.run({**self._modules, **averaged}, self._progress.step - 1)
+        metrics: dict[str, float] = {}
+        for name, each in found.items():
+            if not each.metrics:
+                continue
+            self._tell(name, each.metrics)
+            metrics |= named(name, each.metrics)
+            for listener in self._listeners:
+                listener.show(self._progress, name, each.shown)
+        self._look_at(metrics)
+        return {name: each.rows for name, each in found.items() if each.rows}
 
-    def _save(self, telling: Telling | None) -> None:
-        if telling is None:
+    def _look_at(self, metrics: Mapping[str, float]) -> None:
+        """Let schedules and the search for the best look at a validation."""
+        settings, progress = self._settings, self._progress
+        schedules = dict(progress.schedules)
+        for each in self._trained:
+            optimizer = each.phase.optimizer
+            if optimizer.decay == "newbob":
+                value = _metric(metrics, optimizer.newbob_by, "newbob_by")
+                schedules[each.phase.name] = remember(optimizer, schedules.get(each.phase.name), value)
+        progress = replace(progress, schedules=schedules)
+        if settings.best_by is not None:
+            value = _metric(metrics, settings.best_by, "best_by")
+            sign = 1 if settings.best_order == "min" else -1
+            if value == value and (progress.best is None or sign * value < sign * progress.best.value):
+                progress = replace(progress, best=Best(step=progress.step, value=value), waited=0)
+            else:
+                progress = replace(progress, waited=progress.waited + 1)
+            if settings.patience and progress.waited >= settings.patience:
+                progress = replace(progress, ended="patience")
+        self._progress = progress
+
+    def _is_best(self) -> bool:
+        best = self._progress.best
+        return best is not None and best.step == self._progress.step
+
+    def _out_of_time(self) -> bool:
+        """End the run where its time is up; say whether a checkpoint is wanted now."""
+        leaves = not self._left and self._leaving is not None and self._leaving()
+        self._left = self._left or leaves
+        if self._settings.max_hours is not None:
+            over = self._world.agree(self._progress.seconds >= 3600 * self._settings.max_hours)
+            if over:
+                self._progress = replace(self._progress, ended="time")
+            return bool(over or leaves)
+        return leaves
+
+    def _share_buffers(self) -> None:
+        self._world.share_buffers(each.module for each in self._trained)
+        for each in self._trained:
+            each.follow_buffers()
+
+    def _save(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        self._share_buffers()
+        if self._world.rank > 0:
             return
-        state = moments(self._model, self._optimizer)
-        save_checkpoint(self._store, self._progress, self._model.state_dict(), state)
-        keep_latest(self._store, self._settings.keep_checkpoints, upto=self._progress.step)
-        telling.checkpointed(self._progress)
+        step, settings, best = self._progress.step, self._settings, self._progress.best
+        states = {
+            name: tensors
+            for each in self._trained
+            for name, tensors in each.states(begun=step > each.phase.begins).items()
+        }
+        save_checkpoint(self._store, self._progress, states, rows)
+        keep(self._store, latest=settings.keep_checkpoints, best=None if best is None else best.step, upto=step)
+        for listener in self._listeners:
+            listener.checkpointed(self._progress)
 
 
-def _told(name: str) -> bool:
-    """Say whether a tensor of a micro-batch is for the loop and not for the model."""
-    return name == "seconds" or name.startswith("count_")
+def is_over(progress: Progress, settings: TrainingSettings) -> bool:
+    """Say whether a run has ended, with the settings that it has now: more steps or hours let it go on."""
+    if progress.ended == "time":
+        return settings.max_hours is not None and progress.seconds >= 3600 * settings.max_hours
+    return progress.step >= settings.num_steps or progress.ended == "patience"
 
 
-def _moved(batch: Tensors, device: torch.device) -> Tensors:
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+def _metric(metrics: Mapping[str, float], name: str, setting: str) -> float:
+    if name not in metrics:
+        raise TrainingError(f"{setting} {name} is no metric of the validation; it has {', '.join(sorted(metrics))}")
+    return metrics[name]

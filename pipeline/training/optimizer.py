@@ -1,75 +1,69 @@
-"""AdamW with warm-up and decay, and its state as named tensors.
+"""Optimizers by their settings, and their state as named tensors, whatever the algorithm.
 
-Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+Source: Loshchilov and Hutter 2019, arXiv 1711.05101 (AdamW); Kingma and Ba 2015, arXiv 1412.6980 (Adam); Zeiler 2012,
+arXiv 1212.5701 (Adadelta).
 """
 
-import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from pipeline.errors import CheckpointError
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.settings import OptimizerSettings
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def learning_rate(settings: TrainingSettings, step: int) -> float:
-    """Give the learning rate of a step.
-
-    Args:
-        settings: Highest rate, warm-up, decay and number of steps.
-        step: From 0.
-
-    Returns:
-        A linear rise to the highest rate over the warm-up, then a fall to ``lr_end`` of it at the last step.
-    """
-    if step < settings.warmup_steps:
-        return settings.lr * (step + 1) / settings.warmup_steps
-    done = (step - settings.warmup_steps) / max(1, settings.num_steps - 1 - settings.warmup_steps)
-    left = 1 - done if settings.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return settings.lr * (settings.lr_end + (1 - settings.lr_end) * left)
+_STATE = "state."
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
-def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """Make AdamW over a model's parameters; vectors and scalars have no weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+def make_optimizer(module: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Make the optimizer of a network's weights; vectors and scalars have no weight decay."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    split = (
+        ([parameter for parameter in trained if parameter.ndim > 1], settings.weight_decay),
+        ([parameter for parameter in trained if parameter.ndim <= 1], 0.0),
+    )
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay} for parameters, decay in split if parameters
     ]
     betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=1e-6, fused=True)
+    if settings.algorithm == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=True)
+    if settings.algorithm == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=True)
+    if settings.algorithm == "adadelta":
+        return torch.optim.Adadelta(groups, lr=settings.lr, rho=settings.rho, eps=settings.eps)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
 
-def moments(model: torch.nn.Module, optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]:
-    """Give the optimizer's state as named tensors on the CPU, ``exp_avg.NAME`` and ``exp_avg_sq.NAME``."""
-    found = {}
-    for name, parameter in model.named_parameters():
-        for moment in _MOMENTS:
-            if moment in optimizer.state[parameter]:
-                found[f"{moment}.{name}"] = optimizer.state[parameter][moment].detach().cpu().contiguous()
-    return found
+def optimizer_state(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Give what an optimizer remembers as named tensors, ``state.WEIGHT.NAME``; call it after a first step.
+
+    Settings and learning rates are not in it: they come from the run's settings and its step.
+    """
+    found: Mapping[str, Any] = get_optimizer_state_dict(module, optimizer, options=_FLAT)
+    return {name: value for name, value in found.items() if name.startswith(_STATE) and torch.is_tensor(value)}
 
 
-def restore_moments(
-    model: torch.nn.Module, optimizer: torch.optim.AdamW, found: dict[str, torch.Tensor], step: int
+def restore_optimizer(
+    module: torch.nn.Module, optimizer: torch.optim.Optimizer, found: Mapping[str, torch.Tensor]
 ) -> None:
-    """Take up what ``moments`` gave after a number of steps.
+    """Take up what ``optimizer_state`` gave; what was given stays as it was.
 
     Raises:
-        CheckpointError: A parameter has no moments in it, or they have another shape.
+        CheckpointError: A weight has no state in it, or one of another shape.
     """
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        for moment in _MOMENTS:
-            tensor = found.get(f"{moment}.{name}")
-            if tensor is None or tensor.shape != parameter.shape:
-                raise CheckpointError(f"the checkpoint has no {moment} of {name} {tuple(parameter.shape)}")
-            optimizer.state[parameter][moment] = tensor.to(parameter.device, torch.float32).clone()
-        optimizer.state[parameter]["step"] = torch.tensor(float(step), device=_step_device(parameter))
-
-
-def _step_device(parameter: torch.Tensor) -> torch.device:
-    # Fused AdamW counts its steps where the parameter is.
-    return parameter.device
+    # Fresh state has every name, and the settings of the groups, which torch asks for.
+    own: dict[str, Any] = dict(get_optimizer_state_dict(module, optimizer, options=_FLAT))
+    for name, fresh in own.items():
+        if name.startswith(_STATE) and torch.is_tensor(fresh):
+            given = found.get(name)
+            if given is None or given.shape != fresh.shape:
+                raise CheckpointError(f"the checkpoint has no {name} {tuple(fresh.shape)}")
+            own[name] = given.clone()
+    set_optimizer_state_dict(module, optimizer, own, options=_FLAT)

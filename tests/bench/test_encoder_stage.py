@@ -32,3 +32,5 @@ def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
     # Cut after layer 3 of 6: fewer FLOPs than at full depth, more than none.
     assert 0 < found["a"]["flops_per_audio_second"] < found["d"]["flops_per_audio_second"]
     assert run.stdout.count("| small |") == 6
+    assert found["e"]["layers"] == [1, 2, 3, 4, 5, 6]
+    assert f"6 layers in one pass take {found['e']['ratio']:.3f} of the time of layer 6 alone" in run.stdout

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_documents import made_shard, spelling, write_files
 from made_export_card import card_of, counted, ngrams
-from made_training import settings_of
-from safetensors.torch import load
+from made_training import config_of, optimizer_of, settings_of
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from examples.unit_language_model.packing import IGNORED, Corpus, Epoch, window, windows
-from examples.unit_language_model.recipe import IDS, ROWS, BlockSource, DataSettings, LanguageModelRecipe
-from examples.unit_language_model.train import UnitLanguageModelConfig, best_of, card_bits, ngram_bits, prepare
+from examples.unit_language_model.recipe import IDS, NETWORK, BlockSource, DataSettings, LanguageModelRecipe
+from examples.unit_language_model.train import UnitLanguageModelConfig, card_bits, ngram_bits, prepare
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.export.cards.ngrams import IdSample, measure
 from pipeline.export.formats import megatron
@@ -27,8 +26,9 @@ from pipeline.export.shards.parts import Part, claim_part
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan
 from pipeline.store.storage import open_store
-from pipeline.training.checkpoint import MODEL, folder_of
-from pipeline.training.loop import Loop, World
+from pipeline.training.checkpoint import published
+from pipeline.training.loop import Loop
+from pipeline.training.world import World
 
 LENGTHS = st.lists(st.lists(st.integers(0, 30), max_size=3), max_size=6)
 END_ID = spelling().vocabulary.special(END)
@@ -79,7 +79,7 @@ def test_every_id_counts_in_one_window_with_half_a_block_before_it_or_all_there_
     made = made_shard(lengths)
     corpus = corpus_of(tmp_path_factory.mktemp("shards"), made)
     for number, ids in enumerate(made.ids):
-        document, found, seconds = corpus.document(number), np.full(len(ids), IGNORED), 0.0
+        document, found = corpus.document(number), np.full(len(ids), IGNORED)
         for start in windows(length, len(ids)):
             block = window(document, start, length=length, end=END_ID)
             counted = np.flatnonzero(block.targets != IGNORED)
@@ -89,9 +89,7 @@ def test_every_id_counts_in_one_window_with_half_a_block_before_it_or_all_there_
             shown = min(length, len(ids) - start)
             assert block.inputs[1:shown].tolist() == ids[start : start + shown - 1].tolist()
             found[start + counted] = block.targets[counted]
-            seconds += block.seconds
         assert found.tolist() == ids.tolist()
-        assert seconds == pytest.approx(document.seconds)
 
 
 def test_order_follows_from_seed_and_epoch(tmp_path):
@@ -106,11 +104,16 @@ def test_order_follows_from_seed_and_epoch(tmp_path):
     assert len({tuple(sorted(targets)) for _, targets in orders.values()}) == 1
 
 
-def test_seconds_of_all_blocks_are_those_of_the_corpus(tmp_path):
+def test_an_epoch_is_as_much_as_its_documents_have_ids_to_learn(tmp_path):
     made = made_shard([[40], [5, 6], [17, 2]])
-    epoch = epoch_of(corpus_of(tmp_path, made), length=7)
-    seconds = sum(epoch.block(number).seconds for number in range(len(epoch.blocks)))
-    assert seconds == pytest.approx(sum(made.documents.meta["seconds"].to_pylist()))
+    corpus_of(tmp_path, made)
+    source = BlockSource(data_of(tmp_path, block=7))
+    recipe, drawn = recipe_of(data_of(tmp_path, block=7), made.spelling.vocabulary), source.tickets(None)
+    tickets = []
+    while not tickets or tickets[-1].epoch == 0:
+        tickets.append(next(drawn)[0])
+    amounts = [recipe.amount(source.load(ticket, 0)) for ticket in tickets if ticket.epoch == 0]
+    assert sum(amounts) == sum(len(ids) for ids in made.ids)
 
 
 def test_no_loss_is_taken_where_the_export_wants_none(tmp_path):
@@ -131,12 +134,14 @@ def data_of(folder, **changes):
     return DataSettings(**{**given, **{"train": ((str(folder), "train-00000"),), **changes}})
 
 
-def recipe_of(data, vocabulary, *, width=32, num_layers=2):
+def recipe_of(data, vocabulary, *, width=32, num_layers=2, **optimizer):
     network = {"n_embd": width, "n_layer": num_layers, "n_head": 2, "n_positions": data.block}
     network |= {"bos_token_id": vocabulary.special(BEGIN), "eos_token_id": vocabulary.special(END)}
-    network |= {"vocab_size": vocabulary.size, "tie_word_embeddings": False}
+    network |= {"vocab_size": vocabulary.size}
     return LanguageModelRecipe(
-        data=data, network=network | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        data=data,
+        network=network | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+        optimizer=optimizer_of(**optimizer),
     )
 
 
@@ -173,7 +178,7 @@ def test_noise_replaces_inputs_in_training_alone_and_no_targets(tmp_path):
     assert torch.equal(found["targets"], expected["targets"])
     assert torch.equal(found["inputs"], again["inputs"])
     assert not torch.equal(found["inputs"], noisy.load(ticket, 6)["inputs"])
-    for ticket in plain.validation():
+    for ticket in plain.validation()["validation"]:
         assert torch.equal(plain.load(ticket, -1)["inputs"], noisy.load(ticket, -1)["inputs"])
 
 
@@ -181,24 +186,26 @@ def test_a_model_that_says_uniform_needs_log2_of_the_vocabulary_for_every_id(tmp
     made = made_shard([[30], [20, 9], [1], []])
     corpus_of(tmp_path, made)
     data = data_of(tmp_path, valid=((str(tmp_path), "train-00000"),))
-    model, source = recipe_of(data, made.spelling.vocabulary).build().eval(), BlockSource(data)
+    recipe, source = recipe_of(data, made.spelling.vocabulary), BlockSource(data)
+    model = recipe.build()[NETWORK].eval()
     torch.nn.init.zeros_(model.model.lm_head.weight)
     bits = math.log2(made.spelling.vocabulary.size)
     drawn = source.tickets(None)
     training = [ticket for ticket, _ in (next(drawn) for _ in range(20)) if ticket.epoch == 0]
-    for tickets in (training, source.validation()):
-        found, counts = {IDS: 0.0, ROWS: 0.0, "rows_bits": 0.0}, {IDS: 0.0, ROWS: 0.0}
+    for tickets in (training, source.validation()["validation"]):
+        nats, frames, bits_found, ids = 0.0, 0.0, 0.0, 0.0
         for ticket in tickets:
             batch = source.load(ticket, 0)
             with torch.no_grad():
-                sums = model(batch["inputs"], batch["targets"], batch["rows"])
-            found = {name: found[name] + sums[name].item() for name in found}
-            counts = {name: counts[name] + batch[f"count_{name}"].item() for name in counts}
+                sums = model(**batch)
+            nats, ids = nats + sums[IDS].item(), ids + recipe.counts("model", batch)[IDS].item()
+            frames += sums["rows_bits"].count.item()
+            bits_found += sums["rows_bits"].value.item()
+            assert sums["rows_nats"].value.item() == pytest.approx(sums["rows_bits"].value.item() * math.log(2))
         # 60 frames, and a begin and an end for each of 4 documents.
-        assert counts == {IDS: 68, ROWS: 60}
-        assert found["rows_bits"] / 60 == pytest.approx(bits)
-        assert found[ROWS] / 60 == pytest.approx(bits * math.log(2))
-        assert found[IDS] / 68 == pytest.approx(bits * math.log(2))
+        assert (ids, frames) == (68, 60)
+        assert bits_found / 60 == pytest.approx(bits)
+        assert nats / 68 == pytest.approx(bits * math.log(2))
 
 
 CHAIN = {"order": 2, "states": 12, "sure": 0.9}
@@ -237,20 +244,23 @@ def test_a_small_model_learns_what_bigrams_cannot_see(tmp_path, markov):
     shards = {side: ((str(markov), f"{side}-00000"),) for side in ("train", "valid")}
     data = data_of(markov, **shards, block=32, batch_blocks=16, end=vocabulary.special(END))
     given = settings_of(
-        num_steps=150, lr=5e-3, warmup_steps=20, validate_every=50, checkpoint_every=150, batches_per_step=1
+        num_steps=250, validate_every=50, checkpoint_every=250, batches_per_step=1, best_by="validation_rows_bits"
     )
+    recipe = recipe_of(data, vocabulary, lr=5e-3, warmup_steps=20)
     torch.set_num_threads(1)
     world = World(rank=0, size=1, device=torch.device("cpu"))
-    progress = Loop(recipe_of(data, vocabulary), given, open_store(str(tmp_path)), world).run()
+    progress = Loop(recipe, given, open_store(str(tmp_path)), world).run()
     lines = [line for line in progress.history if "validation_rows_bits" in line]
     bits = ngram_bits(Corpus(shards["train"]), Corpus(shards["valid"]), vocabulary.used)
     found = min(line["validation_rows_bits"] for line in lines)
     assert found < bits["unigram, training shards"] - 1
     assert found < bits["bigram, training shards"] - 0.3
-    assert lines[-1]["validation_rows_bits"] == pytest.approx(lines[-1]["validation_rows_loss"] / math.log(2))
+    assert lines[-1]["validation_rows_bits"] == pytest.approx(lines[-1]["validation_rows_nats"] / math.log(2))
     # The weights that are kept say the same of ids that plain transformers are given, one document at a time.
     model = GPT2LMHeadModel(GPT2Config(**recipe_of(data, vocabulary).network)).eval()
-    weights = load(open_store(str(tmp_path)).read(f"{folder_of(150)}/{MODEL}"))
+    checkpoint = published(open_store(str(tmp_path)))
+    assert checkpoint.progress.history[-1]["validation_rows_bits"] == found
+    weights = checkpoint.weights(NETWORK)
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
     corpus, nats = Corpus(shards["valid"]), []
     for number in range(len(corpus)):
@@ -302,14 +312,6 @@ def test_bits_of_the_card_are_read_as_they_are_written(tmp_path):
     assert card_bits(tmp_path / "absent.json") == {}
 
 
-def test_the_best_validation_is_chosen_among_the_weights_that_were_kept():
-    bits = [(2, 3.0), (4, 2.5), (6, 2.0), (8, 2.5), (10, 2.6)]
-    history = [{"step": step, "validation_rows_bits": value} for step, value in bits]
-    history.insert(1, {"step": 3, "loss": 0.1})
-    assert best_of(history, [2, 4, 6, 8, 10])["step"] == 6
-    assert best_of(history, [4, 8, 10])["step"] == 4
-
-
 def write_export(folder, *names):
     """Write an export whose Megatron files are these shards, each of a few documents."""
     given = spelling()
@@ -356,10 +358,15 @@ def test_an_export_is_taken_apart_by_sides_and_refused_where_one_is_missing(tmp_
         ({"width": 30}, "multiple of num_heads"),
         ({"block": 1}, "block must be at least 2"),
         ({"noise": 1.0}, r"noise must be in \[0, 1\)"),
-        ({"validate_every": 75}, "multiple of checkpoint_every"),
-        ({"validate_every": 0}, "multiple of checkpoint_every"),
+        ({"validate_every": 0}, "validate_every must be at least 1"),
+        ({"warmup_steps": 1_000}, "warmup_steps 1000 must be below num_steps 1000"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, said):
     with pytest.raises(SettingsError, match=said):
-        UnitLanguageModelConfig(export="export", output="model", **changes)
+        config_of(
+            UnitLanguageModelConfig,
+            **{"num_steps": 1_000, "warmup_steps": 100, **changes},
+            export="export",
+            output="model",
+        )

@@ -50,8 +50,10 @@ def test_losses_are_sums_over_frames_averaged_over_targets(tiny, head):
                 losses.append(cross_entropy(logits, targets, reduction="sum"))
                 right.append((logits.argmax(dim=1) == targets).sum())
             torch.testing.assert_close(found[name], torch.stack(losses).mean())
-            torch.testing.assert_close(found[f"{name}_correct"], torch.stack(right).float().mean())
-    assert set(found) == {MASKED, UNMASKED, f"{MASKED}_correct", f"{UNMASKED}_correct"}
+            accuracy = found[f"{name}_accuracy"]
+            torch.testing.assert_close(accuracy.value, torch.stack(right).float().mean())
+            assert accuracy.count == chosen.sum()
+    assert set(found) == {MASKED, UNMASKED, f"{MASKED}_accuracy", f"{UNMASKED}_accuracy"}
 
 
 def test_the_loss_of_two_micro_batches_is_the_sum_of_theirs(tiny):
@@ -59,8 +61,10 @@ def test_the_loss_of_two_micro_batches_is_the_sum_of_theirs(tiny):
     with torch.no_grad():
         whole = network(**given)
         halves = [network(**{name: value[rows] for name, value in given.items()}) for rows in ([0, 1], [2, 3])]
-    for name, value in whole.items():
-        torch.testing.assert_close(value, halves[0][name] + halves[1][name], rtol=1e-5, atol=1e-4)
+    for name in (MASKED, UNMASKED):
+        torch.testing.assert_close(whole[name], halves[0][name] + halves[1][name], rtol=1e-5, atol=1e-4)
+        right = [found[f"{name}_accuracy"].value for found in (whole, *halves)]
+        torch.testing.assert_close(right[0], right[1] + right[2], rtol=1e-5, atol=1e-4)
 
 
 def test_targets_of_frames_that_are_heard_do_not_change_the_masked_loss(tiny):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_tokens import speak, write_corpus_of_tones
+from made_training import changed, config_of
 
 from pipeline.batches.sides import share
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SettingsError, TrainingError
@@ -65,7 +66,7 @@ def base(local_ray, tmp_path_factory, small_encoder):
 def settings_for(base, output, **changes):
     folder, encoder = base
     inputs = {"manifest": str(folder / "manifest"), "tokens": str(folder / "tokens"), "init_encoder": encoder}
-    return PretrainEncoderConfig(**{**inputs, **FLAGS, "output": str(output), **changes})
+    return config_of(PretrainEncoderConfig, **{**inputs, **FLAGS, "output": str(output), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_an_encoder_is_trained_and_its_folder_holds_nothing_of_the_way(base, tra
     assert (report.stage, report.num_steps) == ("encoder", 6)
     assert 0 < report.audio_hours * 3600 <= 6 * 2 * 3.0
     # The first utterance, 0.6 s, has 29 frames, the second 34; validation would not count it.
-    assert share(config.seed, "u000") >= config.valid_fraction
+    assert share(config.training.seed, "u000") >= config.valid_fraction
     assert report.too_short == 1
     assert ("too short, left out", "1") in report.lines()
     assert [point["step"] for point in report.curve if "loss" in point] == steps
@@ -163,7 +164,7 @@ def test_the_same_command_again_does_nothing_however_it_is_placed(base, trained)
         {"storage_path": "s3://nowhere/ray"},
     )
     for placement in placements:
-        again = pretrain_encoder(replace(config, **placement))
+        again = pretrain_encoder(changed(config, **placement))
         assert again.workers == "no worker, all was there"
         assert again == replace(report, workers=again.workers, wall_seconds=again.wall_seconds)
     assert {path: path.stat().st_mtime_ns for path in Path(config.output).glob("m*")} == before
@@ -196,21 +197,21 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_setting_that_changes_the_weights_is_refused_by_its_name(trained, name):
     with pytest.raises(PlanMismatchError, match=rf"\n  {name}: folder has "):
-        prepare(replace(trained[0], **{name: CHANGES[name]}))
+        prepare(changed(trained[0], **{name: CHANGES[name]}))
 
 
 @pytest.mark.ray
 def test_other_inputs_are_refused_by_name(base, trained, small_encoder):
     config, _ = trained
     other = small_encoder(kind="hubert", **TINY, seed=1)
-    for changed, names in (
+    for asked, names in (
         (replace(config, init_encoder=other), ["init_sha256"]),
         (replace(config, init_encoder=None, shape="small"), ["init_sha256", "shape"]),
         (replace(config, noise=config.manifest), ["noise_sha256"]),
         (replace(config, rooms=config.manifest), ["rooms_sha256"]),
     ):
         with pytest.raises(PlanMismatchError) as caught:
-            prepare(changed)
+            prepare(asked)
         lines = str(caught.value).splitlines()[1:]
         assert [line.split(":")[0].strip() for line in lines] == names
 
@@ -257,8 +258,9 @@ def test_a_fault_that_would_come_again_ends_the_run_at_once_in_its_own_words(bas
 
 def job(config, *flags, **environment):
     """Run the job as people do."""
-    given = {name: getattr(config, name) for name in (*FLAGS, "manifest", "tokens", "output", "init_encoder")}
-    given["num_workers"] = config.num_workers
+    given = {**vars(config), **vars(config.training), **vars(config.optimizer)}
+    flags_of = (*FLAGS, "num_workers", "manifest", "tokens", "output", "init_encoder")
+    given = {name: given[name] for name in flags_of}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     return subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "pretrain_encoder.py"), *words, *flags],

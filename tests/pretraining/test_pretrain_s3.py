@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from made_tokens import write_corpus_of_tones
-from made_training import run
+from made_training import config_of, run
 
 from pipeline.faults import VARIABLE
 from pipeline.features.encoders.encoder import SslEncoder
@@ -57,8 +57,8 @@ def test_a_run_on_s3_that_was_killed_while_it_wrote_a_checkpoint_ends_as_one_on_
     write_corpus_of_tones(tmp_path, [0.6 + 0.1 * number for number in range(12)])
     encoder = small_encoder(kind="hubert", num_layers=2, width=24, conv_dim=[12] * 7, num_conv_pos_embeddings=16)
     inputs = {name: str(tmp_path / name) for name in ("manifest", "tokens")}
-    config = PretrainEncoderConfig(output=str(tmp_path / "run"), init_encoder=encoder, **inputs, **SETTINGS)
-    expected = run(prepare(config).recipe, config, tmp_path / "run")
+    config = config_of(PretrainEncoderConfig, output=str(tmp_path / "run"), init_encoder=encoder, **inputs, **SETTINGS)
+    expected = run(prepare(config).recipe, config.training, tmp_path / "run")
 
     fs, store = s3fs.S3FileSystem(), open_store(f"{bucket}/encoder")
     for name, source in (*inputs.items(), ("first", encoder)):
@@ -68,12 +68,12 @@ def test_a_run_on_s3_that_was_killed_while_it_wrote_a_checkpoint_ends_as_one_on_
     assert killed.returncode == 1, killed.stderr
     assert "run the same command to go on" in killed.stderr
     assert latest(store) == 2
-    assert store.exists("_checkpoints/step-00000004/optimizer.safetensors")
+    assert store.exists("_checkpoints/step-00000004/optimizer.model.safetensors")
 
     done = train(bucket)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in store.read("metrics.jsonl").splitlines()] == expected.history
-    wanted = encoder_tensors(read_checkpoint(open_store(str(tmp_path / "run")), 6).model, "float32")
+    wanted = encoder_tensors(read_checkpoint(open_store(str(tmp_path / "run")), 6).weights("model"), "float32")
     assert store.read("model.safetensors") == weights_bytes(wanted)
     # TensorBoard's events of both starts were copied there.
     assert len(store.names("tensorboard")) == 2

@@ -12,7 +12,9 @@ from made_tokens import CLOCK, data_settings, write_corpus_of_tones, write_manif
 from pipeline.batches.sides import share
 from pipeline.errors import DatasetError
 from pipeline.pretraining.model import MASKED, UNMASKED
+from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.pretraining.source import TokenSource
+from pipeline.training.settings import OptimizerSettings
 
 SECONDS = [0.1, 0.3, *np.linspace(0.4, 2.5, 28).tolist(), 64.0]
 POOLS = sum(SECONDS) / 3600 / 3
@@ -106,8 +108,10 @@ def test_every_utterance_that_is_not_validated_comes_once_an_epoch(source, folde
 
 def test_validation_is_always_the_same_and_never_trained_on(source):
     one = source(**AUGMENTED)
-    held = one.validation()
-    assert [plain(ticket) for ticket in held] == [plain(ticket) for ticket in source(**AUGMENTED).validation()]
+    held = one.validation()["validation"]
+    assert [plain(ticket) for ticket in held] == [
+        plain(ticket) for ticket in source(**AUGMENTED).validation()["validation"]
+    ]
     validated = {key.split("@")[0] for key in keys(held)}
     expected = {f"u{n:03d}" for n in range(len(SECONDS)) if share(0, f"u{n:03d}") < 0.25 and SECONDS[n] > 0.25}
     assert validated == expected != set()
@@ -121,20 +125,20 @@ def test_validation_takes_no_more_audio_than_asked_and_can_be_nothing(source):
     seconds = [
         sum(
             ticket.num_frames * len(ticket.pieces) / 50
-            for ticket in source(valid_minutes=minutes, **settings).validation()
+            for ticket in source(valid_minutes=minutes, **settings).validation()["validation"]
         )
         for minutes in (0.02, 10.0)
     ]
     # A shard of four at a time.
     assert seconds[0] < 1.2 + 4 * 0.5 < seconds[1]
-    assert source(valid_fraction=0.0).validation() == []
+    assert source(valid_fraction=0.0).validation() == {}
 
 
 def test_validation_does_not_depend_on_augmentation_or_on_what_was_loaded(source):
     one, other = source(**AUGMENTED), source()
-    for ticket in other.validation()[::-1]:
+    for ticket in other.validation()["validation"][::-1]:
         other.load(ticket, 5)
-    pairs = zip(one.validation(), other.validation(), strict=True)
+    pairs = zip(one.validation()["validation"], other.validation()["validation"], strict=True)
     for ticket, same in pairs:
         mine, theirs = one.load(ticket, -1), other.load(same, -1)
         assert all(torch.equal(theirs[name], tensor) for name, tensor in mine.items())
@@ -168,6 +172,13 @@ def test_a_corpus_with_nothing_to_train_on_is_refused_and_not_searched_for_ever(
         next(source(**settings).tickets(None))
 
 
+def recipe_of(source):
+    """Give the recipe whose data these are."""
+    how = {"shape": "small", "init": None, "revision": None, "head": "linear", "optimizer": OptimizerSettings()}
+    how |= {"dropout": 0.0, "layerdrop": 0.0, "unmasked_weight": 0.0}
+    return PretrainRecipe(data=source._settings, num_clusters=(8, 8), **how)
+
+
 def test_a_micro_batch_has_the_shapes_and_counts_that_the_loop_needs(source):
     one = source(columns=("layer_00", "layer_03"))
     for ticket, _ in islice(one.tickets(None), 10):
@@ -179,9 +190,11 @@ def test_a_micro_batch_has_the_shapes_and_counts_that_the_loop_needs(source):
         assert found["targets"].dtype == torch.int64
         assert torch.equal((found["targets"][..., 0] + 1) % 8, found["targets"][..., 1])
         assert found["mask"].shape == (rows, frames)
-        assert float(found[f"count_{MASKED}"]) == found["mask"].sum()
-        assert float(found[f"count_{UNMASKED}"]) == (~found["mask"]).sum()
-        assert float(found["seconds"]) == pytest.approx(rows * CLOCK.num_samples(frames) / 16_000)
+        recipe = recipe_of(one)
+        counts = recipe.counts("model", found)
+        assert counts[MASKED] == found["mask"].numpy().sum()
+        assert counts[MASKED] + counts[UNMASKED] == rows * frames
+        assert recipe.amount(found) == pytest.approx(rows * CLOCK.num_samples(frames) / 16_000)
         assert rows * CLOCK.num_samples(frames) <= 64_000 or rows == 1
         assert frames <= 49
 
@@ -215,7 +228,7 @@ def test_noise_and_rooms_change_the_waveform_and_no_target(folder, tmp_path, sou
     assert not torch.allclose(mine["waveform"], theirs["waveform"], atol=0.1)
     powers = [found["waveform"].pow(2).mean(dim=1) for found in (mine, theirs)]
     torch.testing.assert_close(powers[0], powers[1], rtol=1e-3, atol=1e-5)
-    (held, *_) = loud.validation()
+    (held, *_) = loud.validation()["validation"]
     assert torch.equal(loud.load(held, -1)["waveform"], quiet.load(held, -1)["waveform"])
 
 

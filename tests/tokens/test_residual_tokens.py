@@ -132,7 +132,7 @@ def test_lineage_agreement_and_estimate_count_every_stage(made, tmp_path):
     books = read_codebooks(str(root / "codebooks"), num_clusters=K)
     assert lineage["codebooks"] == {book.column: book.sha256 for book in books}
     predicted = estimate(config(root, encoder, tmp_path / "tokens"))
-    done = tokenize_corpus(config(root, encoder, tmp_path / "tokens", agreement_frames=50))
+    done = tokenize_corpus(config(root, encoder, tmp_path / "tokens", agreement_frames=50, agreement_share=1))
     assert sorted(done.agreement) == COLUMNS
     assert all(found["equal"] > 0.99 for found in done.agreement.values())
     assert predicted.corpus.num_tokens == len(COLUMNS) * done.num_frames

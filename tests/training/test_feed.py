@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_training import NoiseRecipe
 
-from pipeline.training.loading import Feed
+from pipeline.training.feed import Feed
 
 
 class Counting:
@@ -72,8 +72,40 @@ def test_loading_runs_beside_and_a_few_steps_ahead_but_no_more():
     time.sleep(0.2)
     # One taken, two waiting, one in the hands of the thread.
     assert len(source.loaded) == 12
-    assert {thread for thread, _, _ in source.loaded} == {"feed"}
+    assert {thread for thread, _, _ in source.loaded} == {"feed-0"}
     running.close()
+
+
+@pytest.mark.parametrize("loaders", [2, 4])
+def test_several_loaders_give_the_steps_of_one_in_order(loaders):
+    """Later micro-batches are ready first: every third one is slow."""
+
+    class Uneven(Counting):
+        def load(self, ticket, step):
+            time.sleep(0.02 * (ticket.number % 3 == 0))
+            return super().load(ticket, step)
+
+    source = Uneven(NoiseRecipe().source())
+    expected, found = list(feed(num_steps=8)), list(feed(source, num_steps=8, loaders=loaders))
+    assert [(given.step, given.keys, given.cursor) for given in found] == [
+        (given.step, given.keys, given.cursor) for given in expected
+    ]
+    for given, wanted in zip(found, expected, strict=True):
+        for batch, other in zip(given.batches, wanted.batches, strict=True):
+            assert torch.equal(batch["x"], other["x"])
+    assert [number for _, number, _ in source.loaded] != sorted(number for _, number, _ in source.loaded)
+    assert {thread for thread, _, _ in source.loaded} == {f"feed-{number}" for number in range(loaders)}
+
+
+def test_several_loaders_load_at_once():
+    meeting = threading.Barrier(3, timeout=20)
+
+    class Together(Counting):
+        def load(self, ticket, step):
+            meeting.wait()
+            return super().load(ticket, step)
+
+    assert len(list(feed(Together(NoiseRecipe().source()), loaders=3))) == 4
 
 
 def test_what_loading_raises_is_raised_where_it_is_waited_for():
@@ -93,7 +125,7 @@ def test_a_feed_ends_while_it_loads_and_while_it_waits_for_room(loading):
     began = time.monotonic()
     running.close()
     assert time.monotonic() - began < 10
-    assert [thread for thread in threading.enumerate() if thread.name == "feed"] == []
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("feed")] == []
 
 
 def test_a_feed_that_never_began_can_be_closed():

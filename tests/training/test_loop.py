@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from made_tokens import data_settings, write_corpus_of_tones
-from made_training import NoiseRecipe, run, settings_of
+from made_training import NoiseRecipe, optimizer_of, run, settings_of
 from safetensors.torch import load
 
 from pipeline.errors import DatasetError, TrainingError
@@ -14,10 +14,11 @@ from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.seeds import torch_seed
 from pipeline.store.storage import open_store
-from pipeline.training.checkpoint import MODEL, OPTIMIZER, folder_of, latest, read_checkpoint, steps_saved
-from pipeline.training.optimizer import learning_rate
-from pipeline.training.telling import read_standing
+from pipeline.training.checkpoint import file_of, folder_of, latest, read_checkpoint, steps_saved
+from pipeline.training.progress import read_standing
+from pipeline.training.schedules import learning_rate
 
+STATES = (file_of("model"), file_of("optimizer.model"))
 TINY = {"num_layers": 2, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}
 
 
@@ -30,7 +31,7 @@ def pretraining(tmp_path_factory, small_encoder):
 
     def recipe(data=(), **changes):
         given = {"shape": "small", "init": encoder, "revision": None, "head": "linear", "unmasked_weight": 0.5}
-        given |= {"dropout": 0.1, "layerdrop": 0.0, "num_clusters": (8,)}
+        given |= {"dropout": 0.1, "layerdrop": 0.0, "num_clusters": (8,), "optimizer": optimizer_of()}
         source = data_settings(folder, **{"max_samples": 32_000, "noise": str(folder / "manifest"), **dict(data)})
         return PretrainRecipe(data=source, **{**given, **changes})
 
@@ -43,7 +44,7 @@ def stop_after(monkeypatch, step):
 
 
 def files(folder, step):
-    return [open_store(str(folder)).read(f"{folder_of(step)}/{name}") for name in (MODEL, OPTIMIZER)]
+    return [open_store(str(folder)).read(f"{folder_of(step)}/{name}") for name in STATES]
 
 
 def losses(progress, name="loss"):
@@ -85,23 +86,23 @@ def test_a_finished_run_does_nothing_when_it_is_run_again(tmp_path):
 def by_hand(recipe, settings):
     """Train as written in the books: each step one batch of all its rows, torch's own AdamW; no dropout."""
     torch.manual_seed(torch_seed(settings.seed, "weights"))
-    model, source = recipe.build(), recipe.source()
+    model, source, given = recipe.build()["model"], recipe.source(), recipe.optimizer
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), eps=1e-6)
+    groups = [{"params": matrices, "weight_decay": given.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(given.beta1, given.beta2), eps=1e-6)
     tickets, logged = source.tickets(None), []
     for step in range(settings.num_steps):
         batches = [source.load(next(tickets)[0], step) for _ in range(settings.batches_per_step)]
         error = sum(model(batch["x"], batch["y"], batch["few"])["error"] for batch in batches)
         size = sum(model(batch["x"], batch["y"], batch["few"])["size"] for batch in batches)
-        counts = [sum(float(batch[name]) for batch in batches) for name in ("count_error", "count_size")]
+        counts = [sum(len(batch["x"]) for batch in batches), sum(int(batch["few"]) for batch in batches)]
         loss = error / counts[0] + 0.1 * size / counts[1]
         optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), given.clip_norm)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step)
+            group["lr"] = learning_rate(given, settings.num_steps, step)
         optimizer.step()
         logged.append((loss.item(), error.item() / counts[0], size.item() / counts[1], norm.item()))
     return model, logged
@@ -110,8 +111,8 @@ def by_hand(recipe, settings):
 @pytest.mark.parametrize("batches_per_step", [1, 2, 3])
 def test_a_step_is_one_batch_of_all_rows_however_they_are_divided(tmp_path, batches_per_step):
     """Micro-batches of 1 to 23 rows: a mean of their means would weigh rows differently."""
-    recipe = NoiseRecipe(dropout=0.0)
-    settings = settings_of(num_steps=6, batches_per_step=batches_per_step, clip_norm=2.0)
+    recipe = NoiseRecipe(dropout=0.0, optimizer=optimizer_of(clip_norm=2.0))
+    settings = settings_of(num_steps=6, batches_per_step=batches_per_step)
     progress = run(recipe, settings, tmp_path)
     model, logged = by_hand(recipe, settings)
     for line, (loss, error, size, norm) in zip(progress.history, logged, strict=True):
@@ -119,7 +120,7 @@ def test_a_step_is_one_batch_of_all_rows_however_they_are_divided(tmp_path, batc
         assert line["error_loss"] == pytest.approx(error, rel=1e-5)
         assert line["size_loss"] == pytest.approx(size, rel=1e-5)
         assert line["gradient_norm"] == pytest.approx(norm, rel=1e-4)
-        assert line["lr"] == pytest.approx(learning_rate(settings, line["step"] - 1))
+        assert line["lr"] == pytest.approx(learning_rate(recipe.optimizer, 6, line["step"] - 1))
     assert max(norm for *_, norm in logged) > 2
     for name, tensor in load(files(tmp_path, 6)[0]).items():
         torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-4, atol=1e-6)
@@ -134,8 +135,8 @@ def test_a_logged_loss_is_the_mean_over_the_rows_of_its_steps(tmp_path):
         pairs = list(zip(losses(single, "error_loss")[part], rows[part], strict=True))
         assert line["error_loss"] == pytest.approx(sum(loss * n for loss, n in pairs) / sum(rows[part]), rel=1e-6)
         assert line["gradient_norm"] == pytest.approx(sum(losses(single, "gradient_norm")[part]) / 3, rel=1e-6)
-    assert joined.audio_seconds == pytest.approx(0.1 * sum(rows))
-    assert joined.audio_seconds == pytest.approx(single.audio_seconds)
+    assert joined.amount == pytest.approx(0.1 * sum(rows))
+    assert joined.amount == pytest.approx(single.amount)
 
 
 def test_validation_is_by_the_model_as_it_is_without_dropout_and_changes_no_step(tmp_path):
@@ -146,14 +147,14 @@ def test_validation_is_by_the_model_as_it_is_without_dropout_and_changes_no_step
     assert files(tmp_path / "seen", 10) == files(tmp_path / "unseen", 10)
     lines = [line for line in seen.history if "validation_loss" in line]
     assert [line["step"] for line in lines] == [4, 8, 10]
-    model, source = recipe.build().eval(), recipe.source()
+    model, source = recipe.build()["model"].eval(), recipe.source()
     model.load_state_dict(load(files(tmp_path / "seen", 10)[0]))
-    batches = [source.load(ticket, -1) for ticket in source.validation()]
+    batches = [source.load(ticket, -1) for ticket in source.validation()["validation"]]
     with torch.no_grad():
         found = [model(batch["x"], batch["y"], batch["few"]) for batch in batches]
-    rows = sum(float(batch["count_error"]) for batch in batches)
+    rows = sum(len(batch["x"]) for batch in batches)
     assert lines[-1]["validation_error_loss"] == pytest.approx(float(sum(f["error"] for f in found)) / rows, rel=1e-5)
-    assert lines[-1]["validation_near_share"] == pytest.approx(float(sum(f["near"] for f in found)) / rows)
+    assert lines[-1]["validation_near_share"] == pytest.approx(float(sum(f["near_share"].value for f in found)) / rows)
 
 
 def test_without_validation_data_nothing_is_said_of_it(tmp_path):
@@ -169,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_no_checkpoint(tmp_pa
         run(NoiseRecipe(broken=10), settings, tmp_path)
     store = open_store(str(tmp_path))
     assert steps_saved(store) == [2, 4]
-    assert all(torch.isfinite(t).all() for t in read_checkpoint(store, 4).model.values())
+    assert all(torch.isfinite(t).all() for t in read_checkpoint(store, 4).states["model"].values())
 
 
 def test_what_reading_raises_ends_the_run(tmp_path, pretraining):
@@ -183,8 +184,8 @@ def test_what_reading_raises_ends_the_run(tmp_path, pretraining):
 def test_the_loss_falls_when_a_few_utterances_are_learned_by_heart(tmp_path, pretraining, head):
     """Tones last longer than masked spans, so what is masked can be told from what is heard beside it."""
     data = {"valid_fraction": 0.0, "mask_length": 3, "mask_probability": 0.3, "noise": None, "crop_seconds": 0.6}
-    recipe = pretraining(data=data, head=head, dropout=0.0)
-    settings = settings_of(num_steps=150, lr=5e-3, warmup_steps=10, log_every=15, checkpoint_every=150)
+    recipe = pretraining(data=data, head=head, dropout=0.0, optimizer=optimizer_of(lr=5e-3, warmup_steps=10))
+    settings = settings_of(num_steps=150, log_every=15, checkpoint_every=150)
     progress = run(recipe, settings, tmp_path)
     masked, accuracy = losses(progress, "masked_loss"), losses(progress, "masked_accuracy")
     assert masked[0] > 0.7 * math.log(8)
@@ -210,7 +211,7 @@ def test_what_is_told_is_what_the_checkpoint_holds(tmp_path):
     assert lines == progress.history == read_checkpoint(open_store(str(tmp_path)), 10).progress.history
     standing = read_standing(open_store(str(tmp_path)))
     assert (standing.step, standing.num_steps, standing.workers) == (10, 10, 1)
-    assert standing.audio_hours == pytest.approx(progress.audio_seconds / 3600)
+    assert standing.amount == pytest.approx(progress.amount)
     assert standing.line().startswith("step 10/10, ")
     assert list((tmp_path / "tensorboard").iterdir())
     assert steps_saved(open_store(str(tmp_path))) == [5, 10]

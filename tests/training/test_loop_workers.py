@@ -5,14 +5,14 @@ import signal
 
 import pytest
 from made_tokens import data_settings, write_corpus_of_tones
-from made_training import NoiseRecipe, finish, run, settings_of, start
+from made_training import NoiseRecipe, assert_alike, finish, optimizer_of, run, settings_of, start, together
 from safetensors.torch import load
 from torch.testing import assert_close
 
 from pipeline.faults import VARIABLE
 from pipeline.pretraining.recipe import PretrainRecipe
 from pipeline.store.storage import open_store
-from pipeline.training.checkpoint import MODEL, OPTIMIZER, folder_of, read_checkpoint
+from pipeline.training.checkpoint import file_of, folder_of, read_checkpoint
 
 TINY = {"num_layers": 3, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}
 
@@ -28,7 +28,7 @@ def pretraining(tmp_path_factory, small_encoder):
         return PretrainRecipe(
             data=data_settings(folder, max_samples=32_000, speed_range=0.1),
             **{"shape": "small", "init": encoder, "revision": None, "head": "linear", "unmasked_weight": 0.5},
-            **{"dropout": 0.1, "layerdrop": layerdrop, "num_clusters": (8,)},
+            **{"dropout": 0.1, "layerdrop": layerdrop, "num_clusters": (8,), "optimizer": optimizer_of(lr=1e-3)},
         )
 
     return recipe
@@ -38,24 +38,10 @@ def progress_of(folder, step):
     return read_checkpoint(open_store(str(folder)), step).progress
 
 
-def assert_alike(found, expected, within=1e-5):
-    """Compare histories by relative difference: the order of float32 sums is all that may differ."""
-    assert len(found.history) == len(expected.history)
-    assert found.cursor == expected.cursor
-    assert found.audio_seconds == pytest.approx(expected.audio_seconds)
-    for line, wanted in zip(found.history, expected.history, strict=True):
-        assert line == pytest.approx(wanted, rel=within, abs=1e-7)
-
-
-def together(recipe, settings, folder, size=2):
-    done = finish(start(recipe, settings, folder, size))
-    assert [code for code, _ in done] == [0] * size, "\n".join(said for _, said in done)
-
-
 @pytest.mark.parametrize("layerdrop", [0.0, 0.5])
 def test_two_workers_log_the_losses_of_one(tmp_path, pretraining, layerdrop):
     recipe = pretraining(layerdrop)
-    settings = settings_of(num_steps=6, validate_every=3, lr=1e-3)
+    settings = settings_of(num_steps=6, validate_every=3)
     expected = run(recipe, settings, tmp_path / "one")
     together(recipe, settings, tmp_path / "two")
     assert len({line["loss"] for line in expected.history if "loss" in line}) == 6
@@ -71,7 +57,7 @@ def test_workers_with_unequal_shares_compute_the_steps_of_one(tmp_path, size, sk
     together(recipe, settings, tmp_path / "many", size)
     assert_alike(progress_of(tmp_path / "many", 8), expected)
     one, many = (open_store(str(tmp_path / name)) for name in ("one", "many"))
-    for name in (MODEL, OPTIMIZER):
+    for name in (file_of("model"), file_of("optimizer.model")):
         found, wanted = (load(store.read(f"{folder_of(8)}/{name}")) for store in (many, one))
         assert_close(found, wanted, rtol=1e-3, atol=1e-6)
 
@@ -79,7 +65,7 @@ def test_workers_with_unequal_shares_compute_the_steps_of_one(tmp_path, size, sk
 def test_a_run_goes_on_with_another_number_of_workers(tmp_path, pretraining):
     """One for five steps, then two; the last checkpoint before the stop is that of step four."""
     recipe = pretraining()
-    settings = settings_of(num_steps=8, checkpoint_every=2, validate_every=4, lr=1e-3)
+    settings = settings_of(num_steps=8, checkpoint_every=2, validate_every=4)
     expected = run(recipe, settings, tmp_path / "whole")
     fault = {"point": "after_step", "match": "rank 0 step 5", "action": "kill"}
     ((code, said),) = finish(start(recipe, settings, tmp_path / "changed", environment={VARIABLE: json.dumps([fault])}))

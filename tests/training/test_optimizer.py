@@ -1,42 +1,18 @@
-"""AdamW: its rates over a run, what decays, and moments that survive a checkpoint to the bit."""
-
-import math
+"""Optimizers: what decays, steps by their formulas, state that survives a checkpoint to the bit; settings refused."""
 
 import pytest
 import torch
 
-from pipeline.errors import CheckpointError
-from pipeline.training.optimizer import learning_rate, make_optimizer, moments, restore_moments
-from pipeline.training.settings import TrainingSettings
+from pipeline.errors import CheckpointError, SettingsError
+from pipeline.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together, learning_content
+
+ALGORITHMS = [{"algorithm": name} for name in ("adamw", "adam", "adadelta", "sgd")]
+ALGORITHMS.append({"algorithm": "sgd", "momentum": 0.9})
 
 
 def settings(**changes):
-    return TrainingSettings(**{"num_steps": 100, "warmup_steps": 10, "lr": 1e-2, **changes})
-
-
-def test_the_rate_rises_in_a_line_and_is_highest_when_the_warm_up_ends():
-    rates = [learning_rate(settings(), step) for step in range(100)]
-    assert rates[:10] == pytest.approx([1e-3 * step for step in range(1, 11)])
-    assert rates[10] == pytest.approx(1e-2)
-    assert max(rates) == pytest.approx(1e-2)
-
-
-@pytest.mark.parametrize("end", [0.0, 0.05])
-def test_the_rate_falls_in_a_line_or_a_cosine_to_its_end_at_the_last_step(end):
-    for decay, middle in (("linear", 0.5), ("cosine", 0.5)):
-        run = settings(num_steps=111, lr_end=end, decay=decay)
-        rates = [learning_rate(run, step) for step in range(10, 111)]
-        assert rates[-1] == pytest.approx(1e-2 * end, abs=1e-9)
-        assert rates[50] == pytest.approx(1e-2 * (end + (1 - end) * middle))
-        assert sorted(rates, reverse=True) == rates
-    quarter = learning_rate(settings(num_steps=111, decay="cosine"), 35)
-    assert quarter == pytest.approx(1e-2 * (1 + math.cos(math.pi / 4)) / 2)
-
-
-def test_without_warm_up_the_first_step_has_the_highest_rate_and_one_step_is_a_run():
-    assert learning_rate(settings(warmup_steps=0), 0) == pytest.approx(1e-2)
-    assert learning_rate(settings(num_steps=1, warmup_steps=0), 0) == pytest.approx(1e-2)
-    assert learning_rate(settings(num_steps=11, warmup_steps=10), 10) == pytest.approx(1e-2)
+    return OptimizerSettings(**{"warmup_steps": 10, "lr": 1e-2, **changes})
 
 
 class Mixed(torch.nn.Module):
@@ -93,61 +69,169 @@ def test_steps_are_those_of_adamw_by_its_formula():
     torch.testing.assert_close(model.linear.weight.detach().double(), weight, rtol=1e-5, atol=1e-6)
 
 
-def test_moments_survive_to_the_bit():
+def by_formula(changes, weight, gradients):
+    """Give a weight after steps with some gradients, as written in the papers; weight decay 0.1."""
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for count, gradient in enumerate(gradients, start=1):
+        gradient = gradient + 0.1 * weight
+        if changes["algorithm"] == "adam":
+            first, second = 0.9 * first + 0.1 * gradient, 0.98 * second + 0.02 * gradient**2
+            step = (first / (1 - 0.9**count)) / ((second / (1 - 0.98**count)).sqrt() + 1e-6)
+        elif changes["algorithm"] == "adadelta":
+            first = 0.95 * first + 0.05 * gradient**2
+            step = gradient * (second + 1e-6).sqrt() / (first + 1e-6).sqrt()
+            second = 0.95 * second + 0.05 * step**2
+        else:
+            first = changes.get("momentum", 0.0) * first + gradient
+            step = first
+        weight = weight - 1e-2 * step
+    return weight
+
+
+@pytest.mark.parametrize("changes", ALGORITHMS[1:])
+def test_steps_of_the_others_are_those_of_their_formulas(changes):
     model = mixed()
-    optimizer = make_optimizer(model, settings())
+    optimizer = make_optimizer(model, settings(weight_decay=0.1, **changes))
+    weight, gradients = model.linear.weight.detach().double(), []
+    for count in range(5):
+        step(model, optimizer, count)
+        gradients.append(model.linear.weight.grad.double())
+    expected = by_formula(changes, weight, gradients)
+    torch.testing.assert_close(model.linear.weight.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", ALGORITHMS)
+def test_state_survives_to_the_bit(changes):
+    model = mixed()
+    optimizer = make_optimizer(model, settings(**changes))
     for seed in range(3):
         step(model, optimizer, seed)
-    weights, saved = {n: t.clone() for n, t in model.state_dict().items()}, moments(model, optimizer)
-    assert len(saved) == 2 * 7
-    saved = {name: tensor.clone() for name, tensor in saved.items()}
+    weights = {n: t.clone() for n, t in model.state_dict().items()}
+    saved = {n: t.clone() for n, t in optimizer_state(model, optimizer).items()}
     other = mixed(1)
     other.load_state_dict(weights)
-    resumed = make_optimizer(other, settings())
-    restore_moments(other, resumed, saved, 3)
-    again = moments(other, resumed)
+    resumed = make_optimizer(other, settings(**changes))
+    restore_optimizer(other, resumed, saved)
+    again = optimizer_state(other, resumed)
     assert again.keys() == saved.keys()
     assert all(torch.equal(again[name], tensor) for name, tensor in saved.items())
+    given = {name: tensor.clone() for name, tensor in saved.items()}
     for seed in range(3, 6):
         step(model, optimizer, seed)
         step(other, resumed, seed)
     for name, tensor in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor), name
     # What was given stays as it was.
-    assert not torch.equal(moments(other, resumed)["exp_avg.linear.weight"], saved["exp_avg.linear.weight"])
+    assert all(torch.equal(saved[name], tensor) for name, tensor in given.items())
 
 
-@pytest.mark.parametrize("fault", ["absent", "shape"])
-def test_moments_that_do_not_fit_are_refused_by_name(fault):
+def test_state_is_named_by_weight_and_holds_no_settings():
     model = mixed()
     optimizer = make_optimizer(model, settings())
     step(model, optimizer, 0)
-    saved = moments(model, optimizer)
+    names = {f"state.{weight}.{part}" for weight, parameter in model.named_parameters() if parameter.requires_grad
+             for part in ("step", "exp_avg", "exp_avg_sq")}  # fmt: skip
+    assert set(optimizer_state(model, optimizer)) == names
+
+
+def test_a_rate_is_not_taken_from_a_checkpoint():
+    model = mixed()
+    optimizer = make_optimizer(model, settings())
+    step(model, optimizer, 0)
+    saved = optimizer_state(model, optimizer)
+    other = mixed()
+    resumed = make_optimizer(other, settings(lr=0.5, weight_decay=0.25))
+    restore_optimizer(other, resumed, saved)
+    assert {group["lr"] for group in resumed.param_groups} == {0.5}
+    assert [group["weight_decay"] for group in resumed.param_groups] == [0.25, 0.0]
+
+
+@pytest.mark.parametrize("fault", ["absent", "shape"])
+def test_state_that_does_not_fit_is_refused_by_name(fault):
+    model = mixed()
+    optimizer = make_optimizer(model, settings())
+    step(model, optimizer, 0)
+    saved = optimizer_state(model, optimizer)
     if fault == "absent":
-        del saved["exp_avg_sq.conv.bias"]
+        del saved["state.conv.bias.exp_avg_sq"]
     else:
-        saved["exp_avg_sq.conv.bias"] = torch.zeros(4)
-    with pytest.raises(CheckpointError, match=r"exp_avg_sq of conv\.bias"):
-        restore_moments(model, optimizer, saved, 1)
+        saved["state.conv.bias.exp_avg_sq"] = torch.zeros(4)
+    fresh = mixed()
+    with pytest.raises(CheckpointError, match=r"no state\.conv\.bias\.exp_avg_sq \(3,\)"):
+        restore_optimizer(fresh, make_optimizer(fresh, settings()), saved)
+
+
+def test_a_network_of_vectors_alone_can_be_trained():
+    model = torch.nn.LayerNorm(4)
+    optimizer = make_optimizer(model, settings())
+    step(model, optimizer, 0)
+    other = torch.nn.LayerNorm(4)
+    restore_optimizer(other, make_optimizer(other, settings()), optimizer_state(model, optimizer))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"lr": 0.0}, "lr"),
+        ({"lr": float("nan")}, "lr"),
+        ({"beta2": 1.0}, "beta2"),
+        ({"rho": 1.0}, "rho"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"eps": 0.0}, "eps"),
+        ({"lr_end": 1.5}, "lr_end"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"decay_factor": 0.0}, "decay_factor"),
+        ({"decay_factor": 1.1}, "decay_factor"),
+        ({"decay_steps": 0}, "decay_steps"),
+        ({"newbob_patience": -1}, "newbob_patience"),
+        ({"newbob_threshold": -0.1}, "newbob_threshold"),
+        ({"decay": "noam", "warmup_steps": 0}, "noam"),
+    ],
+)
+def test_settings_of_an_optimizer_out_of_range_are_refused_by_name(changes, match):
+    with pytest.raises(SettingsError, match=match):
+        settings(**changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
         ({"num_steps": 0}, "num_steps"),
-        ({"warmup_steps": 100}, "warmup_steps 100 must be below num_steps 100"),
-        ({"lr": 0.0}, "lr"),
-        ({"lr": float("nan")}, "lr"),
-        ({"beta2": 1.0}, "beta2"),
-        ({"lr_end": 1.5}, "lr_end"),
         ({"num_workers": 3, "batches_per_step": 2}, "batches_per_step is 2"),
         ({"max_workers": 3, "batches_per_step": 2}, "batches_per_step is 2"),
         ({"num_workers": 3, "max_workers": 2, "batches_per_step": 4}, "num_workers 3 is above max_workers 2"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"keep_checkpoints": 0}, "keep_checkpoints"),
         ({"log_every": 0}, "log_every"),
+        ({"loaders": 0}, "loaders"),
+        ({"patience": 3}, "best_by must name"),
+        ({"patience": -1, "best_by": "validation_loss"}, "patience"),
+        ({"best_by": "validation_loss", "validate_every": 0}, "validate_every must be at least 1"),
+        ({"max_hours": 0.0}, "max_hours"),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(changes, match):
-    with pytest.raises(ValueError, match=match):
-        settings(**changes)
+def test_settings_of_training_out_of_range_are_refused_by_name(changes, match):
+    with pytest.raises(SettingsError, match=match):
+        TrainingSettings(**{"num_steps": 100, **changes})
+
+
+def test_settings_that_do_not_fit_each_other_are_refused():
+    training = TrainingSettings(num_steps=100, validate_every=0)
+    with pytest.raises(SettingsError, match="warmup_steps 100 must be below num_steps 100"):
+        check_together(training, settings(warmup_steps=100))
+    with pytest.raises(SettingsError, match="newbob waits for validations"):
+        check_together(training, settings(decay="newbob"))
+    check_together(training, settings(warmup_steps=4_000, decay="noam"))
+
+
+def test_a_content_key_holds_what_is_learned_and_newer_settings_where_they_are_set():
+    """Folders made before a setting came stay valid."""
+    known = {
+        *("num_steps", "batches_per_step", "dtype", "seed", "validate_every", "lr", "warmup_steps", "lr_end", "decay"),
+        *("beta1", "beta2", "weight_decay", "clip_norm"),
+    }
+    training = TrainingSettings(num_steps=100, num_workers=1, loaders=3, max_hours=2.0, checkpoint_every=7)
+    assert set(learning_content(training, settings())) == known
+    newer = {"algorithm": "adadelta", "rho": 0.9, "newbob_patience": 1}
+    content = learning_content(TrainingSettings(num_steps=100, best_by="dev_wer"), settings(**newer))
+    assert set(content) == known | set(newer) | {"best_by"}

@@ -1,6 +1,7 @@
 """Which encoders there are, and what is known of one without loading its weights."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ MODELS = {
     ),
 }
 """Network classes by the ``model_type`` of config.json."""
+
+_IMPORTING = threading.Lock()
 
 _PLAIN = {
     "wav2vec2": {"conv_pos_batch_norm", "feat_proj_layer_norm", "num_buckets", "max_bucket_distance"},
@@ -251,8 +254,6 @@ def _plain_config(folder: Path) -> Any:
 
 def _read_config(folder: Path) -> Any:
     """Read config.json into the configuration class of its model_type, in which defaults are filled in."""
-    import transformers
-
     found = files.read_json(folder / files.CONFIG)
     if found.get("model_type") in mfcc.NAMES:
         return None
@@ -268,9 +269,21 @@ def _read_config(folder: Path) -> Any:
     found |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
     found.pop("use_intermediate_ffn_before_adapter", None)
     try:
-        return getattr(transformers, MODELS[found["model_type"]].config).from_dict(found)
+        return transformers_class(MODELS[found["model_type"]].config).from_dict(found)
     except Exception as error:
         raise EncoderError(f"{folder / files.CONFIG} describes no network: {error}") from error
+
+
+def transformers_class(name: str) -> Any:
+    """Give a class of transformers; several threads may ask at once.
+
+    The package replaces itself by another module when it has been imported: a thread that asks meanwhile gets the old
+    one, which has no classes.
+    """
+    with _IMPORTING:
+        import transformers
+
+        return getattr(transformers, name)
 
 
 def info_of(source: FoundEncoder, normalize_waveform: bool | None) -> EncoderInfo:

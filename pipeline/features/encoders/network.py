@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import transformers
 from torch.nn.utils import parametrize
 
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import files
 from pipeline.features.encoders.attention import use_sdpa
-from pipeline.features.encoders.info import MODELS, EncoderInfo
+from pipeline.features.encoders.info import MODELS, EncoderInfo, transformers_class
 from pipeline.features.encoders.log_mel import StackedLogMel
 from pipeline.features.encoders.padding import ValidRows, make_padding_exact
 from pipeline.features.encoders.stem import PatchMoments
@@ -121,7 +120,7 @@ def load_network(folder: Path, config: Any, info: EncoderInfo, layers: tuple[int
     num_blocks, config.num_hidden_layers = config.num_hidden_layers, layers[-1]
     # On the meta device nothing is initialised at random only to be overwritten.
     with torch.device("meta"):
-        network: Any = getattr(transformers, kind.network)(config)
+        network: Any = transformers_class(kind.network)(config)
     network.to_empty(device="cpu")
     positions = getattr(network.encoder, "embed_positions", None)
     if positions is not None:

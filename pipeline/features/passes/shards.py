@@ -5,6 +5,7 @@ Two calls of an actor share one encoder: the second one's shard is encoded while
 
 import platform
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -101,7 +102,7 @@ class ShardEncoder:
 
         Args:
             waveforms: int16 or float32 (S,) each, at the encoder's rate.
-            log: Counts the time that this took.
+            log: Counts the time that this took, the loading of a second copy of the encoder included.
 
         Returns:
             For each utterance its features by layer, float16 (T, D), or why it has none.
@@ -109,7 +110,9 @@ class ShardEncoder:
         with self._loading:
             if self._reference is None:
                 exact = self._config.dtype == "float32"
+                began = time.time()
                 self._reference = (self.extractor if exact else self._load("float32").beside(self.extractor)).alone()
+                log.busy += time.time() - began
         return self._reference.extract(waveforms, log)
 
 

@@ -10,8 +10,10 @@ Source: Hsu et al. 2021, HuBERT, section II-D.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any
+
+import tyro
 
 from pipeline.errors import SettingsError
 from pipeline.features.settings import ExtractFeaturesConfig
@@ -21,14 +23,18 @@ from pipeline.pretraining.stage import MaskingSettings, PretrainEncoderConfig, T
 from pipeline.store.storage import join
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.settings import OptimizerSettings, TrainingSettings
 from pipeline.work.reporting import StageReport
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPretrainingConfig(TrainingSettings, MaskingSettings):
+class RunPretrainingConfig(MaskingSettings):
     """Settings of run_pretraining."""
 
+    training: Annotated[TrainingSettings, tyro.conf.OmitArgPrefixes]
+    """How long each iteration trains, and where."""
+    optimizer: Annotated[OptimizerSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=OptimizerSettings)
+    """How weights are updated."""
     manifest: str
     """Manifest of the audio, local or s3://."""
     output: str
@@ -52,7 +58,6 @@ class RunPretrainingConfig(TrainingSettings, MaskingSettings):
     """Clusters of these codebooks."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_masking()
         if not self.target_layers or len(self.target_layers) != len(self.target_clusters):
             raise SettingsError(
@@ -118,7 +123,8 @@ class _Iteration:
             encoder=self._encoder,
             layers=(self._layer,),
             sample_frames=self._config.sample_frames,
-            seed=self._config.seed,
+            seed=self._config.training.seed,
+            runner=self._config.training.runner,
             output=join(self._folder, "sample"),
         )
 
@@ -126,7 +132,8 @@ class _Iteration:
         return FitKmeansConfig(
             features=join(self._folder, "sample"),
             num_clusters=(self._config.target_clusters[self._number],),
-            seed=self._config.seed,
+            seed=self._config.training.seed,
+            runner=self._config.training.runner,
             output=join(self._folder, "codebooks"),
         )
 
@@ -137,22 +144,25 @@ class _Iteration:
             layers=(self._layer,),
             codebooks=join(self._folder, "codebooks"),
             agreement_frames=0,
+            runner=self._config.training.runner,
             output=join(self._folder, "tokens"),
         )
 
     def _train(self) -> PretrainEncoderConfig:
         config, first = self._config, self._number == 0
-        shared = {
-            field.name: getattr(config, field.name)
-            for kind in (TrainingSettings, MaskingSettings)
-            for field in fields(kind)
-        }
+        shared = {each.name: getattr(config, each.name) for each in fields(MaskingSettings)}
+        training = config.training
         if first and config.first_steps is not None:
-            shared["num_steps"] = config.first_steps
+            training = replace(training, num_steps=config.first_steps)
         if not first and config.keep_weights:
             shared["init_encoder"] = self._encoder
         return PretrainEncoderConfig(
-            **shared, manifest=config.manifest, tokens=join(self._folder, "tokens"), output=self.encoder
+            **shared,
+            training=training,
+            optimizer=config.optimizer,
+            manifest=config.manifest,
+            tokens=join(self._folder, "tokens"),
+            output=self.encoder,
         )
 
 
@@ -170,13 +180,15 @@ def run_pretraining(config: RunPretrainingConfig) -> PretrainingReport:
             encoder=iterations[-1].encoder,
             layers=config.final_layers,
             sample_frames=config.sample_frames,
-            seed=config.seed,
+            seed=config.training.seed,
+            runner=config.training.runner,
             output=join(config.output, "sample"),
         )
         fit = FitKmeansConfig(
             features=sample.output,
             num_clusters=config.final_clusters,
-            seed=config.seed,
+            seed=config.training.seed,
+            runner=config.training.runner,
             output=join(config.output, "codebooks"),
         )
         stages += [extract_features(sample), fit_kmeans(fit)]

@@ -105,3 +105,20 @@ def test_the_wheel_holds_it(tmp_path):
     files = [path for path in shipped.FOLDER.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert {str(path.relative_to(ROOT)) for path in files} - held == set()
+
+
+def test_threads_that_load_the_first_encoder_of_a_process_at_once_all_get_one():
+    script = (
+        "import threading\n"
+        "from pipeline.features.encoders.encoder import SslEncoder\n"
+        "gate, found = threading.Barrier(4), []\n"
+        "def load():\n"
+        "    gate.wait()\n"
+        "    found.append(SslEncoder.from_pretrained('encoder-small', layers=[2]).dim)\n"
+        "threads = [threading.Thread(target=load) for _ in range(4)]\n"
+        "for each in threads: each.start()\n"
+        "for each in threads: each.join()\n"
+        "print(found)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "[192, 192, 192, 192]\n", run.stderr

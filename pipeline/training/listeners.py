@@ -1,0 +1,106 @@
+"""What hears of a run while it goes on: the store, TensorBoard, Ray Tune.
+
+The first worker writes ``_progress.json`` every few seconds; the driver shows it. ``metrics.jsonl`` is written whole at
+each checkpoint, from the history that the checkpoint holds, so that both always tell of the same steps.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.store.storage import Store
+from pipeline.training.progress import METRICS, PROGRESS, Progress, Unit
+from pipeline.training.recipe import Audio, Figure
+
+_SECONDS_BETWEEN = 2.0
+
+
+class Listener(Protocol):
+    """Hears what a run logs."""
+
+    def log(self, progress: Progress, group: str, metrics: Mapping[str, float]) -> None:
+        """Hear metrics.
+
+        Args:
+            progress: Where the run is.
+            group: Validation set that they are of; empty for training.
+            metrics: By name, without the group.
+        """
+
+    def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
+        """Hear and see what a recipe shows of a validation set."""
+
+    def checkpointed(self, progress: Progress) -> None:
+        """Hear that a checkpoint was written."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+def named(group: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Name metrics as the history does: ``loss``, ``validation_loss``."""
+    return {f"{group}_{name}" if group else name: value for name, value in metrics.items()}
+
+
+class StoreListener:
+    """Writes where the run is, and its history, into the run's folder."""
+
+    def __init__(self, store: Store, *, num_steps: int, progress: Progress, workers: int, unit: Unit) -> None:
+        self._store = store
+        self._num_steps, self._workers, self._unit = num_steps, workers, unit
+        self._first = progress
+        self._began = time.time()
+        self._told = 0.0
+
+    def log(self, progress: Progress, group: str, metrics: Mapping[str, float]) -> None:
+        """Show where the run is."""
+        if time.time() - self._told >= _SECONDS_BETWEEN or progress.step == self._num_steps:
+            self._told = time.time()
+            self._store.write(PROGRESS, json.dumps(self._standing(progress, named(group, metrics))).encode())
+
+    def _standing(self, progress: Progress, metrics: Mapping[str, float]) -> dict[str, Any]:
+        elapsed = max(1e-9, time.time() - self._began)
+        done = progress.step - self._first.step
+        return {
+            "step": progress.step,
+            "num_steps": self._num_steps,
+            "amount": progress.amount,
+            "unit": {name: getattr(self._unit, name) for name in ("name", "shown", "size", "rate")},
+            "per_second": (progress.amount - self._first.amount) / elapsed,
+            "eta_seconds": (self._num_steps - progress.step) * elapsed / max(1, done),
+            "workers": self._workers,
+            "metrics": dict(metrics),
+            "time": time.time(),
+        }
+
+    def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
+        """Do nothing: sounds and figures are for TensorBoard."""
+
+    def checkpointed(self, progress: Progress) -> None:
+        """Write the history beside a checkpoint."""
+        lines = (json.dumps(line, sort_keys=True) for line in progress.history)
+        self._store.write(METRICS, "".join(f"{line}\n" for line in lines).encode())
+
+    def close(self) -> None:
+        """Do nothing: files are written whole."""
+
+
+class ReportListener:
+    """Reports metrics to Ray: a trial of Ray Tune then sees them. Every worker has one, for a report waits for all."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self._report = report
+
+    def log(self, progress: Progress, group: str, metrics: Mapping[str, float]) -> None:
+        """Report metrics by the names of the history, with the step."""
+        self._report({"step": progress.step, **named(group, metrics)})
+
+    def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
+        """Do nothing: Ray Tune has numbers."""
+
+    def checkpointed(self, progress: Progress) -> None:
+        """Do nothing: checkpoints are in the run's own folder."""
+
+    def close(self) -> None:
+        """Do nothing."""

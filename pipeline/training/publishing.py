@@ -1,0 +1,96 @@
+"""What every stage that trains a model does: plan, train, publish one file of weights, remove what training needed."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.store.completion import finish
+from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan
+from pipeline.store.provenance import record_settings
+from pipeline.training.progress import CHECKPOINTS, PROGRESS, Progress
+from pipeline.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+"""The one unit of a dataset that is a trained model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training gave.
+
+    Attributes:
+        progress: Where the run ended, with its history.
+        checkpoint: The weights to publish: the best, or the last where no metric names a best.
+    """
+
+    progress: Progress
+    checkpoint: "Checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeModel:
+    """A finished dataset that is a trained model.
+
+    Attributes:
+        dataset: It.
+        workers: How the run lay on the cluster.
+        seconds: Time that this run took.
+    """
+
+    dataset: Dataset
+    workers: str
+    seconds: float
+
+
+def make_model(
+    config: Any,
+    output: str,
+    plan: Plan,
+    recipe: "Recipe",
+    settings: TrainingSettings,
+    publish: Callable[[Dataset, Trained], Output],
+) -> MadeModel:
+    """Train and publish, as far as it is not done.
+
+    Args:
+        config: The stage's settings, for the record.
+        output: Folder of the dataset, local or s3://.
+        plan: Its plan; ``MODEL`` is its one unit.
+        recipe: Networks, data and losses.
+        settings: How to train.
+        publish: Writes what lies beside the weights, and gives the weights' bytes; it may run again after a kill.
+
+    Raises:
+        PipelineError: What training raised.
+        PlanMismatchError: The folder was made with other settings.
+    """
+    began = time.monotonic()
+    dataset = Dataset.create(output, plan)
+    record_settings(dataset.store, config)
+    workers = "no worker, all was there"
+    if not dataset.store.exists(SUCCESS):
+        # Not at the top: a run with nothing left to do needs neither Ray nor torch.
+        from pipeline.features.numerics import numerics_key
+        from pipeline.training.checkpoint import published
+        from pipeline.training.launch import shape_of, train
+
+        shape = shape_of(settings)
+        logger.info("training on %s", shape)
+        progress = train(recipe, settings, dataset.uri, shape=shape)
+        given = publish(dataset, Trained(progress=progress, checkpoint=published(dataset.store)))
+        device = "cuda" if shape.use_gpu else "cpu"
+        dataset.commit(MODEL, dataset.announce(MODEL), given, numerics_key(device))
+        finish(dataset)
+        workers = str(shape)
+    # A run killed before this leaves them to the same command.
+    dataset.store.delete_tree(CHECKPOINTS)
+    dataset.store.delete([PROGRESS])
+    return MadeModel(dataset=dataset, workers=workers, seconds=time.monotonic() - began)
