@@ -44,7 +44,7 @@ FLAGS = {
 
 
 @pytest.fixture(scope="module")
-def base(local_ray, tmp_path_factory, small_encoder):
+def base(tmp_path_factory, small_encoder):
     """A corpus with its tokens of MFCC, made by the stages before this one, and a tiny HuBERT to begin with."""
     folder = tmp_path_factory.mktemp("base")
     speak(folder / "audio", [0.6 + 0.1 * number for number in range(14)], rates=(16_000, 22_050))
@@ -72,8 +72,8 @@ def settings_for(base, output, **changes):
 
 @pytest.fixture(scope="module")
 def trained(base, tmp_path_factory):
-    """A run of one worker: its config and its report."""
-    config = settings_for(base, tmp_path_factory.mktemp("trained") / "encoder", num_workers=1)
+    """A run in this process: its config and its report."""
+    config = settings_for(base, tmp_path_factory.mktemp("trained") / "encoder", runner="here")
     return config, pretrain_encoder(config)
 
 
@@ -87,7 +87,6 @@ def assert_alike(found, expected, within=1e-5):
         assert line == pytest.approx(wanted, rel=within, abs=1e-7)
 
 
-@pytest.mark.ray
 def test_an_encoder_is_trained_and_its_folder_holds_nothing_of_the_way(base, trained):
     config, report = trained
     names = {path.name for path in Path(config.output).iterdir()}
@@ -104,11 +103,10 @@ def test_an_encoder_is_trained_and_its_folder_holds_nothing_of_the_way(base, tra
     assert ("too short, left out", "1") in report.lines()
     assert [point["step"] for point in report.curve if "loss" in point] == steps
     assert report.curve[-1]["validation_loss"] > 0
-    assert any("worker(s) of 1 thread(s)" in value for _, value in report.lines())
+    assert ("workers", "this process, 1 thread(s)") in report.lines()
     assert verify_dataset(VerifyDatasetConfig(dataset=config.output)).faults == []
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json", "metrics.jsonl"])
 def test_a_changed_byte_of_the_folder_is_found(trained, name):
     path = Path(trained[0].output) / name
@@ -121,7 +119,6 @@ def test_a_changed_byte_of_the_folder_is_found(trained, name):
         path.write_bytes(whole)
 
 
-@pytest.mark.ray
 def test_transformers_and_our_encoder_open_it_and_features_can_be_made_with_it(base, trained, tmp_path):
     from transformers import HubertModel
 
@@ -141,7 +138,6 @@ def test_transformers_and_our_encoder_open_it_and_features_can_be_made_with_it(b
     assert (made.rows, made.rejects) == (14, 0)
 
 
-@pytest.mark.ray
 def test_the_config_tells_tokens_manifest_and_settings(base, trained):
     config, _ = trained
     lineage = json.loads((Path(config.output) / "config.json").read_text())[LINEAGE]
@@ -154,13 +150,12 @@ def test_the_config_tells_tokens_manifest_and_settings(base, trained):
     assert not any(name in lineage for name in ("output", "num_workers", "manifest", "init_encoder"))
 
 
-@pytest.mark.ray
 def test_the_same_command_again_does_nothing_however_it_is_placed(base, trained):
     config, report = trained
     before = {path: path.stat().st_mtime_ns for path in Path(config.output).glob("m*")}
     placements = (
         {},
-        {"num_workers": 2, "threads_per_worker": 2, "max_failures": 0},
+        {"runner": "ray", "num_workers": 2, "threads_per_worker": 2, "max_failures": 0},
         {"checkpoint_every": 5, "keep_checkpoints": 1, "log_every": 3, "cache_gb": 0.0},
         {"storage_path": "s3://nowhere/ray"},
     )
@@ -171,7 +166,6 @@ def test_the_same_command_again_does_nothing_however_it_is_placed(base, trained)
     assert {path: path.stat().st_mtime_ns for path in Path(config.output).glob("m*")} == before
 
 
-@pytest.mark.ray
 def test_a_run_killed_after_its_end_is_tidied_up_by_the_same_command(trained):
     config, _ = trained
     left = [Path(config.output) / "_checkpoints" / "step-00000006" / "model.safetensors"]
@@ -194,14 +188,12 @@ CHANGES = {
 }  # fmt: skip
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_setting_that_changes_the_weights_is_refused_by_its_name(trained, name):
     with pytest.raises(PlanMismatchError, match=rf"\n  {name}: folder has "):
         prepare(changed(trained[0], **{name: CHANGES[name]}))
 
 
-@pytest.mark.ray
 def test_other_inputs_are_refused_by_name(base, trained, small_encoder):
     config, _ = trained
     other = small_encoder(kind="hubert", **TINY, seed=1)
@@ -218,14 +210,22 @@ def test_other_inputs_are_refused_by_name(base, trained, small_encoder):
 
 
 @pytest.mark.ray
-def test_two_workers_give_the_losses_of_one(base, trained, tmp_path):
+def test_one_worker_of_ray_gives_the_bytes_of_this_process(local_ray, base, trained, tmp_path):
+    report = pretrain_encoder(settings_for(base, tmp_path / "encoder", num_workers=1))
+    assert report.workers == "1 worker(s) of 1 thread(s)"
+    for name in ("model.safetensors", "metrics.jsonl", "config.json"):
+        assert (tmp_path / "encoder" / name).read_bytes() == (Path(trained[0].output) / name).read_bytes()
+
+
+@pytest.mark.ray
+def test_two_workers_give_the_losses_of_one(local_ray, base, trained, tmp_path):
     report = pretrain_encoder(settings_for(base, tmp_path / "encoder", num_workers=2))
     assert report.workers == "2 worker(s) of 1 thread(s)"
     assert_alike(history(tmp_path / "encoder"), history(trained[0].output))
 
 
 @pytest.mark.ray
-def test_a_run_that_may_have_one_worker_or_two_gives_the_same_losses(base, trained, tmp_path):
+def test_a_run_that_may_have_one_worker_or_two_gives_the_same_losses(local_ray, base, trained, tmp_path):
     report = pretrain_encoder(settings_for(base, tmp_path / "encoder", max_workers=2))
     assert report.workers == "1 to 2 worker(s) of 1 thread(s)"
     assert_alike(history(tmp_path / "encoder"), history(trained[0].output))
@@ -250,7 +250,7 @@ def test_workers_killed_in_the_middle_cost_time_only(base, trained, tmp_path):
 
 
 @pytest.mark.ray
-def test_a_fault_that_would_come_again_ends_the_run_at_once_in_its_own_words(base, tmp_path):
+def test_a_fault_that_would_come_again_ends_the_run_at_once_in_its_own_words(local_ray, base, tmp_path):
     config = settings_for(base, tmp_path / "encoder", lr=1e30, num_workers=1, clip_norm=1e30, warmup_steps=0)
     with pytest.raises(TrainingError, match="the loss is not finite (at|in) step.*; lower --lr"):
         pretrain_encoder(config)
