@@ -74,8 +74,13 @@ def set_threads(threads: int) -> None:
         threads: Threads, a constant of the plan: 1 and 2 threads give different bits.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    # Neither is imported here: torch alone takes seconds, and a K-means actor does without it.
-    if torch := sys.modules.get("torch"):
+    # Neither is imported anew here: torch alone takes seconds, and a K-means actor does without it. One that another
+    # thread is importing is waited for, which only an import does: it is in sys.modules before it can be used.
+    if "torch" in sys.modules:
+        import torch
+
         torch.set_num_threads(threads)
-    if faiss := sys.modules.get("faiss"):
+    if "faiss" in sys.modules:
+        import faiss
+
         faiss.omp_set_num_threads(threads)
