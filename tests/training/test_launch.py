@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_training import NoiseRecipe, optimizer_of, run, settings_of
+from made_training import NoiseRecipe, run, settings_of
 
 from pipeline.errors import SettingsError, TrainingError
 from pipeline.store.storage import open_store
 from pipeline.training.checkpoint import latest_checkpoint
-from pipeline.training.launch import Shape, shape_of, train
+from pipeline.training.launch import shape_of, train
 
 ROOT = Path(__file__).parents[2]
 ASK = """
@@ -100,29 +100,47 @@ def test_workers_in_this_process_are_one():
         settings_of(runner="here", num_workers=2)
 
 
+SWEEP = """
+import json, sys
+import ray
+from ray import tune
+from made_training import NoiseRecipe, optimizer_of, settings_of
+from pipeline.training.launch import Shape, train
+
+folder, rates = sys.argv[1], json.loads(sys.argv[2])
+settings = settings_of(num_steps=4, checkpoint_every=2, validate_every=2, num_workers=1, threads_per_worker=1)
+
+def trial(config):
+    recipe = NoiseRecipe(optimizer=optimizer_of(lr=config["lr"]))
+    train(recipe, settings, f"{folder}/{config['lr']}", shape=Shape(num_workers=1, use_gpu=False, threads=1))
+
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+results = tune.Tuner(
+    tune.with_resources(trial, {"cpu": 0.1}),
+    param_space={"lr": tune.grid_search(rates)},
+    tune_config=tune.TuneConfig(metric="validation_loss", mode="min", max_concurrent_trials=1),
+    run_config=tune.RunConfig(storage_path=f"{folder}/tune", name="sweep", verbose=0),
+).fit()
+best = results.get_best_result().config["lr"]
+told = {str(r.config["lr"]): [r.metrics["step"], r.metrics["validation_loss"], len(r.metrics_dataframe)] for r in results}
+print(json.dumps([best, told]))
+"""
+
+
 @pytest.mark.ray
-def test_a_trial_of_ray_tune_hears_what_its_run_logs(local_ray, tmp_path):
-    from ray import tune
-
-    rates = [1e-2, 1e-3]
-    settings = settings_of(num_steps=4, checkpoint_every=2, validate_every=2, num_workers=1, threads_per_worker=1)
-
-    def trial(config):
-        recipe = NoiseRecipe(optimizer=optimizer_of(lr=config["lr"]))
-        train(recipe, settings, str(tmp_path / str(config["lr"])), shape=Shape(num_workers=1, use_gpu=False, threads=1))
-
-    tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": 0.1}),
-        param_space={"lr": tune.grid_search(rates)},
-        tune_config=tune.TuneConfig(metric="validation_loss", mode="min", max_concurrent_trials=1),
-        run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), name="sweep"),
+def test_a_trial_of_ray_tune_hears_what_its_run_logs(tmp_path):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", SWEEP, str(tmp_path), json.dumps([1e-2, 1e-5])],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
-    results = tuner.fit()
-    assert not results.errors
-    for rate in rates:
-        history = latest_checkpoint(open_store(str(tmp_path / str(rate)))).progress.history
-        (found,) = [result for result in results if result.config["lr"] == rate]
-        assert found.metrics["step"] == history[-1]["step"] == 4
-        assert found.metrics["validation_loss"] == pytest.approx(history[-1]["validation_loss"])
-        assert len(found.metrics_dataframe) == len(history)
-    assert results.get_best_result().config["lr"] in rates
+    assert done.returncode == 0, done.stderr
+    best, told = json.loads(done.stdout.splitlines()[-1])
+    for rate, found in told.items():
+        history = latest_checkpoint(open_store(str(tmp_path / rate))).progress.history
+        assert found == [4, pytest.approx(history[-1]["validation_loss"]), len(history)]
+    assert str(best) == min(told, key=lambda rate: told[rate][1])
