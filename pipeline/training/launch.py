@@ -98,7 +98,7 @@ def shape_of(settings: TrainingSettings) -> Shape:
 def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Shape) -> Progress:
     """Train until the run has ended and its last checkpoint is written.
 
-    Within a trial of Ray Tune, the trial is told every line of the log.
+    Within a trial of Ray Tune, the trial is told of every validation, or of every line of the log where there is none.
 
     Args:
         recipe: Networks, data and losses.
@@ -201,9 +201,10 @@ def train_worker(config: dict[str, Any]) -> None:
         # Objects are gathered on the current device, which would be the first one in every worker of a node.
         torch.cuda.set_device(world.device)
         torch.backends.cuda.matmul.allow_tf32 = False
-    listeners = [ReportListener(ray.train.report)] if config.get("reports") else []
-    store = open_store(config["output"])
-    Loop(config["recipe"], config["settings"], store, world, listeners=listeners, leaving=_leaving).run()
+    recipe, settings, store = config["recipe"], config["settings"], open_store(config["output"])
+    reports = ReportListener(ray.train.report, validates=bool(settings.validate_every))
+    listeners = [reports] if config.get("reports") else []
+    Loop(recipe, settings, store, world, listeners=listeners, leaving=_leaving).run()
 
 
 def _leaving() -> bool:

@@ -31,6 +31,9 @@ class Listener(Protocol):
     def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
         """Hear and see what a recipe shows of a validation set."""
 
+    def validated(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Hear the metrics of all validation sets together, by the names of the history."""
+
     def checkpointed(self, progress: Progress) -> None:
         """Hear that a checkpoint was written."""
 
@@ -77,6 +80,9 @@ class StoreListener:
     def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
         """Do nothing: sounds and figures are for TensorBoard."""
 
+    def validated(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Do nothing: each set was heard of."""
+
     def checkpointed(self, progress: Progress) -> None:
         """Write the history beside a checkpoint."""
         lines = (json.dumps(line, sort_keys=True) for line in progress.history)
@@ -87,17 +93,29 @@ class StoreListener:
 
 
 class ReportListener:
-    """Reports metrics to Ray: a trial of Ray Tune then sees them. Every worker has one, for a report waits for all."""
+    """Reports metrics to Ray: a trial of Ray Tune then sees them. Every worker has one, for a report waits for all.
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
-        self._report = report
+    Tune wants its metric in every report, so a run that validates reports at its validations: what they gave, with the
+    last line of training.
+    """
+
+    def __init__(self, report: Callable[[dict[str, Any]], None], *, validates: bool) -> None:
+        self._report, self._validates = report, validates
+        self._training: Mapping[str, float] = {}
 
     def log(self, progress: Progress, group: str, metrics: Mapping[str, float]) -> None:
-        """Report metrics by the names of the history, with the step."""
-        self._report({"step": progress.step, **named(group, metrics)})
+        """Remember a line of training; report it where nothing is validated."""
+        if not group:
+            self._training = metrics
+            if not self._validates:
+                self._report({"step": progress.step, **metrics})
 
     def show(self, progress: Progress, group: str, shown: Sequence[Audio | Figure]) -> None:
         """Do nothing: Ray Tune has numbers."""
+
+    def validated(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Report a validation."""
+        self._report({"step": progress.step, **self._training, **metrics})
 
     def checkpointed(self, progress: Progress) -> None:
         """Do nothing: checkpoints are in the run's own folder."""

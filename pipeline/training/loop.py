@@ -234,6 +234,8 @@ class Loop:
             metrics |= named(name, each.metrics)
             for listener in self._listeners:
                 listener.show(self._progress, name, each.shown)
+        for listener in self._listeners:
+            listener.validated(self._progress, metrics)
         self._look_at(metrics)
         return {name: each.rows for name, each in found.items() if each.rows}
 

@@ -58,6 +58,9 @@ class TensorBoard:
             else:
                 self._writer.add_figure(tag, each.figure, progress.step)
 
+    def validated(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Do nothing: each set was heard of."""
+
     def checkpointed(self, progress: Progress) -> None:
         """Bring what was written to disk, and to the store."""
         self._writer.flush()

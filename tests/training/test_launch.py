@@ -122,7 +122,10 @@ results = tune.Tuner(
     run_config=tune.RunConfig(storage_path=f"{folder}/tune", name="sweep", verbose=0),
 ).fit()
 best = results.get_best_result().config["lr"]
-told = {str(r.config["lr"]): [r.metrics["step"], r.metrics["validation_loss"], len(r.metrics_dataframe)] for r in results}
+told = {}
+for result in results:
+    found, reports = result.metrics, len(result.metrics_dataframe)
+    told[str(result.config["lr"])] = [found["step"], found["validation_loss"], found["lr"], reports]
 print(json.dumps([best, told]))
 """
 
@@ -142,5 +145,6 @@ def test_a_trial_of_ray_tune_hears_what_its_run_logs(tmp_path):
     best, told = json.loads(done.stdout.splitlines()[-1])
     for rate, found in told.items():
         history = latest_checkpoint(open_store(str(tmp_path / rate))).progress.history
-        assert found == [4, pytest.approx(history[-1]["validation_loss"]), len(history)]
+        last, before = history[-1], history[-2]
+        assert found == [4, pytest.approx(last["validation_loss"]), pytest.approx(before["lr"]), 2]
     assert str(best) == min(told, key=lambda rate: told[rate][1])

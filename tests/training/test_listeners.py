@@ -37,18 +37,27 @@ def test_without_tensorboard_a_run_says_so_and_writes_everything_else(tmp_path, 
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(progress.history) == 3
 
 
-def loop(tmp_path, **how):
+def loop(tmp_path, settings=None, **how):
     world = World(rank=0, size=1, device=torch.device("cpu"))
-    settings = settings_of(num_steps=6, validate_every=3, checkpoint_every=100, log_every=2)
+    settings = settings or settings_of(num_steps=6, validate_every=3, checkpoint_every=100, log_every=2)
     return Loop(NoiseRecipe(), settings, open_store(str(tmp_path)), world, **how)
 
 
-def test_ray_is_told_each_line_of_the_history(tmp_path):
+def test_ray_is_told_of_each_validation_with_the_last_line_of_training(tmp_path):
     told = []
-    progress = loop(tmp_path, listeners=[ReportListener(told.append)]).run()
+    progress = loop(tmp_path, listeners=[ReportListener(told.append, validates=True)]).run()
+    lines = progress.history
+    assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
+    assert told == [lines[0] | lines[1], lines[3] | lines[4]]
+    assert all("validation_loss" in line and "lr" in line for line in told)
+
+
+def test_ray_is_told_each_line_where_nothing_is_validated(tmp_path):
+    told = []
+    settings = settings_of(num_steps=6, checkpoint_every=100, log_every=2)
+    progress = loop(tmp_path, settings, listeners=[ReportListener(told.append, validates=False)]).run()
     assert told == progress.history
-    assert [line["step"] for line in told] == [2, 3, 4, 6, 6]
-    assert "validation_error_loss" in told[1]
+    assert [line["step"] for line in told] == [2, 4, 6]
 
 
 def test_a_node_that_is_about_to_leave_makes_one_checkpoint_at_once(tmp_path):
