@@ -20,7 +20,8 @@ def flags(kind):
     found = {}
     for action in parser._actions:
         spelt = {"spelt": sorted(action.option_strings), "takes": str(action.metavar), "many": str(action.nargs)}
-        found[action.dest.replace("_", "-")] = {**spelt, "required": action.required, "help": action.help}
+        name = min(each for each in action.option_strings if not each.startswith("--no-"))
+        found[name] = {**spelt, "required": action.required, "help": action.help}
     return dict(sorted(found.items()))
 
 
