@@ -123,13 +123,13 @@ def _spread(layers: Sequence[int], runs: int) -> list[int]:
     return [layers[place] for place in sorted(order[: max(1, runs)])]
 
 
-def ours(work: Workload, output: Path, shape: Shape, dtype: str) -> dict[str, Any]:
+def ours(work: Workload, output: Path, shape: Shape, dtype: str, runner: str) -> dict[str, Any]:
     """Run the job and take its own report."""
     report = run_job(
         "tokenize_corpus",
         *("--manifest", work.manifest, "--encoder", work.encoder, "--codebooks", work.codebooks),
         *("--output", output, "--batch-seconds", shape.batch_seconds, "--dtype", dtype),
-        *("--num-workers", shape.processes, "--threads-per-worker", shape.threads),
+        *("--num-workers", shape.processes, "--threads-per-worker", shape.threads, "--runner", runner),
     )
     start = report["startup_seconds"]
     return {
@@ -166,7 +166,7 @@ def run_model(model: str, given: argparse.Namespace, shape: Shape) -> dict[str, 
                 found[bare] = loop("bare", work, work.layers, folder, shape, dtype=dtype)
                 _say(f"{bare}: {found[bare]['seconds']:.1f} s")
             if "b" in given.contenders:
-                found[whole] = ours(work, folder / f"tokens-{dtype}", shape, dtype)
+                found[whole] = ours(work, folder / f"tokens-{dtype}", shape, dtype, given.runner)
                 found[whole]["flops_per_audio_second"] = found.get(bare, {}).get("flops_per_audio_second", 0.0)
                 _say(f"{whole}: {found[whole]['seconds']:.1f} s")
             if "e" in given.contenders:
@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", choices="abcde", default=list("abcde"))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of a, b and e")
     parser.add_argument("--c-runs", type=int, help="run c for so many layers and multiply; marked in the table")
+    parser.add_argument("--runner", choices=("here", "ray"), default="here", help="of b; auto is here up to an hour")
     parser.add_argument("--threads", type=int, default=1, help="of an encoder process")
     parser.add_argument("--processes", type=int, help="encoder processes; default: one for each thread of the machine")
     parser.add_argument("--loop-processes", type=int, default=1, help="processes of c and d, which share the threads")

@@ -102,8 +102,11 @@ def test_imports_between_floors_are_as_drawn(copy):
         ("features/encoders/spectrum.py", "import pipeline.features.passes.windows", "No circles"),
         ("features/samples/hashing.py", "import ray", "Ray stands behind the runner"),
         ("kmeans/fresh.py", "from ray.data import Dataset", "Ray stands behind the runner"),
+        ("tokens/makers.py", "import ray", "Ray stands behind the runner"),
+        ("tokens/stage.py", "import ray", "Ray stands behind the runner"),
         ("tokens/tokenizer.py", "from pipeline.work.on_ray import connect", "Ray stands behind the runner"),
         ("tokens/tokenizer.py", "from pipeline.kmeans.fit.stage import fit_kmeans", "Mathematics knows no stage"),
+        ("tokens/makers.py", "from pipeline.kmeans.fit.stage import fit_kmeans", "Mathematics knows no stage"),
         ("cli.py", "import jobs.fit_kmeans", "The library knows no jobs"),
     ],
 )

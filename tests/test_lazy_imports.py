@@ -36,18 +36,6 @@ SETTINGS = sorted(
 )
 
 
-LATER = {
-    name: pytest.mark.xfail(strict=True, reason="the modules of pretraining import torch where they define networks")
-    for name in ("pipeline.pretraining.stage", "pipeline.pretraining.iterations.stage")
-    + ("pretrain_encoder", "run_pretraining")
-}
-"""What is yet to be made lazy, and why; each fails here as soon as it is."""
-
-
-def listed(names):
-    return [pytest.param(name, marks=LATER.get(name, ())) for name in names]
-
-
 def modules_after(code, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", code % (HEAVY,), *arguments],
@@ -65,7 +53,7 @@ def test_there_are_stages_and_settings_to_look_at():
     assert len(SETTINGS) >= 4
 
 
-@pytest.mark.parametrize("name", listed(["pipeline.cli", "pipeline.run", "pipeline.status", *STAGES, *SETTINGS]))
+@pytest.mark.parametrize("name", ["pipeline.cli", "pipeline.run", "pipeline.status", *STAGES, *SETTINGS])
 def test_importing_leaves_heavy_libraries_out(name):
     assert modules_after(IMPORTED, name) == []
 
@@ -94,7 +82,7 @@ def ray_processes():
     return found
 
 
-@pytest.mark.parametrize("name", listed(sorted(JOBS)))
+@pytest.mark.parametrize("name", sorted(JOBS))
 def test_help_is_given_without_heavy_libraries(tmp_path, name):
     out, modules, started = job(name, "--help", told=tmp_path / "told")
     assert "usage" in out

@@ -240,7 +240,7 @@ def train_language_model(config: UnitLanguageModelConfig) -> LanguageModelReport
     def publish(dataset: Dataset, trained: Trained) -> Output:
         return _published(dataset, prepared, trained)
 
-    made = make_model(config, config.output, prepared.plan, prepared.recipe, config.training, publish)
+    made = make_model(config, config.output, prepared.plan, lambda: prepared.recipe, config.training, publish)
     return _report(made.dataset, config, prepared, made.workers, began)
 
 

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR
 from pipeline.store.storage import Store
+
+if TYPE_CHECKING:
+    import torch
 
 WeightsDtype = Literal["float32", "float16"]
 LINEAGE = "strata"
 """Key of config.json under which the lineage stands."""
 
 
-def encoder_tensors(state: Mapping[str, torch.Tensor], dtype: WeightsDtype) -> dict[str, torch.Tensor]:
+def encoder_tensors(state: Mapping[str, "torch.Tensor"], dtype: WeightsDtype) -> dict[str, "torch.Tensor"]:
     """Pick the encoder's tensors out of a training checkpoint.
 
     Args:
@@ -24,12 +25,14 @@ def encoder_tensors(state: Mapping[str, torch.Tensor], dtype: WeightsDtype) -> d
     Returns:
         Tensors by the names of transformers' HubertModel.
     """
+    import torch
+
     prefix = "encoder."
     kind: torch.dtype = getattr(torch, dtype)
     return {name.removeprefix(prefix): t.to(kind) for name, t in state.items() if name.startswith(prefix)}
 
 
-def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+def weights_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:
     """Give the content of ``model.safetensors``."""
     from safetensors.torch import save
 

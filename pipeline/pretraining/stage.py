@@ -6,12 +6,11 @@ Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a r
 ``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
 from pipeline.audio.clock import Clock
@@ -22,105 +21,20 @@ from pipeline.batches.pools import TOO_SHORT
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
-from pipeline.pretraining.export import WeightsDtype, encoder_tensors, weights_bytes, write_settings
-from pipeline.pretraining.recipe import NETWORK, PretrainRecipe
-from pipeline.pretraining.shapes import SHAPES, network_config
-from pipeline.pretraining.source import DataSettings
+from pipeline.pretraining.export import encoder_tensors, weights_bytes, write_settings
+from pipeline.pretraining.settings import MaskingSettings, PretrainEncoderConfig
+from pipeline.pretraining.shapes import network_config
 from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import absolute, open_store
 from pipeline.training.progress import METRICS, Progress
 from pipeline.training.publishing import MODEL, Trained, make_model
-from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together, learning_content
+from pipeline.training.settings import learning_content
+
+if TYPE_CHECKING:
+    from pipeline.pretraining.recipe import PretrainRecipe
 
 DATA_VERSION = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskingSettings(AugmentSettings):
-    """What is learned from, and what is masked in it."""
-
-    shape: Literal["small", "base", "large"] = "base"
-    """Shape of the HuBERT to train; small is the one that ships."""
-    init_encoder: str | None = None
-    """HuBERT whose shape and weights training begins with: a Hugging Face name, a local folder, or s3:// folder."""
-    init_revision: str | None = None
-    """Git revision of a Hugging Face name, to pin it."""
-    head: Literal["cosine", "linear"] = "cosine"
-    """What predicts tokens from the last layer: cosines with token embeddings as HuBERT, or a linear layer."""
-    mask_probability: float = 0.65
-    """Share of a crop's frames that its masked spans would cover if none overlapped."""
-    mask_length: int = 10
-    """Frames of a masked span."""
-    unmasked_weight: float = 0.0
-    """Weight of the loss on frames that are not masked; that on masked ones has 1."""
-    crop_seconds: float = 15.6
-    """Longest crop of an utterance, seconds."""
-    min_frames: int = 10
-    """Utterances of fewer frames are left out; the report counts them."""
-    shuffle_hours: float = 8.0
-    """Hours of audio among which utterances are shuffled and sorted by length."""
-    valid_fraction: float = 0.01
-    """Share of the utterances, chosen by hash, that is kept for validation."""
-    valid_minutes: float = 10.0
-    """Audio that validation is computed on at most, minutes."""
-    dropout: float = 0.1
-    """Dropout of activations, of attention, and after the stem."""
-    layerdrop: float = 0.0
-    """Share of the blocks that are skipped at random."""
-    normalize_waveform: bool = True
-    """Normalise each utterance to zero mean and unit variance; stays in preprocessor_config.json."""
-    weights_dtype: WeightsDtype = "float32"
-    """Number format of the weights in the encoder's folder."""
-    batch_seconds: float = 87.5
-    """Audio in one micro-batch at most, seconds: what a worker's memory holds."""
-    cache_gb: float = 1.0
-    """Decoded audio that a worker keeps in memory, GB."""
-
-    def check_masking(self) -> None:
-        """Refuse values out of range.
-
-        Raises:
-            SettingsError: One is.
-        """
-        self.check_augmentation()
-        if self.shape not in SHAPES:
-            raise SettingsError(f"shape must be one of {', '.join(SHAPES)}, got {self.shape!r}")
-        for name in ("dropout", "layerdrop", "valid_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.mask_probability <= 1:
-            raise SettingsError(f"mask_probability must be above 0 and at most 1, got {self.mask_probability}")
-        for name, least in (("mask_length", 1), ("min_frames", 2), ("unmasked_weight", 0), ("cache_gb", 0)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("crop_seconds", "shuffle_hours", "valid_minutes", "batch_seconds"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.init_revision is not None and self.init_encoder is None:
-            raise SettingsError("init_revision pins init_encoder, which is not given")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainEncoderConfig(MaskingSettings):
-    """Settings of pretrain_encoder."""
-
-    training: Annotated[TrainingSettings, tyro.conf.OmitArgPrefixes]
-    """How long, and where."""
-    optimizer: Annotated[OptimizerSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=OptimizerSettings)
-    """How weights are updated."""
-    manifest: str
-    """Manifest of the audio, local or s3://."""
-    tokens: str
-    """Tokens dataset made from that manifest: the targets."""
-    output: str
-    """Folder of the encoder, local or s3://."""
-    targets: tuple[str, ...] = ()
-    """Columns of the tokens to predict, as layer_07; default: all."""
-
-    def __post_init__(self) -> None:
-        self.check_masking()
-        check_together(self.training, self.optimizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +85,24 @@ class TrainingReport:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTraining:
-    """What the driver knows before Ray starts."""
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: The run's plan.
+        network: Fields of the network's config.
+        clock: Its frames.
+        make_recipe: Gives the recipe, which needs torch.
+    """
 
     plan: Plan
-    recipe: PretrainRecipe
     network: Mapping[str, Any]
+    clock: Clock
+    make_recipe: "Callable[[], PretrainRecipe]"
+
+    @cached_property
+    def recipe(self) -> "PretrainRecipe":
+        """What pretraining gives the training loop."""
+        return self.make_recipe()
 
 
 def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
@@ -232,8 +159,8 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         extension=".safetensors",
     )
     check_folder(open_store(config.output), plan)
-    recipe = _recipe(config, columns, [sizes[column] for column in columns], clock)
-    return PreparedTraining(plan=plan, recipe=recipe, network=network)
+    recipe = partial(_recipe, config, columns, [sizes[column] for column in columns], clock)
+    return PreparedTraining(plan=plan, network=network, clock=clock, make_recipe=recipe)
 
 
 def _augmentation_sha256(name: str, uri: str | None) -> str | None:
@@ -270,7 +197,13 @@ def _located(init: str | None) -> str | None:
     return absolute(init) if init is not None and Path(init).is_dir() else init
 
 
-def _recipe(config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list[int], clock: Clock) -> PretrainRecipe:
+def _recipe(
+    config: PretrainEncoderConfig, columns: tuple[str, ...], sizes: list[int], clock: Clock
+) -> "PretrainRecipe":
+    # Not at the top: a run with nothing left to do needs no torch.
+    from pipeline.pretraining.recipe import PretrainRecipe
+    from pipeline.pretraining.source import DataSettings
+
     augment = {name: getattr(config, name) for name in AugmentSettings.__dataclass_fields__}
     for name in ("noise", "rooms"):
         augment[name] = None if augment[name] is None else absolute(augment[name])
@@ -321,19 +254,21 @@ def pretrain_encoder(config: PretrainEncoderConfig) -> TrainingReport:
     def publish(dataset: Dataset, trained: Trained) -> Output:
         return _published(dataset, prepared, config, trained)
 
-    made = make_model(config, config.output, prepared.plan, prepared.recipe, config.training, publish)
+    made = make_model(config, config.output, prepared.plan, prepared.make_recipe, config.training, publish)
     return _report(made.dataset, str(success(made.dataset)["dataset_sha256"]), made.workers, made.seconds)
 
 
 def _published(dataset: Dataset, prepared: PreparedTraining, config: PretrainEncoderConfig, trained: Trained) -> Output:
     """Write the encoder's settings, and give its weights and what they tell of themselves."""
+    from pipeline.pretraining.recipe import NETWORK
+
     progress = trained.progress
     tensors = encoder_tensors(trained.checkpoint.weights(NETWORK), config.weights_dtype)
     write_settings(
         dataset.store,
         prepared.network,
         normalize=config.normalize_waveform,
-        sample_rate=prepared.recipe.data.clock.sample_rate,
+        sample_rate=prepared.clock.sample_rate,
         lineage=prepared.plan.lineage,
     )
     return Output(

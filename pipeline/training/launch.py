@@ -198,6 +198,8 @@ def train_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=ray.train.torch.get_device())
     if world.device.type == "cuda":
+        # Objects are gathered on the current device, which would be the first one in every worker of a node.
+        torch.cuda.set_device(world.device)
         torch.backends.cuda.matmul.allow_tf32 = False
     listeners = [ReportListener(ray.train.report)] if config.get("reports") else []
     store = open_store(config["output"])

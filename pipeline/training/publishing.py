@@ -54,7 +54,7 @@ def make_model(
     config: Any,
     output: str,
     plan: Plan,
-    recipe: "Recipe",
+    recipe: Callable[[], "Recipe"],
     settings: TrainingSettings,
     publish: Callable[[Dataset, Trained], Output],
 ) -> MadeModel:
@@ -64,7 +64,7 @@ def make_model(
         config: The stage's settings, for the record.
         output: Folder of the dataset, local or s3://.
         plan: Its plan; ``MODEL`` is its one unit.
-        recipe: Networks, data and losses.
+        recipe: Gives networks, data and losses; asked where there is something left to train.
         settings: How to train.
         publish: Writes what lies beside the weights, and gives the weights' bytes; it may run again after a kill.
 
@@ -84,7 +84,7 @@ def make_model(
 
         shape = shape_of(settings)
         logger.info("training on %s", shape)
-        progress = train(recipe, settings, dataset.uri, shape=shape)
+        progress = train(recipe(), settings, dataset.uri, shape=shape)
         given = publish(dataset, Trained(progress=progress, checkpoint=published(dataset.store)))
         device = "cuda" if shape.use_gpu else "cpu"
         dataset.commit(MODEL, dataset.announce(MODEL), given, numerics_key(device))

@@ -18,7 +18,8 @@ from made_tokens import write_corpus_of_tones
 from made_training import config_of, run
 
 from pipeline.features.numerics import numerics_key
-from pipeline.pretraining.stage import PretrainEncoderConfig, prepare
+from pipeline.pretraining.settings import PretrainEncoderConfig
+from pipeline.pretraining.stage import prepare
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = {"num_layers": 2, "width": 24, "conv_dim": [12] * 7, "num_conv_pos_embeddings": 16}

@@ -19,7 +19,8 @@ from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
 from pipeline.pretraining.export import LINEAGE
-from pipeline.pretraining.stage import PretrainEncoderConfig, prepare, pretrain_encoder
+from pipeline.pretraining.settings import PretrainEncoderConfig
+from pipeline.pretraining.stage import prepare, pretrain_encoder
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 

@@ -112,7 +112,7 @@ def test_a_trial_of_ray_tune_hears_what_its_run_logs(local_ray, tmp_path):
         train(recipe, settings, str(tmp_path / str(config["lr"])), shape=Shape(num_workers=1, use_gpu=False, threads=1))
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": 0}),
+        tune.with_resources(trial, {"cpu": 0.1}),
         param_space={"lr": tune.grid_search(rates)},
         tune_config=tune.TuneConfig(metric="validation_loss", mode="min", max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), name="sweep"),

@@ -2,6 +2,9 @@
 
 import builtins
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,3 +81,12 @@ def test_where_a_run_is_can_be_read_while_nothing_was_begun_and_after_damage(tmp
     assert read_standing(store) is None
     store.write("_progress.json", b'{"step": 3}')
     assert read_standing(store) is None
+
+
+def test_where_a_run_is_and_its_settings_can_be_read_without_torch_or_ray():
+    names = [f"pipeline.training.{name}" for name in ("progress", "settings", "publishing")]
+    code = f"import sys, importlib\nfor name in {[*names, 'pipeline.pretraining.stage']}:\n"
+    code += "    importlib.import_module(name)\nprint({'torch', 'ray', 'transformers'} & set(sys.modules))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

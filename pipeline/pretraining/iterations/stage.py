@@ -20,7 +20,8 @@ from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.stage import fit_kmeans
-from pipeline.pretraining.stage import MaskingSettings, PretrainEncoderConfig, TrainingReport, pretrain_encoder
+from pipeline.pretraining.settings import MaskingSettings, PretrainEncoderConfig
+from pipeline.pretraining.stage import TrainingReport, pretrain_encoder
 from pipeline.store.storage import join
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import info
-from pipeline.features.encoders.info import Source, describe, info_of
+from pipeline.features.encoders.info import FoundEncoder, describe, info_of
 
 CASES = [(kind, stem) for kind in ("hubert", "wav2vec2", "wavlm") for stem in ("layer", "group")]
 OTHERS = ["unispeech-sat", "data2vec-audio", "wav2vec2-conformer", "wav2vec2-bert"]
@@ -17,7 +17,7 @@ OTHERS = ["unispeech-sat", "data2vec-audio", "wav2vec2-conformer", "wav2vec2-ber
 def by_transformers(folder):
     """Describe an encoder through its configuration class, as where config.json leaves something unsaid."""
     folder = Path(folder)
-    return info_of(Source(name=str(folder), folder=folder, config=info._read_config(folder)), None)
+    return info_of(FoundEncoder(name=str(folder), folder=folder, config=info._read_config(folder)), None)
 
 
 @pytest.mark.parametrize(("kind", "stem"), CASES)
