@@ -246,7 +246,7 @@ def _say(what: str) -> None:
 
 def main() -> None:
     """Run every contender on every model; print a table and the ratios."""
-    from pipeline.features.passes.settings import EncodingConfig
+    from pipeline.features.passes.settings import EncodingSettings
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS[:3]))
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of an encoder process")
     parser.add_argument("--processes", type=int, help="encoder processes; default: one for each thread of the machine")
     parser.add_argument("--loop-processes", type=int, default=1, help="processes of c and d, which share the threads")
-    parser.add_argument("--batch-seconds", type=float, default=EncodingConfig.batch_seconds)
+    parser.add_argument("--batch-seconds", type=float, default=EncodingSettings.batch_seconds)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     shape = Shape(

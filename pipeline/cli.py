@@ -46,6 +46,9 @@ JOBS = {
 }
 """Jobs of the console script, and the module that holds each one's stage."""
 
+FLAT = (tyro.conf.OmitArgPrefixes,)
+"""Settings are nested in code; their flags are not."""
+
 COMMON = """
 
 common flags:
@@ -140,7 +143,7 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:
         flags = [*_preset_flags(preset), *flags]
-    return tyro.cli(kind, args=flags, description=description.strip() + COMMON)
+    return tyro.cli(kind, args=flags, description=description.strip() + COMMON, config=FLAT)
 
 
 def _asked_for(given: list[str]) -> str:

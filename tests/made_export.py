@@ -6,7 +6,7 @@ from pipeline.export.settings import ExportTokensConfig
 
 def config_of(folder, output, **settings):
     """Settings that export the corpus below a folder."""
-    return ExportTokensConfig(
+    return ExportTokensConfig.of(
         **{"tokens": str(folder / "tokens"), "manifest": str(folder / "manifest"), "output": str(output)}
         | {"runner": "here"}
         | settings

@@ -104,7 +104,7 @@ def test_flags_win_over_the_preset(tmp_path):
     (tmp_path / "mine.toml").write_text("layers = [3, 7]\nnum_clusters = 50\nstrict = true\n")
     given = ["--preset", str(tmp_path / "mine.toml"), *NEEDED[:6], "--layers", "1", "2"]
     config = cli.parse(cli.stage_of("run_pipeline"), given, "")
-    assert (config.layers, config.num_clusters, config.strict) == ((1, 2), 50, True)
+    assert (config.encoding.layers, config.num_clusters, config.recordings.strict) == ((1, 2), 50, True)
 
 
 def test_a_missing_corpus_fails_before_ray_starts(tmp_path):

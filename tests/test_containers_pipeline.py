@@ -51,14 +51,14 @@ def manifests(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("manifests")
     for name, layout in LAYOUTS.items():
         settings = {"layout": layout, "shard_minutes": 0.1, "num_workers": 1, "max_reject_fraction": 0.0}
-        build_manifest(BuildManifestConfig(corpus=str(corpus / name), output=str(folder / name), **settings))
+        build_manifest(BuildManifestConfig.of(corpus=str(corpus / name), output=str(folder / name), **settings))
     return folder
 
 
 def test_tars_and_tables_give_the_tokens_of_the_plain_files(corpus, manifests, encoder, tmp_path):
     settings = {"encoder": str(encoder), "layers": (1, 3), "max_reject_fraction": 0.0}
     run_pipeline(
-        RunPipelineConfig(
+        RunPipelineConfig.of(
             corpus=str(corpus / "plain"),
             layout="folder",
             output=str(tmp_path),
@@ -74,7 +74,7 @@ def test_tars_and_tables_give_the_tokens_of_the_plain_files(corpus, manifests, e
     for name in ("tables", "tars"):
         manifest, output = str(manifests / name), tmp_path / name
         tokenize_corpus(
-            TokenizeCorpusConfig(
+            TokenizeCorpusConfig.of(
                 manifest=manifest, codebooks=str(tmp_path / "codebooks"), output=str(output), **settings
             )
         )
@@ -116,7 +116,7 @@ def test_every_bad_member_is_one_reject_with_its_reason(corpus, tmp_path):
         inside_last = tar.getmember("z.wav").offset_data + 100
     path.write_bytes(path.read_bytes()[:inside_last])
     report = build_manifest(
-        BuildManifestConfig(corpus=str(path.parent), layout="webdataset", output=str(tmp_path / "m"), num_workers=1)
+        BuildManifestConfig.of(corpus=str(path.parent), layout="webdataset", output=str(tmp_path / "m"), num_workers=1)
     )
     rejects = pq.read_table(tmp_path / "m" / "_rejects").to_pylist()
     assert report.rows == 1
@@ -132,9 +132,9 @@ def test_every_bad_member_is_one_reject_with_its_reason(corpus, tmp_path):
 
 def test_a_column_of_audio_is_a_setting_of_tables_alone(tmp_path):
     with pytest.raises(SettingsError, match="audio_column"):
-        BuildManifestConfig(corpus="c", layout="folder", output="o", audio_column="a")
+        BuildManifestConfig.of(corpus="c", layout="folder", output="o", audio_column="a")
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"]}), tmp_path / "t.parquet")
-    config = BuildManifestConfig(
+    config = BuildManifestConfig.of(
         corpus=str(tmp_path / "t.parquet"), layout="parquet", output=str(tmp_path / "m"), audio_column="b"
     )
     assert prepare(config).pieces[0]["member"].to_pylist() == ["b"]

@@ -27,7 +27,7 @@ def base(tmp_path_factory, small_encoder):
     folder = tmp_path_factory.mktemp("base")
     encoder = small_encoder(kind="hubert", stem="group", stable=False)
     run_pipeline(
-        RunPipelineConfig(
+        RunPipelineConfig.of(
             corpus=str(write_corpus(folder / "audio", num_files=24)),
             layout="folder",
             output=str(folder),

@@ -9,7 +9,8 @@ import pytest
 from made_corpus import data_bytes, write_corpus
 from made_kills import KILLED, in_child, one_after_the_other
 
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.dataset import Dataset
@@ -41,7 +42,7 @@ def base(tmp_path_factory, small_encoder):
     folder = tmp_path_factory.mktemp("base")
     encoder = small_encoder(kind="hubert", stem="group", stable=False)
     run_pipeline(
-        RunPipelineConfig(
+        RunPipelineConfig.of(
             corpus=str(write_corpus(folder / "audio", num_files=NUM_FILES)),
             layout="folder",
             output=str(folder),
@@ -58,7 +59,7 @@ def base(tmp_path_factory, small_encoder):
 
 def tokens_of(base, output):
     folder, encoder = base
-    return TokenizeCorpusConfig(
+    return TokenizeCorpusConfig.of(
         manifest=str(folder / "manifest"),
         codebooks=str(folder / "codebooks"),
         encoder=encoder,
@@ -134,7 +135,7 @@ def test_two_runs_side_by_side_write_every_row_once(base, tmp_path):
 
 
 def test_kmeans_killed_between_iterations_goes_on_to_the_same_bytes(base, tmp_path):
-    config = FitKmeansConfig(
+    config = FitKmeansConfig.of(
         features=str(base[0] / "features"),
         output=str(tmp_path / "codebooks"),
         num_clusters=(8,),

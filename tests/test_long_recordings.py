@@ -7,7 +7,8 @@ import soundfile
 
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
@@ -34,7 +35,7 @@ def corpus(tmp_path_factory):
 
 
 def settings(corpus, output, encoder, **changes):
-    return RunPipelineConfig(
+    return RunPipelineConfig.of(
         **{
             "corpus": str(corpus),
             "layout": "folder",
@@ -91,7 +92,7 @@ def test_features_of_one_recording_are_rows_that_follow_each_other(run):
 def test_tokens_from_features_equal_tokens_from_audio(run, tmp_path):
     output, _, _ = run
     tokenize_corpus(
-        TokenizeCorpusConfig(
+        TokenizeCorpusConfig.of(
             features=str(output / "features"), codebooks=str(output / "codebooks"), output=str(tmp_path / "tokens")
         )
     )
@@ -110,7 +111,7 @@ def test_the_tokenizer_folder_gives_the_same_tokens(run, corpus):
 def test_streaming_gives_the_tokens_of_sending(run, corpus, tmp_path):
     output, encoder, _ = run
     tokenize_corpus(
-        TokenizeCorpusConfig(
+        TokenizeCorpusConfig.of(
             manifest=str(output / "manifest"),
             codebooks=str(output / "codebooks"),
             encoder=encoder,
@@ -125,7 +126,7 @@ def test_streaming_gives_the_tokens_of_sending(run, corpus, tmp_path):
 
 def test_a_sample_of_frames_does_not_depend_on_windows_and_can_be_clustered(run, tmp_path):
     output, encoder, _ = run
-    config = ExtractFeaturesConfig(
+    config = ExtractFeaturesConfig.of(
         manifest=str(output / "manifest"),
         encoder=encoder,
         layers=(1, 3),
@@ -143,5 +144,5 @@ def test_a_sample_of_frames_does_not_depend_on_windows_and_can_be_clustered(run,
         found = np.concatenate([np.frombuffer(row["layer_03"], "<f2").reshape(-1, 48) for row in rows])
         np.testing.assert_array_equal(found, whole[kept])
     assert 0.1 < sum(len(row["frame_index"]) for rows in sample.values() for row in rows) / 3_500 < 0.3
-    fit_kmeans(FitKmeansConfig(features=str(tmp_path / "sample"), output=str(tmp_path / "books"), num_clusters=(4,)))
+    fit_kmeans(FitKmeansConfig.of(features=str(tmp_path / "sample"), output=str(tmp_path / "books"), num_clusters=(4,)))
     assert len(Dataset.open(str(tmp_path / "books"), kind="codebooks").plan.units) == 2

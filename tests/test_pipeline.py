@@ -17,7 +17,8 @@ from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import CodebookMismatchError, ManifestError, PlanMismatchError, SettingsError, TooManyRejectsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.status import run_status
 from pipeline.store.dataset import Dataset, check_folder
@@ -30,7 +31,7 @@ NUM_FILES = 14
 
 
 def settings(corpus, output, encoder, **changes):
-    return RunPipelineConfig(
+    return RunPipelineConfig.of(
         **{
             "corpus": str(corpus),
             "layout": "folder",
@@ -121,7 +122,7 @@ def test_one_worker_gives_the_same_bytes_as_two(run, corpus, encoder, tmp_path):
 
 def test_tokens_from_features_equal_tokens_from_audio(run, tmp_path):
     output, _ = run
-    config = TokenizeCorpusConfig(
+    config = TokenizeCorpusConfig.of(
         features=str(output / "features"), codebooks=str(output / "codebooks"), output=str(tmp_path / "tokens")
     )
     tokenize_corpus(config)
@@ -158,7 +159,7 @@ def test_a_sampled_run_keeps_exactly_the_frames_asked_for_with_their_numbers(run
         np.testing.assert_array_equal(kept, full[row["frame_index"]])
     with pytest.raises(SettingsError, match="every frame"):
         tokenize_corpus(
-            TokenizeCorpusConfig(
+            TokenizeCorpusConfig.of(
                 features=str(tmp_path / "features"), codebooks=str(tmp_path / "codebooks"), output=str(tmp_path / "t")
             )
         )
@@ -176,11 +177,11 @@ def test_a_sampled_run_keeps_exactly_the_frames_asked_for_with_their_numbers(run
 )
 def test_changed_settings_are_refused_naming_them(run, encoder, change, named):
     output, _ = run
-    same = ExtractFeaturesConfig(
+    same = ExtractFeaturesConfig.of(
         manifest=str(output / "manifest"), output=str(output / "features"), encoder=str(encoder), layers=(1, 3)
     )
     with pytest.raises(PlanMismatchError, match=named) as caught:
-        extract_features(dataclasses.replace(same, **change))
+        extract_features(same.but(**change))
     assert str(caught.value).count("folder has") == 1
 
 
@@ -242,7 +243,7 @@ def test_no_process_is_left_when_the_work_is_done(run, tmp_path):
     ended = threading.Event()
     watching = threading.Thread(target=watch)
     watching.start()
-    config = ExtractFeaturesConfig(
+    config = ExtractFeaturesConfig.of(
         manifest=str(run[0] / "manifest"), output=str(tmp_path / "mfcc"), encoder="mfcc", layers=(0,)
     )
     extract_features(config)
@@ -258,9 +259,9 @@ def test_a_manifest_that_is_built_anew_in_the_same_folder_is_read_anew(tmp_path)
     rows = []
     for _ in range(2):
         build_manifest(
-            BuildManifestConfig(corpus=str(tmp_path / "audio"), layout="folder", output=str(tmp_path / "manifest"))
+            BuildManifestConfig.of(corpus=str(tmp_path / "audio"), layout="folder", output=str(tmp_path / "manifest"))
         )
-        features = ExtractFeaturesConfig(
+        features = ExtractFeaturesConfig.of(
             manifest=str(tmp_path / "manifest"), output=str(tmp_path / "mfcc"), encoder="mfcc", layers=(0,)
         )
         rows.append(extract_features(features).rows)
@@ -290,7 +291,7 @@ def test_codebooks_of_another_encoder_are_refused(run, small_encoder, tmp_path):
     other = small_encoder(kind="hubert", stem="group", stable=False, seed=1)
     with pytest.raises(CodebookMismatchError):
         tokenize_corpus(
-            TokenizeCorpusConfig(
+            TokenizeCorpusConfig.of(
                 manifest=str(output / "manifest"),
                 codebooks=str(output / "codebooks"),
                 encoder=str(other),
@@ -303,7 +304,7 @@ def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
     output, _ = run
     with pytest.raises(SettingsError, match="fewer than num_clusters"):
         fit_kmeans(
-            FitKmeansConfig(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=(60000,))
+            FitKmeansConfig.of(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=(60000,))
         )
 
 

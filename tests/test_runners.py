@@ -1,7 +1,6 @@
 """Every stage gives the same bytes in this process, on Ray with one worker, and on Ray with two."""
 
 import shutil
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.stage import export_tokens
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
+from pipeline.kmeans.cards.stage import describe_codebooks
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
@@ -42,28 +43,28 @@ def configs(root, encoder):
     encoded = {"manifest": str(root / "manifest"), "encoder": encoder}
     books = {"codebooks": str(root / "kmeans"), "num_clusters": K}
     found = {
-        "synthesis": SynthesizeCorpusConfig(output=str(root / "synthesis"), num_utterances=10) if spoken else None,
-        "manifest": BuildManifestConfig(
+        "synthesis": SynthesizeCorpusConfig.of(output=str(root / "synthesis"), num_utterances=10) if spoken else None,
+        "manifest": BuildManifestConfig.of(
             corpus=str(root / ("synthesis" if spoken else "audio")),
             layout="folder",
             output=str(root / "manifest"),
             vad="silero" if vad else None,
             shard_minutes=0.1,
         ),
-        "features": ExtractFeaturesConfig(output=str(root / "features"), layers=(1, 3), **encoded),
-        "sample": ExtractFeaturesConfig(output=str(root / "sample"), layers=(1, 3), sample_frames=400, **encoded),
-        "kmeans": FitKmeansConfig(
+        "features": ExtractFeaturesConfig.of(output=str(root / "features"), layers=(1, 3), **encoded),
+        "sample": ExtractFeaturesConfig.of(output=str(root / "sample"), layers=(1, 3), sample_frames=400, **encoded),
+        "kmeans": FitKmeansConfig.of(
             features=str(root / "features"), output=str(root / "kmeans"), num_clusters=(K,), num_quantizers=2
         ),
-        "kmeans||": FitKmeansConfig(
+        "kmeans||": FitKmeansConfig.of(
             features=str(root / "sample"), output=str(root / "kmeans||"), num_clusters=(K, 12), init="k-means||"
         ),
-        "cards": DescribeCodebooksConfig(codebooks=str(root / "kmeans"), features=str(root / "features")),
-        "tokens": TokenizeCorpusConfig(output=str(root / "tokens"), **encoded, **books),
-        "tokens of features": TokenizeCorpusConfig(
+        "cards": DescribeCodebooksConfig.of(codebooks=str(root / "kmeans"), features=str(root / "features")),
+        "tokens": TokenizeCorpusConfig.of(output=str(root / "tokens"), **encoded, **books),
+        "tokens of features": TokenizeCorpusConfig.of(
             output=str(root / "tokens of features"), features=str(root / "features"), **books
         ),
-        "export": ExportTokensConfig(
+        "export": ExportTokensConfig.of(
             tokens=str(root / "tokens"),
             manifest=str(root / "manifest"),
             output=str(root / "export"),
@@ -89,7 +90,7 @@ def here(tmp_path_factory, small_encoder):
     # Group norm: the stem whose features depend on batch neighbours if anything is wrong.
     found = configs(root, small_encoder(kind="hubert", stem="group", stable=False))
     for config in found.values():
-        STAGES[type(config)](replace(config, runner="here"))
+        STAGES[type(config)](config.but(runner="here"))
     return found
 
 
@@ -104,10 +105,10 @@ def written(config):
 def elsewhere(config, folder, **changes):
     """Give settings of the same work in another folder, whose last name is the same."""
     if not isinstance(config, DescribeCodebooksConfig):
-        return replace(config, output=str(folder / Path(config.output).name), **changes)
+        return config.but(output=str(folder / Path(config.output).name), **changes)
     copy = folder / "kmeans"
     shutil.copytree(config.codebooks, copy, ignore=shutil.ignore_patterns("_cards"))
-    return replace(config, codebooks=str(copy), **changes)
+    return config.but(codebooks=str(copy), **changes)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -99,7 +99,7 @@ def run_job(root, output, layers):
 
 
 def run_here(root, output, layers):
-    config = RunPipelineConfig(
+    config = RunPipelineConfig.of(
         corpus=f"{root}/audio",
         layout="folder",
         encoder=f"{root}/encoder",

@@ -46,7 +46,7 @@ def segments(tmp_path):
 
 
 def config(corpus, output, **changes):
-    return BuildManifestConfig(corpus=str(corpus), layout="folder", output=str(output), num_workers=1, **changes)
+    return BuildManifestConfig.of(corpus=str(corpus), layout="folder", output=str(output), num_workers=1, **changes)
 
 
 def rows_of(folder):
@@ -59,7 +59,7 @@ def rejects_of(folder):
 
 def test_a_list_becomes_tokens_of_its_segments(corpus, segments, small_encoder, tmp_path):
     report = run_pipeline(
-        RunPipelineConfig(
+        RunPipelineConfig.of(
             corpus=str(corpus),
             layout="folder",
             output=str(tmp_path / "run"),

@@ -6,12 +6,13 @@ from typing import Any, Literal
 from pipeline.audio.segment_lists import FORMATS
 from pipeline.audio.vad import VadSettings
 from pipeline.errors import SettingsError
+from pipeline.settings import Settings
 
 _VAD = VadSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentSettings:
+class SegmentSettings(Settings):
     """Whole recordings by default; the segments of a list; or the speech that VAD finds."""
 
     segments: str | None = None
@@ -31,12 +32,7 @@ class SegmentSettings:
     vad_max_segment_seconds: float = _VAD.max_segment_seconds
     """Longest utterance, seconds; longer speech is split where it is least likely speech."""
 
-    def check_segments(self) -> None:
-        """Refuse settings that cannot work, and those that would have no effect.
-
-        Raises:
-            SettingsError: A value is out of range, or two settings exclude each other.
-        """
+    def __post_init__(self) -> None:
         if self.segments_format not in FORMATS:
             raise SettingsError(f"segments_format must be one of {', '.join(FORMATS)}, got {self.segments_format!r}")
         if self.segments and self.vad:

@@ -10,8 +10,7 @@ Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utteran
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,8 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.audio import corpora
 from pipeline.audio.corpora import Candidate
-from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.corpus_settings import CorpusSettings
+from pipeline.audio.decode_settings import DecodeSettings
 from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
 from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
@@ -28,8 +28,9 @@ from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
-from pipeline.errors import ManifestError, SettingsError
+from pipeline.errors import ManifestError
 from pipeline.schema import Reason
+from pipeline.settings import Settings
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import (
     SUCCESS,
@@ -62,53 +63,23 @@ SECONDS_PER_RECORDING = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildManifestConfig(SegmentSettings, RunnerSettings):
+class BuildManifestConfig(Settings):
     """Settings of build_manifest."""
 
-    corpus: str
-    """Folder, listing, pattern of tars (a-{000..099}.tar) or Parquet file of the corpus, local or s3://."""
-    layout: Literal["folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb"]
-    """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing of files, audio inside tar shards or
-    inside Parquet, or a known corpus."""
+    recordings: CorpusSettings
+    """What the corpus is."""
     output: str
     """Folder of the manifest, local or s3://."""
     known: tuple[str, ...] = ()
     """Earlier manifests of a corpus that has grown: what they hold is left out."""
-    audio_column: str | None = None
-    """Column of Parquet that holds the audio; default: the one that does."""
-    channels: Literal["mix", "pick", "split"] = "mix"
-    """What to do with several channels: average them, pick one, or make each an utterance of its own."""
-    pick_channel: int = 0
-    """The channel that --channels pick takes, from 0."""
-    roots: tuple[str, ...] = ()
-    """Further folders or prefixes under which audio may lie, beside the corpus folder."""
-    shard_minutes: float | None = None
-    """Minutes of audio in a shard; default: total / 256, at least 0.5 and at most 30."""
-    strict: bool = False
-    """Stop at a duplicate utterance id instead of rejecting the later one."""
-    max_reject_fraction: float = 1.0
-    """Share of utterances that may be rejected before the stage stops, 0 to 1."""
-    decode_timeout_seconds: float = 60.0
-    """Time after which the reading of one header is given up, seconds."""
-    decode_memory_gb: float = 2.0
-    """Memory that the decode process may take, GiB."""
+    segmentation: SegmentSettings = field(default_factory=SegmentSettings)
+    """What an utterance is."""
+    decoding: DecodeSettings = field(default_factory=DecodeSettings)
+    """What reading a header may cost."""
     num_workers: int | None = None
     """Header-reading processes; default: one a CPU."""
-
-    def __post_init__(self) -> None:
-        if self.layout not in corpora.LAYOUTS:
-            raise SettingsError(f"layout must be one of {', '.join(corpora.LAYOUTS)}, got {self.layout!r}")
-        if self.audio_column is not None and self.layout != "parquet":
-            raise SettingsError(f"audio_column is for the layout parquet, got the layout {self.layout}")
-        if self.shard_minutes is not None and self.shard_minutes <= 0:
-            raise SettingsError(f"shard_minutes must be above 0, got {self.shard_minutes}")
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
-        if min(self.decode_timeout_seconds, self.decode_memory_gb) <= 0:
-            raise SettingsError("decode_timeout_seconds and decode_memory_gb must be above 0")
-        if self.pick_channel < 0:
-            raise SettingsError(f"pick_channel must be at least 0, got {self.pick_channel}")
-        self.check_segments()
+    work: RunnerSettings = field(default_factory=RunnerSettings)
+    """Who does the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,36 +99,42 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         ManifestError: The corpus cannot be listed.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
-    segmentation = config.content()
-    own_roots = corpora.corpus_roots(config.corpus, config.layout)
-    candidates = corpora.read_corpus(config.corpus, config.layout, config.audio_column)
-    if config.segments:
-        listed = read_segments(config.segments, config.segments_format)
+    source, segmentation = config.recordings, config.segmentation.content()
+    own_roots = corpora.corpus_roots(source.corpus, source.layout)
+    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column)
+    if config.segmentation.segments:
+        listed = read_segments(config.segmentation.segments, config.segmentation.segments_format)
         candidates = cut_recordings(candidates, listed, own_roots[0])
     known: dict[str, list[str]] = {}
     if config.known:
         # The stage gives utterances ids of its own where it cuts recordings or parts channels.
-        earlier = Known(config.known, whole_recordings=bool(config.vad) or config.channels == "split")
+        new_ids = bool(config.segmentation.vad) or source.channels == "split"
+        earlier = Known(config.known, whole_recordings=new_ids)
         known, candidates = {"known": earlier.sha256}, earlier.new(candidates)
-    pieces = list(_pieces(candidates, VAD_PIECE if config.vad else PIECE))
+    pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
     if not pieces:
         new = " that are not known already" if config.known else ""
-        raise ManifestError(f"{config.corpus} has no recordings in the {config.layout} layout{new}")
-    roots = sorted({*own_roots, *map(absolute, config.roots)})
+        raise ManifestError(f"{source.corpus} has no recordings in the {source.layout} layout{new}")
+    roots = sorted({*own_roots, *map(absolute, source.roots)})
     corpus_hash = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
         "data_version": DATA_VERSION,
         "corpus_sha256": corpus_hash,
-        "layout": config.layout,
+        "layout": source.layout,
         "roots": roots,
-        "channels": config.channels,
-        "pick_channel": config.pick_channel if config.channels == "pick" else None,
-        "shard_minutes": config.shard_minutes,
-        "strict": config.strict,
+        "channels": source.channels,
+        "pick_channel": source.pick_channel if source.channels == "pick" else None,
+        "shard_minutes": source.shard_minutes,
+        "strict": source.strict,
         **segmentation,
         **known,
     }
-    lineage = {"kind": "manifest", "schema_version": schema.SCHEMA_VERSION, "roots": roots, "layout": config.layout}
+    lineage = {
+        "kind": "manifest",
+        "schema_version": schema.SCHEMA_VERSION,
+        "roots": roots,
+        "layout": source.layout,
+    }
     rows = sum(piece.num_rows for piece in pieces)
     files = -(-rows // CANDIDATES_PER_FILE)
     plan = Plan(
@@ -216,29 +193,27 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         scratch = _write_candidates(prepared)
         factory = ProbeFactory(
             scratch=scratch.uri,
-            limits=DecodeLimits(
-                timeout_seconds=config.decode_timeout_seconds, memory_bytes=int(config.decode_memory_gb * 2**30)
-            ),
+            limits=config.decoding.limits(),
             roots=tuple(prepared.plan.content["roots"]),
-            channels=config.channels,
-            pick_channel=config.pick_channel,
+            channels=config.recordings.channels,
+            pick_channel=config.recordings.pick_channel,
             lineage=scratch.plan.lineage,
-            vad=config.vad_settings(),
+            vad=config.segmentation.vad_settings(),
             vad_weights_sha256=prepared.plan.content.get("vad", {}).get("weights_sha256", ""),
         )
         report = run_stage(
             scratch,
             load=None,
             factory=lambda _: factory,
-            choice=config.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
+            choice=config.work.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
             placement=Placement(num_workers=config.num_workers),
             use_gpu=False,
             numerics_mode="any",
-            max_reject_fraction=config.max_reject_fraction,
+            max_reject_fraction=config.decoding.max_reject_fraction,
         )
         _write_manifest(dataset, scratch, config)
     end = status(dataset)
-    check_rejects(end, config.max_reject_fraction)
+    check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
     dataset.store.delete_tree(PROBED)
     return replace(
@@ -268,7 +243,7 @@ def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestCon
     rejected = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
     first = duplicate_rows(probed["utterance_id"])
     later = np.flatnonzero(first >= 0)
-    if len(later) and config.strict:
+    if len(later) and config.recordings.strict:
         raise ManifestError(_duplicate(probed, int(later[0]), int(first[later[0]])))
     duplicates = rejects_table(
         [
@@ -285,7 +260,7 @@ def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestCon
     rejects = pa.concat_tables([*rejected, duplicates])
     rows = probed.filter(pa.array(first < 0))
     seconds = rows["num_samples"].to_numpy() / np.maximum(rows["sample_rate"].to_numpy(), 1)
-    minutes = config.shard_minutes or shard_minutes(float(seconds.sum()))
+    minutes = config.recordings.shard_minutes or shard_minutes(float(seconds.sum()))
     shards = plan_shards(seconds, minutes)
     rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
     _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects)

@@ -10,7 +10,7 @@ from pipeline.audio.loading import ShardLoader, open_manifest
 from pipeline.features.passes.device import EncodeLog
 from pipeline.features.passes.extractor import FeatureExtractor
 from pipeline.features.passes.matmul import matmul_peak
-from pipeline.features.passes.settings import EncodingConfig, shard_loader
+from pipeline.features.passes.settings import EncodingSettings, shard_loader
 
 _SECONDS_A_BUDGET = 4.0
 _MOST_SAMPLE_SECONDS = 1_800.0
@@ -36,7 +36,7 @@ class Calibration:
 
 
 def calibrate(
-    config: EncodingConfig,
+    config: EncodingSettings,
     manifest: str,
     device: str,
     units: Sequence[str],
@@ -77,7 +77,7 @@ def calibrate(
     )
 
 
-def _extractor(config: EncodingConfig, device: str, budget: float) -> FeatureExtractor:
+def _extractor(config: EncodingSettings, device: str, budget: float) -> FeatureExtractor:
     return FeatureExtractor(
         encoder=config.encoder,
         revision=config.revision,

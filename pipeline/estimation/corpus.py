@@ -15,7 +15,7 @@ from pipeline.audio.batching import pad_waste, plan_batches
 from pipeline.audio.loading import Manifest, decoded_lengths
 from pipeline.features.encoders.flops import encoder_gflop
 from pipeline.features.encoders.info import EncoderInfo
-from pipeline.features.passes.settings import EncodingConfig, encoding_lineage
+from pipeline.features.passes.settings import EncodingSettings, encoding_lineage
 from pipeline.features.passes.windows import Windowing
 from pipeline.store.dataset import parquet_bytes
 
@@ -74,7 +74,7 @@ class CorpusSize:
 
 def corpus_size(
     manifest: Manifest,
-    config: EncodingConfig,
+    config: EncodingSettings,
     info: EncoderInfo,
     network: Any,
     *,
@@ -163,7 +163,7 @@ def _padding(lengths: dict[str, np.ndarray], info: EncoderInfo, limit: int, budg
 
 
 def _tokens_bytes(
-    frames: np.ndarray, shards: int, config: EncodingConfig, info: EncoderInfo, num_clusters: Mapping[str, int]
+    frames: np.ndarray, shards: int, config: EncodingSettings, info: EncoderInfo, num_clusters: Mapping[str, int]
 ) -> int:
     """Write a shard of average size with random tokens: random ones compress least, real ones a little more."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ one number that the run's report compares with what it took. Restart: ask again.
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import schema
@@ -16,7 +16,6 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
 from pipeline.estimation.corpus import CorpusSize, KeptFrames, corpus_size
 from pipeline.features.encoders.info import find, info_of
-from pipeline.features.passes.settings import EncodingConfig, located
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.run import RunPipelineConfig, with_layers
@@ -26,6 +25,8 @@ from pipeline.store.storage import join, open_store
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.work.executor import stage_shape
 from pipeline.work.worker_shape import WorkerShape
+
+Estimated = ExtractFeaturesConfig | TokenizeCorpusConfig | RunPipelineConfig
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _hours(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
 
 
-def estimate(config: EncodingConfig) -> Estimate:
+def estimate(config: Estimated) -> Estimate:
     """Say what a run with these settings will cost.
 
     Args:
@@ -120,38 +121,37 @@ def estimate(config: EncodingConfig) -> Estimate:
         DatasetError: The manifest is not there yet; the message says how to make it.
     """
     manifest_uri, output, passes = _place(config)
-    config = located(config)
+    config = config.located()
     num_clusters: dict[str, int] = {}
     if isinstance(config, TokenizeCorpusConfig):
-        books = read_codebooks(config.codebooks, config.layers, config.num_clusters)
-        config = replace(config, layers=tuple(sorted({book.layer for book in books})))
+        books = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
+        config = config.but(layers=tuple(sorted({book.layer for book in books})))
         num_clusters = {book.column: book.num_clusters for book in books}
     elif isinstance(config, RunPipelineConfig):
         config = with_layers(config)
         columns = [
             schema.token_column(layer, stage)
-            for layer in sorted(config.layers)
-            for stage in range(config.num_quantizers)
+            for layer in sorted(config.encoding.layers)
+            for stage in range(config.kmeans.num_quantizers)
         ]
         num_clusters = dict.fromkeys(columns, config.num_clusters)
-    source = find(config.encoder, config.revision)
-    info = info_of(source, config.normalize_waveform)
+    source = find(config.encoding.encoder, config.encoding.revision)
+    info = info_of(source, config.encoding.normalize_waveform)
     manifest = Manifest(manifest_uri)
-    choice = config.choice(manifest.seconds)
-    shape = stage_shape(choice, config.placement)
-    budgets = tuple(dict.fromkeys((config.batch_seconds, *_BUDGETS[shape.device])))
+    choice = config.work.choice(manifest.seconds)
+    shape = stage_shape(choice, config.encoding.placement)
+    budgets = tuple(dict.fromkeys((config.encoding.batch_seconds, *_BUDGETS[shape.device])))
     size = corpus_size(
         manifest,
-        config,
+        config.encoding,
         info,
         source.config,
         num_clusters=num_clusters,
-        budgets=(config.batch_seconds,),
+        budgets=(config.encoding.batch_seconds,),
         sample=_sample(config),
     )
     logger.info("calibrating on %s", shape)
-    settings = EncodingConfig(**{name: getattr(config, name) for name in EncodingConfig.__dataclass_fields__})
-    some = (settings, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
+    some = (config.encoding, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
     count = min(shape.num_workers, _MOST_CALIBRATED)
     # All at once, each as an encoder is.
     found = list(
@@ -162,7 +162,7 @@ def estimate(config: EncodingConfig) -> Estimate:
     return result
 
 
-def _place(config: EncodingConfig) -> tuple[str, str, int]:
+def _place(config: Estimated) -> tuple[str, str, int]:
     """Give the manifest, the output folder, and how often the corpus is encoded."""
     if isinstance(config, RunPipelineConfig):
         manifest, output, passes = join(config.output, "manifest"), join(config.output, "tokens"), 2
@@ -184,7 +184,7 @@ def _place(config: EncodingConfig) -> tuple[str, str, int]:
     return os.path.abspath(manifest) if "://" not in manifest else manifest, output, passes
 
 
-def _sample(config: EncodingConfig) -> KeptFrames | None:
+def _sample(config: Estimated) -> KeptFrames | None:
     """Say which frames the settings keep as features."""
     if isinstance(config, ExtractFeaturesConfig):
         return KeptFrames(fraction=config.sample_fraction, frames=config.sample_frames)
@@ -204,7 +204,7 @@ def _calibrate(some: tuple[Any, ...]) -> Calibration:
 
 
 def _put_together(
-    config: EncodingConfig, output: str, passes: int, size: CorpusSize, shape: WorkerShape, found: list[Calibration]
+    config: Estimated, output: str, passes: int, size: CorpusSize, shape: WorkerShape, found: list[Calibration]
 ) -> Estimate:
     """Spread the measured speed of one worker over all of them."""
     count = len(found)
@@ -214,7 +214,7 @@ def _put_together(
         if all(budget in one.encode_speed for one in found)
     }
     seconds = size.audio_hours * 3600
-    speed = speeds[config.batch_seconds]
+    speed = speeds[config.encoding.batch_seconds]
     startup = max(one.load_seconds for one in found)
     # A worker that has done its share waits for the others: on average half a shard.
     tail = seconds / max(1, size.shards) / speed / 2
@@ -227,7 +227,7 @@ def _put_together(
         output=output,
         corpus=size,
         passes=passes,
-        batch_seconds=config.batch_seconds,
+        batch_seconds=config.encoding.batch_seconds,
         proposed_batch_seconds=max(speeds, key=lambda budget: speeds[budget]),
         speeds=speeds,
         gflop_per_audio_second=per_second,

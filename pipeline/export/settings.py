@@ -1,12 +1,13 @@
 """Settings of export_tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.errors import SettingsError
 from pipeline.export.grouping import Grouping
 from pipeline.export.ids.prefix import fields_of
 from pipeline.export.shards.planning import ShardSettings
+from pipeline.settings import Settings
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
 
@@ -14,7 +15,7 @@ FORMAT_NAMES = ("megatron", "nanotron", "olmo", "parquet", "webdataset", "slamki
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportTokensConfig(RunnerSettings):
+class ExportTokensConfig(Settings):
     """Settings of export_tokens."""
 
     tokens: str
@@ -73,6 +74,8 @@ class ExportTokensConfig(RunnerSettings):
     """Workers up to which the pool may grow while the job runs."""
     numerics: Literal["same", "any"] = "same"
     """Whether a dataset may mix machines whose library versions differ."""
+    work: RunnerSettings = field(default_factory=RunnerSettings)
+    """Who does the work."""
 
     def __post_init__(self) -> None:
         if not self.formats or len(set(self.formats)) < len(self.formats):

@@ -13,7 +13,7 @@ Restart: units and shards without a commit are done, others not.
 Memory: one shard of ids in each worker, about four times (``layout.py`` has the driver's).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ from pipeline.export.shards.parts import Part, claim_part, refuse_known
 from pipeline.store.completion import finish, read_shard_table, success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Plan
 from pipeline.store.provenance import record_settings
-from pipeline.store.storage import absolute, join
+from pipeline.store.storage import join, located
 from pipeline.work.choice import Choice
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
@@ -96,7 +96,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
         SettingsError: Settings do not fit the tokens, the manifest or a format.
         PlanMismatchError: The folder was made with other settings.
     """
-    prepared = prepare(_located(config))
+    prepared = prepare(located(config, "tokens", "output", "manifest", "words"))
     root = Dataset.create(prepared.config.output, prepared.plan)
     record_settings(root.store, prepared.config)
     refuse_known(root.store, prepared.part, prepared.tokens)
@@ -106,7 +106,7 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     faults.point("after_vocabulary", root.uri)
     _write_tokenizer(root, prepared, encoding)
     faults.point("after_tokenizer", root.uri)
-    choice = config.choice(_seconds(prepared))
+    choice = config.work.choice(_seconds(prepared))
     run = _Run(prepared=prepared, root=root, part=part, encoding=encoding, choice=choice)
     before = _finished_kinds(root, part)
     reports = [run.sequences()]
@@ -168,13 +168,6 @@ def _seconds(prepared: PreparedExport) -> float:
     """Give the audio that the tokens are of, in seconds."""
     tokens = Dataset.open(prepared.config.tokens, kind="tokens")
     return float(sum(read_shard_table(tokens)["seconds"].to_pylist()))
-
-
-def _located(config: ExportTokensConfig) -> ExportTokensConfig:
-    """Make local paths independent of the working directory, which differs between driver and workers."""
-    paths = {name: getattr(config, name) for name in ("tokens", "output", "manifest", "words")}
-    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path}
-    return replace(config, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,9 @@ class FeatureMaker:
     def __init__(self, config: ExtractFeaturesConfig, device: str, plan: Plan) -> None:
         self._config = config
         self._plan = plan
-        self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
+        self._encoder = ShardEncoder(
+            config.encoding, config.manifest, device, self.stage, plan.lineage["encoder_sha256"]
+        )
         # A sample that was asked for may have turned out to be every frame: the plan says.
         self._sampled = "strata_sha256" in plan.lineage or config.sample_fraction < 1
         self._strata: ManifestSample | None = None
@@ -44,7 +46,7 @@ class FeatureMaker:
 
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Encode a shard and lay its features out as Parquet."""
-        columns = schema.features(sorted(self._config.layers), sampled=self._sampled)
+        columns = schema.features(sorted(self._config.encoding.layers), sampled=self._sampled)
         file = FeatureFile(columns, self._plan.lineage)
         shard = self._encoder.open(utterances)
         found: set[int] = set()

@@ -1,22 +1,26 @@
 """Settings of extract_features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 from pipeline import schema
 from pipeline.errors import SettingsError
-from pipeline.features.passes.settings import (
-    EncodingConfig,
-)
+from pipeline.features.passes.settings import EncodingSettings
+from pipeline.settings import Settings
+from pipeline.store.storage import located
+from pipeline.work.choice import RunnerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractFeaturesConfig(EncodingConfig):
+class ExtractFeaturesConfig(Settings):
     """Settings of extract_features."""
 
     manifest: str
     """Manifest dataset, local or s3://."""
     output: str
     """Folder of the features dataset, local or s3://."""
+    encoding: EncodingSettings
+    """The encoder's pass over the manifest."""
     sample_fraction: float = 1.0
     """Share of frames to keep, chosen by a hash of (seed, utterance id, frame); 1 keeps every frame."""
     sample_frames: int | None = None
@@ -26,10 +30,11 @@ class ExtractFeaturesConfig(EncodingConfig):
     fewer frames give all of theirs, and the others share what that leaves. Utterances without a value are one more."""
     seed: int = 0
     """Seed of the choice of frames."""
+    work: RunnerSettings = field(default_factory=RunnerSettings)
+    """Who does the work."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.layers:
+        if not self.encoding.layers:
             raise SettingsError("layers must name at least one layer, as --layers 7 12")
         if not 0 < self.sample_fraction <= 1:
             raise SettingsError(f"sample_fraction must be in (0, 1], got {self.sample_fraction}")
@@ -43,6 +48,10 @@ class ExtractFeaturesConfig(EncodingConfig):
         if self.stratify_by is not None and self.sample_frames is None:
             raise SettingsError("stratify_by shares sample_frames out over a column; give --sample-frames too")
         check_stratify_by(self.stratify_by)
+
+    def located(self) -> Self:
+        """Give the same settings with absolute local paths: workers may have another working directory."""
+        return located(self, "manifest", "output", *self.encoding.paths())
 
 
 def check_stratify_by(column: str | None) -> None:

@@ -18,7 +18,6 @@ from pipeline.features.encoders.info import EncoderInfo
 from pipeline.features.passes.settings import (
     encoding_content,
     encoding_lineage,
-    located,
     remark_small_batches,
     shard_loader,
 )
@@ -53,15 +52,15 @@ def prepare(config: ExtractFeaturesConfig) -> PreparedFeatures:
         DatasetError: The manifest is not finished.
         PlanMismatchError: The output folder was made with other settings.
     """
-    encoder = config.describe()
+    encoder = config.encoding.describe()
     manifest = Manifest(config.manifest)
     input_sha256 = success(manifest.dataset)["dataset_sha256"]
     sample = _sample(config, manifest, encoder)
     sampling = _sampling(config, sample)
     plan = Plan(
         kind="features",
-        content=encoding_content(config, encoder, input_sha256) | sampling,
-        lineage=encoding_lineage(config, encoder, input_sha256) | {"kind": "features"} | sampling,
+        content=encoding_content(config.encoding, encoder, input_sha256) | sampling,
+        lineage=encoding_lineage(config.encoding, encoder, input_sha256) | {"kind": "features"} | sampling,
         units=manifest.units,
         totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
     )
@@ -79,7 +78,7 @@ def _sample(config: ExtractFeaturesConfig, manifest: Manifest, encoder: EncoderI
         size=config.sample_frames,
         stratify_by=config.stratify_by,
         seed=config.seed,
-        max_seconds=config.max_utterance_seconds,
+        max_seconds=config.encoding.max_utterance_seconds,
     )
     logger.info(
         "sample: %s of %s frames%s, %s stratum(s)",
@@ -113,7 +112,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
-    config = located(config)
+    config = config.located()
     prepared = prepare(config)
     plan = prepared.plan
     dataset = Dataset.create(config.output, plan)
@@ -124,16 +123,16 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
     def factory(shape: WorkerShape) -> MakerFactory:
         from pipeline.features.makers import FeatureMaker
 
-        remark_small_batches(config, shape.device)
+        remark_small_batches(config.encoding, shape.device)
         return partial(FeatureMaker, config, shape.device, plan)
 
     report = run_stage(
         dataset,
-        load=shard_loader(config, config.manifest, prepared.encoder),
+        load=shard_loader(config.encoding, config.manifest, prepared.encoder),
         factory=factory,
-        choice=config.choice(plan.totals["seconds"]),
-        placement=config.placement,
-        numerics_mode=config.numerics,
-        max_reject_fraction=config.max_reject_fraction,
+        choice=config.work.choice(plan.totals["seconds"]),
+        placement=config.encoding.placement,
+        numerics_mode=config.encoding.numerics,
+        max_reject_fraction=config.encoding.decoding.max_reject_fraction,
     )
     return replace(report, frames_asked=config.sample_frames)

@@ -11,11 +11,14 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import SettingsError, StorageError
+from pipeline.settings import Settings
 from pipeline.store.s3_store import Bytes, S3Store
+
+Located = TypeVar("Located", bound=Settings)
 
 TEMPORARY = "_tmp-"
 """How the names of unfinished local files begin; one that stays was left by a killed process."""
@@ -98,6 +101,17 @@ def join(uri: str, *names: str) -> str:
 def absolute(uri: str) -> str:
     """Make a local path independent of the working directory, which differs between driver and workers."""
     return uri if not uri or "://" in uri else str(Path(uri).absolute())
+
+
+def located(settings: Located, *names: str) -> Located:
+    """Give the same settings with absolute local paths: workers may have another working directory.
+
+    Args:
+        settings: A config.
+        names: Those of its settings that are paths; what is not given stays so.
+    """
+    paths = settings.flat()
+    return settings.but(**{name: absolute(paths[name]) for name in names if paths[name]})
 
 
 def probe(store: Store) -> None:

@@ -45,10 +45,12 @@ class AudioTokenMaker:
         """
         self._plan = plan
         self._checked = checked
-        self._codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
+        self._codebooks = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
         assert config.manifest is not None
-        self._encoder = ShardEncoder(config, config.manifest, device, self.stage, plan.lineage["encoder_sha256"])
-        self._engine = config.engine
+        self._encoder = ShardEncoder(
+            config.encoding, config.manifest, device, self.stage, plan.lineage["encoder_sha256"]
+        )
+        self._engine = config.search.engine
 
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""
@@ -110,12 +112,12 @@ class FeatureTokenMaker:
 
     def __init__(self, config: TokenizeCorpusConfig, device: str, plan: Plan) -> None:
         assert config.features is not None
-        set_threads(config.threads_per_worker)
+        set_threads(config.encoding.threads_per_worker)
         self._plan = plan
         self._features = Dataset.open(config.features, kind="features")
-        self._codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
+        self._codebooks = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
         self._device = device
-        self._engine = config.engine
+        self._engine = config.search.engine
 
     def numerics(self) -> dict[str, str]:
         """Say what the bits may depend on besides the plan."""

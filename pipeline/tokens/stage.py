@@ -17,7 +17,6 @@ from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.features.passes.settings import (
     encoding_content,
     encoding_lineage,
-    located,
     remark_small_batches,
     shard_loader,
 )
@@ -66,9 +65,9 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
         DatasetError: An input is not finished.
         PlanMismatchError: The output folder was made with other settings.
     """
-    codebooks = read_codebooks(config.codebooks, config.layers, config.num_clusters)
+    codebooks = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
     made_of = {book.column: book.sha256 for book in codebooks}
-    config = replace(config, layers=tuple(sorted({book.layer for book in codebooks})))
+    config = config.but(layers=tuple(sorted({book.layer for book in codebooks})))
     prepared = (_from_audio if config.manifest is not None else _from_features)(config, codebooks)
     content = {**prepared.plan.content, "data_version": DATA_VERSION, "codebooks": made_of}
     lineage = {**prepared.plan.lineage, "kind": "tokens", "codebooks": made_of}
@@ -80,21 +79,21 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
 
 def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
     assert config.manifest is not None
-    encoder = config.describe()
+    encoder = config.encoding.describe()
     check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
     manifest = Manifest(config.manifest)
     input_sha256 = success(manifest.dataset)["dataset_sha256"]
     plan = Plan(
         kind="tokens",
-        content=encoding_content(config, encoder, input_sha256),
-        lineage=encoding_lineage(config, encoder, input_sha256),
+        content=encoding_content(config.encoding, encoder, input_sha256),
+        lineage=encoding_lineage(config.encoding, encoder, input_sha256),
         units=manifest.units,
         totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
     )
     return PreparedTokens(
         plan=plan,
         config=config,
-        load=shard_loader(config, config.manifest, encoder),
+        load=shard_loader(config.encoding, config.manifest, encoder),
         checked=_checked(config, manifest, encoder.frame_rate),
     )
 
@@ -108,7 +107,7 @@ def _checked(config: TokenizeCorpusConfig, manifest: Manifest, frame_rate: float
         {row["utterance_id"]: row["num_samples"] / row["sample_rate"] for row in rows},
         wanted_seconds=config.agreement_frames / frame_rate,
         budget_seconds=config.agreement_share * manifest.seconds,
-        dtype=config.dtype,
+        dtype=config.encoding.dtype,
     )
     if not checked:
         logger.info(
@@ -128,14 +127,14 @@ def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) 
             "tokens need every frame: tokenise from --manifest, or extract features without a sample"
         )
     check_codebooks(codebooks, encoder_sha256=lineage["encoder_sha256"], dim=lineage["dim"])
-    if absent := sorted(set(config.layers) - set(lineage["layers"])):
+    if absent := sorted(set(config.encoding.layers) - set(lineage["layers"])):
         raise CodebookMismatchError(f"{config.features} has layers {lineage['layers']}, the codebooks also {absent}")
     input_sha256 = success(features)["dataset_sha256"]
     table = read_shard_table(features)
     plan = Plan(
         kind="tokens",
-        content={"input_sha256": input_sha256, "layers": list(config.layers)},
-        lineage={**lineage, "layers": list(config.layers), "input_sha256": input_sha256},
+        content={"input_sha256": input_sha256, "layers": list(config.encoding.layers)},
+        lineage={**lineage, "layers": list(config.encoding.layers), "input_sha256": input_sha256},
         units=features.plan.units,
         totals={
             name: sum(table[column].to_pylist()) for name, column in (("rows", "num_rows"), ("seconds", "seconds"))
@@ -152,7 +151,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
-    prepared = prepare(located(config))
+    prepared = prepare(config.located())
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
     from_audio = config.manifest is not None
@@ -160,9 +159,9 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
     def factory(shape: WorkerShape) -> MakerFactory:
         from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
 
-        check_gpus(config.engine, shape.gpus)
+        check_gpus(config.search.engine, shape.gpus)
         if from_audio:
-            remark_small_batches(config, shape.device)
+            remark_small_batches(config.encoding, shape.device)
         maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
         return partial(maker, prepared.config, shape.device, prepared.plan)
 
@@ -170,11 +169,11 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         dataset,
         load=prepared.load,
         factory=factory,
-        choice=config.choice(prepared.plan.totals["seconds"]),
-        placement=config.placement,
-        use_gpu=from_audio or config.engine == "faiss-gpu",
-        numerics_mode=config.numerics,
-        max_reject_fraction=config.max_reject_fraction,
+        choice=config.work.choice(prepared.plan.totals["seconds"]),
+        placement=config.encoding.placement,
+        use_gpu=from_audio or config.search.engine == "faiss-gpu",
+        numerics_mode=config.encoding.numerics,
+        max_reject_fraction=config.encoding.decoding.max_reject_fraction,
     )
     found = from_notes([commit.notes for commit in dataset.commits()])
     return replace(report, agreement={column: asdict(value) for column, value in found.items()})

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Literal
 
 from pipeline.errors import SettingsError
+from pipeline.settings import Settings
 from pipeline.work.joined import joined_cluster
 from pipeline.work.runner import Runner, RunnerKind
 
@@ -19,7 +20,7 @@ stage; past an hour that is a small share, and a recording that kills its worker
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunnerSettings:
+class RunnerSettings(Settings):
     """The setting that every stage has which gives work away."""
 
     runner: RunnerName = "auto"

@@ -10,7 +10,7 @@ from pipeline.errors import ManifestError
 
 
 def config_of(corpus, output, **settings):
-    return BuildManifestConfig(corpus=str(corpus), layout="folder", output=str(output), **settings)
+    return BuildManifestConfig.of(corpus=str(corpus), layout="folder", output=str(output), **settings)
 
 
 def listed(prepared):

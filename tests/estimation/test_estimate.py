@@ -12,7 +12,8 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.stage import estimate
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.run import RunPipelineConfig
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
@@ -23,7 +24,7 @@ def made(tmp_path_factory, small_encoder):
     root = tmp_path_factory.mktemp("estimated")
     write_corpus(root / "corpus", num_files=40)
     build_manifest(
-        BuildManifestConfig(
+        BuildManifestConfig.of(
             corpus=str(root / "corpus"), layout="folder", output=str(root / "manifest"), shard_minutes=0.5
         )
     )
@@ -33,7 +34,7 @@ def made(tmp_path_factory, small_encoder):
 def features_config(made, **changes):
     root, encoder = made
     settings = {"manifest": str(root / "manifest"), "output": str(root / "features"), "encoder": encoder}
-    return ExtractFeaturesConfig(**{**settings, "layers": (1, 3), **changes})
+    return ExtractFeaturesConfig.of(**{**settings, "layers": (1, 3), **changes})
 
 
 def test_the_counts_of_an_estimate_are_those_of_the_run(made):
@@ -56,8 +57,8 @@ def test_the_counts_of_an_estimate_are_those_of_the_run(made):
     assert report.predicted_seconds == pytest.approx(predicted.wall_seconds)
     assert ("predicted") in dict(report.lines())
 
-    fit_kmeans(FitKmeansConfig(features=str(root / "features"), output=str(root / "codebooks"), num_clusters=(64,)))
-    tokens = TokenizeCorpusConfig(
+    fit_kmeans(FitKmeansConfig.of(features=str(root / "features"), output=str(root / "codebooks"), num_clusters=(64,)))
+    tokens = TokenizeCorpusConfig.of(
         manifest=str(root / "manifest"),
         codebooks=str(root / "codebooks"),
         encoder=encoder,
@@ -89,6 +90,6 @@ def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_pa
 def test_an_estimate_of_what_has_none_is_refused(tmp_path):
     common = {"corpus": str(tmp_path), "layout": "folder", "output": str(tmp_path), "layers": (1,), "num_clusters": 8}
     with pytest.raises(DatasetError, match="is none yet"):
-        estimate(RunPipelineConfig(**common))
+        estimate(RunPipelineConfig.of(**common))
     with pytest.raises(SettingsError, match="cost no encoding"):
-        estimate(TokenizeCorpusConfig(features=str(tmp_path), codebooks=str(tmp_path), output=str(tmp_path / "out")))
+        estimate(TokenizeCorpusConfig.of(features=str(tmp_path), codebooks=str(tmp_path), output=str(tmp_path / "out")))

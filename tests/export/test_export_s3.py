@@ -39,7 +39,7 @@ def export(bucket, corpus):
     """An export on S3 that was killed twice on its way, and its settings."""
     where = {name: f"{bucket}/{name}" for name in ("tokens", "manifest", "export")}
     where["output"] = where.pop("export")
-    settings = ExportTokensConfig(**where, **SETTINGS)
+    settings = ExportTokensConfig.of(**where, **SETTINGS)
     for point, match in (("after_data_before_commit", "shard-00001"), ("after_commit_before_publish", "train-00000")):
         fault = {"point": point, "match": match, "action": "kill"}
         assert export_in_child(settings, [fault])[0] == KILLED

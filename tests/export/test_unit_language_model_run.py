@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
         "runner": "here",
     }
     given |= {"output": str(folder / "export"), "valid_fraction": 0.3, "deduplicate": True, "runner": "here"}
-    export_tokens(ExportTokensConfig(**given))
+    export_tokens(ExportTokensConfig.of(**given))
     return folder
 
 

@@ -49,7 +49,7 @@ def base(tmp_path_factory, small_encoder):
     folder = tmp_path_factory.mktemp("base")
     speak(folder / "audio", [0.6 + 0.1 * number for number in range(14)], rates=(16_000, 22_050))
     run_pipeline(
-        RunPipelineConfig(
+        RunPipelineConfig.of(
             corpus=str(folder / "audio"),
             layout="folder",
             output=str(folder),
@@ -131,7 +131,7 @@ def test_transformers_and_our_encoder_open_it_and_features_can_be_made_with_it(b
     assert not torch.equal(network.state_dict()["encoder.layer_norm.weight"], first["encoder.layer_norm.weight"])
     assert SslEncoder.from_pretrained(config.output, layers=(2,)).dim == 24
     made = extract_features(
-        ExtractFeaturesConfig(
+        ExtractFeaturesConfig.of(
             manifest=config.manifest, encoder=config.output, layers=(1, 2), output=str(tmp_path / "features")
         )
     )

@@ -47,12 +47,12 @@ def made(tmp_path_factory, small_encoder):
     write_corpus(root / "corpus", num_files=8)
     encoder = small_encoder(stem="group", stable=False)
     build_manifest(
-        BuildManifestConfig(
+        BuildManifestConfig.of(
             corpus=str(root / "corpus"), layout="folder", output=str(root / "manifest"), shard_minutes=0.2
         )
     )
     extract_features(
-        ExtractFeaturesConfig(
+        ExtractFeaturesConfig.of(
             manifest=str(root / "manifest"), output=str(root / "features"), encoder=encoder, layers=LAYERS
         )
     )
@@ -69,7 +69,7 @@ def made(tmp_path_factory, small_encoder):
 
 def config(root, encoder, output, **changes):
     settings = {"manifest": str(root / "manifest"), "encoder": encoder, "num_clusters": K, **changes}
-    return TokenizeCorpusConfig(codebooks=str(root / "codebooks"), output=str(output), **settings)
+    return TokenizeCorpusConfig.of(codebooks=str(root / "codebooks"), output=str(output), **settings)
 
 
 def tokens_of(folder):

@@ -1,14 +1,15 @@
 """Settings of synthesize_corpus."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.audio.synthetic import SyntheticSpec
 from pipeline.errors import SettingsError
+from pipeline.settings import Settings
 from pipeline.work.choice import RunnerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesizeCorpusConfig(RunnerSettings):
+class SynthesizeCorpusConfig(Settings):
     """Settings of synthesize_corpus."""
 
     output: str
@@ -21,6 +22,8 @@ class SynthesizeCorpusConfig(RunnerSettings):
     """Seed of sentences, voices and styles."""
     num_workers: int | None = None
     """Processes that speak; default: one a CPU."""
+    work: RunnerSettings = field(default_factory=RunnerSettings)
+    """Who does the work."""
 
     def __post_init__(self) -> None:
         if self.num_utterances < 1:

@@ -5,7 +5,6 @@ Writes: ``OUTPUT/audio/*.wav``, ``OUTPUT/listing.jsonl`` (for ``--layout listing
 """
 
 import json
-from dataclasses import replace
 from functools import partial
 
 from pipeline.audio.synthesis.makers import PIECE, Speaker
@@ -13,7 +12,7 @@ from pipeline.audio.synthesis.settings import SynthesizeCorpusConfig
 from pipeline.store.dataset import Dataset, Plan, check_folder, shard_name
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_unit
-from pipeline.store.storage import absolute, join, open_store
+from pipeline.store.storage import join, located, open_store
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.worker_shape import Placement
@@ -31,7 +30,7 @@ def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
         SettingsError: A setting is out of range.
         PlanMismatchError: The folder holds a corpus of other settings.
     """
-    config = replace(config, output=absolute(config.output))
+    config = located(config, "output")
     plan = Plan(
         kind="synthetic",
         content={
@@ -53,7 +52,7 @@ def synthesize_corpus(config: SynthesizeCorpusConfig) -> StageReport:
         dataset,
         load=None,
         factory=lambda _: partial(Speaker, config, plan),
-        choice=config.choice(SECONDS_PER_UTTERANCE * config.num_utterances),
+        choice=config.work.choice(SECONDS_PER_UTTERANCE * config.num_utterances),
         placement=Placement(num_workers=config.num_workers),
         use_gpu=False,
         numerics_mode="any",

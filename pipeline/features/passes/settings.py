@@ -4,19 +4,19 @@ Both encode every shard of a manifest with the same batches, so tokens from audi
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pipeline import schema
 from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.decode_settings import DecodeSettings
 from pipeline.audio.loading import ShardLoader
 from pipeline.errors import SettingsError
 from pipeline.features.encoders import mfcc
 from pipeline.features.encoders.info import EncoderInfo, describe
 from pipeline.features.encoders.shipped import is_shipped
-from pipeline.store.storage import absolute
-from pipeline.work.choice import RunnerSettings
+from pipeline.settings import Settings
 from pipeline.work.worker_shape import DECODE_CPUS, Placement
 
 logger = logging.getLogger(__name__)
@@ -25,11 +25,10 @@ DATA_VERSION = 2
 GPU_BATCH_SECONDS = 30.0
 """Smaller batch budgets are remarked upon where a GPU encodes. By arithmetic, not measured: 8 s of HuBERT-base are
 0.1 TFLOP, a millisecond for a GPU of 100 TFLOP/s."""
-Located = TypeVar("Located", bound="EncodingConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingConfig(RunnerSettings):
+class EncodingSettings(Settings):
     """Settings of an encoder pass over a manifest."""
 
     layers: tuple[int, ...]
@@ -53,10 +52,8 @@ class EncodingConfig(RunnerSettings):
     """Longer utterances are streamed by the encoder itself instead of being sent to it decoded."""
     max_utterance_seconds: float = 86_400.0
     """Longest utterance that is encoded, seconds; longer ones are rejected as too_long."""
-    decode_timeout_seconds: float = 60.0
-    """Time after which the decoding of one utterance is given up, seconds."""
-    decode_memory_gb: float = 2.0
-    """Memory that the decode process may take, GiB."""
+    decoding: DecodeSettings = field(default_factory=DecodeSettings)
+    """What decoding an utterance may cost."""
     threads_per_worker: int = 1
     """Compute threads of an encoder actor on CPU; part of the plan, because bits depend on it."""
     num_workers: int | None = None
@@ -71,8 +68,6 @@ class EncodingConfig(RunnerSettings):
     """Ray resource that only nodes for decoding declare (ray start --resources); default: decode on any node."""
     numerics: Literal["same", "any"] = "same"
     """Whether the dataset may mix machines whose bits may differ (device, CPU type, library versions)."""
-    max_reject_fraction: float = 1.0
-    """Share of utterances that may be rejected before the stage stops, 0 to 1."""
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) != len(self.layers) or min(self.layers, default=0) < 0:
@@ -82,8 +77,6 @@ class EncodingConfig(RunnerSettings):
             "window_seconds",
             "max_row_minutes",
             "max_utterance_seconds",
-            "decode_timeout_seconds",
-            "decode_memory_gb",
         ):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -96,17 +89,11 @@ class EncodingConfig(RunnerSettings):
             raise SettingsError(f"threads_per_worker must be at least 1, got {self.threads_per_worker}")
         # Built once here for its own checks, before Ray starts.
         _ = self.placement
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
 
     @property
     def limits(self) -> DecodeLimits:
         """What a recording may cost."""
-        return DecodeLimits(
-            max_seconds=self.max_utterance_seconds,
-            timeout_seconds=self.decode_timeout_seconds,
-            memory_bytes=int(self.decode_memory_gb * 2**30),
-        )
+        return self.decoding.limits(max_seconds=self.max_utterance_seconds)
 
     @property
     def placement(self) -> Placement:
@@ -133,20 +120,9 @@ class EncodingConfig(RunnerSettings):
             normalize_waveform=self.normalize_waveform,
         )
 
-
-def located(config: Located) -> Located:
-    """Give the same settings with absolute local paths: workers may have another working directory.
-
-    Args:
-        config: Settings of an encoder pass, frozen; a new object is given.
-    """
-    paths: dict[str, Any] = {
-        name: getattr(config, name, None) for name in ("manifest", "features", "codebooks", "output")
-    }
-    if _is_folder(config.encoder):
-        paths["encoder"] = config.encoder
-    changes: dict[str, Any] = {name: absolute(path) for name, path in paths.items() if path and not is_shipped(path)}
-    return replace(config, **changes)
+    def paths(self) -> tuple[str, ...]:
+        """Name the settings that are local paths: the encoder may be one."""
+        return ("encoder",) if _is_folder(self.encoder) and not is_shipped(self.encoder) else ()
 
 
 def encoder_label(encoder: str) -> str:
@@ -158,7 +134,7 @@ def _is_folder(encoder: str) -> bool:
     return encoder not in mfcc.NAMES and Path(encoder).exists()
 
 
-def remark_small_batches(config: EncodingConfig, device: str) -> None:
+def remark_small_batches(config: EncodingSettings, device: str) -> None:
     """Say so when a GPU would get batches that are made for a CPU's cache; the plan keeps them all the same."""
     if device.startswith("cuda") and config.batch_seconds < GPU_BATCH_SECONDS:
         logger.warning(
@@ -167,7 +143,7 @@ def remark_small_batches(config: EncodingConfig, device: str) -> None:
         )
 
 
-def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
+def encoding_content(config: EncodingSettings, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
     """Give the content key of an encoder pass: everything its features depend on."""
     return {
         "encoding_version": DATA_VERSION,
@@ -181,13 +157,13 @@ def encoding_content(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
         "window_margin_seconds": config.window_margin_seconds,
         "max_row_minutes": config.max_row_minutes,
         "max_utterance_seconds": config.max_utterance_seconds,
-        "decode_timeout_seconds": config.decode_timeout_seconds,
-        "decode_memory_gb": config.decode_memory_gb,
+        "decode_timeout_seconds": config.decoding.decode_timeout_seconds,
+        "decode_memory_gb": config.decoding.decode_memory_gb,
         "threads_per_worker": config.threads_per_worker,
     }
 
 
-def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
+def encoding_lineage(config: EncodingSettings, encoder: EncoderInfo, input_sha256: str) -> dict[str, Any]:
     """Give what readers need to know of an encoder pass; it goes into every footer."""
     return {
         "schema_version": schema.SCHEMA_VERSION,
@@ -203,7 +179,7 @@ def encoding_lineage(config: EncodingConfig, encoder: EncoderInfo, input_sha256:
     }
 
 
-def shard_loader(config: EncodingConfig, manifest: str, encoder: EncoderInfo) -> ShardLoader:
+def shard_loader(config: EncodingSettings, manifest: str, encoder: EncoderInfo) -> ShardLoader:
     """Give what decodes the shards of a manifest for this encoder."""
     return ShardLoader(
         manifest=manifest,

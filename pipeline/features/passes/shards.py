@@ -18,7 +18,7 @@ from pipeline.features.numerics import numerics_key
 from pipeline.features.passes.device import EncodeLog
 from pipeline.features.passes.extractor import FeatureExtractor, FeaturePiece, Rejected
 from pipeline.features.passes.matmul import matmul_peak
-from pipeline.features.passes.settings import EncodingConfig, shard_loader
+from pipeline.features.passes.settings import EncodingSettings, shard_loader
 from pipeline.features.passes.windows import Blocks
 from pipeline.work.units import Reject, Utterance, mark, reasons
 from pipeline.work.waiting import Work
@@ -27,7 +27,7 @@ from pipeline.work.waiting import Work
 class ShardEncoder:
     """Encodes the utterances of shards on one device."""
 
-    def __init__(self, config: EncodingConfig, manifest: str, device: str, stage: str, encoder_sha256: str) -> None:
+    def __init__(self, config: EncodingSettings, manifest: str, device: str, stage: str, encoder_sha256: str) -> None:
         """Load the encoder.
 
         Args:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.audio.alignment import Alignment
-from pipeline.audio.labels import check_columns, manifest_values
+from pipeline.audio.labels import manifest_values
 from pipeline.audio.loading import Manifest
 from pipeline.cards.plots import can_plot, wanted
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, SettingsError
@@ -24,13 +24,13 @@ from pipeline.kmeans.cards.counts import CodeCounts
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe, empty_counts, table_sizes
 from pipeline.kmeans.cards.markdown import render, render_index
 from pipeline.kmeans.cards.plots import PLOTS, draw
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
 from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, canonical
 from pipeline.store.storage import Store, absolute
-from pipeline.work.choice import RunnerSettings
 from pipeline.work.runtime import set_threads
 
 logger = logging.getLogger(__name__)
@@ -40,38 +40,6 @@ MAX_CELLS = 1 << 24
 """Codes times values of a label at most: 128 MiB of counts."""
 
 _GROUPS_PER_WORKER = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class DescribeCodebooksConfig(RunnerSettings):
-    """Settings of describe_codebooks."""
-
-    codebooks: str
-    """Codebooks dataset, local or s3://; the cards go into its folder _cards."""
-    features: str
-    """Features dataset to describe them on, best of speech they were not fitted on, local or s3://."""
-    layers: tuple[int, ...] = ()
-    """Layers to describe; default: every layer that has a codebook."""
-    manifest: str | None = None
-    """Manifest that the features were made from; needed with --labels and --splits."""
-    labels: tuple[str, ...] = ()
-    """Columns of the manifest to compare the codes with, as: speaker emotion text."""
-    splits: tuple[str, ...] = ()
-    """Describe only utterances of these splits of the manifest; default: all."""
-    alignments: str | None = None
-    """CSV or Parquet of labelled intervals, as phones: utterance_id, start_seconds, end_seconds, label; s3:// or a path
-    that all nodes see."""
-    compare: str | None = None
-    """Codebooks dataset of another seed, to say how far the codes agree."""
-    num_workers: int | None = None
-    """Tasks at a time; default: one a CPU."""
-
-    def __post_init__(self) -> None:
-        if (self.labels or self.splits) and self.manifest is None:
-            raise SettingsError("--labels and --splits are read from a manifest: give --manifest too")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise SettingsError(f"num_workers must be at least 1, got {self.num_workers}")
-        check_columns(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +125,7 @@ def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
         "card_version": CARD_VERSION,
         "features_sha256": success(features)["dataset_sha256"],
         "labels": {label.name: len(label.values) for label in speech.labels},
-        "splits": sorted(config.splits),
+        "splits": sorted(config.speech.splits),
         "alignments_sha256": speech.alignment.sha256() if speech.alignment is not None else None,
     }
     made_from = {
@@ -211,18 +179,18 @@ def _check_books(books: Mapping[str, Codebook], features: Dataset) -> None:
 
 
 def _speech(config: DescribeCodebooksConfig, features: Dataset) -> Speech:
-    speech = Speech(features=features.uri, splits=config.splits)
-    if config.manifest is not None:
-        manifest = Manifest(absolute(config.manifest))
+    speech = Speech(features=features.uri, splits=config.speech.splits)
+    if config.speech.manifest is not None:
+        manifest = Manifest(absolute(config.speech.manifest))
         if success(manifest.dataset)["dataset_sha256"] != features.plan.lineage["input_sha256"]:
             raise SettingsError(
                 f"{features.uri} was made from another manifest than {manifest.dataset.uri}; "
                 "give the one it was made from"
             )
-        values = manifest_values(manifest, config.labels, config.splits)
+        values = manifest_values(manifest, config.speech.labels, config.speech.splits)
         speech = replace(speech, manifest=manifest.dataset.uri, labels=values)
-    if config.alignments is not None:
-        alignment = Alignment(absolute(config.alignments))
+    if config.speech.alignments is not None:
+        alignment = Alignment(absolute(config.speech.alignments))
         speech = replace(speech, alignment=alignment, aligned=alignment.values())
     return speech
 
@@ -354,7 +322,7 @@ def _count(
 ) -> dict[str, CodeCounts]:
     """Count all frames in tasks, each over a group of shards, and add up what comes back."""
     rows = read_shard_table(prepared.features)
-    runner = config.choice(sum(rows["seconds"].to_pylist())).runner
+    runner = config.work.choice(sum(rows["seconds"].to_pylist())).runner
     workers = config.num_workers or max(1, int(sum(node.cpus for node in runner.nodes())))
     units = prepared.features.plan.units
     number = min(len(units), _GROUPS_PER_WORKER * workers)

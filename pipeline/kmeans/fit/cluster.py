@@ -8,14 +8,14 @@ import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from pipeline.kmeans.fit.parallel_seeding import gather
 from pipeline.kmeans.fit.partition import Budget, Partition, Request, RowSet, Share, Step
 from pipeline.kmeans.fit.sample import RowSample, merge
-from pipeline.kmeans.fit.seeding import kmeans_plus_plus, random_rows
+from pipeline.kmeans.fit.seeding import Seeding, kmeans_plus_plus, random_rows
 from pipeline.store.completion import read_shard_table
 from pipeline.store.dataset import Dataset
 from pipeline.work.runner import Actors, Runner
@@ -23,8 +23,6 @@ from pipeline.work.runtime import set_threads
 from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
-
-Seeding = Literal["k-means++", "k-means||", "random"]
 
 # Of the memory that a node has for actors; the rest is for Python, Ray and torch themselves.
 _MEMORY_SHARE = 0.7

@@ -8,11 +8,14 @@ Shapes: n rows, D width, K clusters.
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 
 from pipeline.errors import SettingsError
 from pipeline.kmeans.fit import fixed_point
+
+Seeding = Literal["k-means++", "k-means||", "random"]
 
 # Norms below 2^11 keep every partial sum of a doubled product, and every squared distance, within 2^24.
 _LARGEST_NORM = 2047

@@ -8,104 +8,32 @@ there and end with the same bits. Memory: ``memory_per_worker``; what is more li
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline import faults, schema
 from pipeline.errors import SettingsError
 from pipeline.features.numerics import numerics_key
-from pipeline.kmeans.codebook import MAX_CLUSTERS, Codebook
-from pipeline.kmeans.fit.cluster import Cluster, FitShape, Seeding, fit_shape
+from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.fit.cluster import Cluster, FitShape, fit_shape
 from pipeline.kmeans.fit.partition import Request, RowSet, Step
 from pipeline.kmeans.fit.seeding import given_centroids
+from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
-from pipeline.kmeans.search.engines import Engine, check_engine, check_gpus
+from pipeline.kmeans.search.engines import check_gpus
 from pipeline.store.completion import finish, read_shard_table, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_committed
 from pipeline.store.storage import open_store
-from pipeline.work.choice import RunnerSettings
 from pipeline.work.reporting import StageReport, Tally
 from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitKmeansConfig(RunnerSettings):
-    """Settings of fit_kmeans."""
-
-    features: str
-    """Features dataset, local or s3://."""
-    output: str
-    """Folder of the codebooks, local or s3://."""
-    num_clusters: tuple[int, ...]
-    """Clusters of each layer's codebook (K), 2 to 65,536; several make a codebook each from one load of the data."""
-    layers: tuple[int, ...] = ()
-    """Layers to fit; default: every layer of the features."""
-    fraction: float = 1.0
-    """Share of the frames to fit on, chosen by hash; a smaller share is a subset of a larger one."""
-    warm_start: tuple[float, ...] = ()
-    """Shares of these frames to fit on first, one after the other, each to the tolerance, as 0.01 0.1: fewer iterations
-    over all frames where these are very many."""
-    num_quantizers: int = 1
-    """Stages of a residual quantiser (RVQ): each fits what the stages before it leave."""
-    max_iterations: int = 50
-    """Iterations of Lloyd's algorithm at most."""
-    tolerance: float = 1e-4
-    """End a fit when its inertia falls by less than this share in an iteration."""
-    max_minutes: float | None = None
-    """End all fits after the iteration in which these minutes are over; then the result depends on the machine."""
-    init: Seeding = "k-means++"
-    """First centroids: k-means++ or random rows of a sample of bounded size, or k-means|| over all rows."""
-    init_codebooks: str | None = None
-    """Codebooks dataset whose centroids are the first ones instead, for more data or another domain."""
-    seeding_frames_per_cluster: int = 64
-    """k-means++ and random choose the first centroids among this many frames a cluster."""
-    seed: int = 0
-    """Seed of the first centroids."""
-    engine: Engine = "auto"
-    """What computes products in the search of nearest centroids; no codebook changes by it. auto takes torch on a GPU,
-    else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
-    num_workers: int | None = None
-    """Actors that hold the features; default: one a GPU, or one a CPU where there is none."""
-    memory_per_worker: float | None = None
-    """Gigabytes that each actor may take for features and for its work, beside Python, Ray and torch themselves;
-    features past it lie on its local disk. Default: what Ray has on the smallest node, shared."""
-
-    def __post_init__(self) -> None:
-        if not self.num_clusters or len(set(self.num_clusters)) < len(self.num_clusters):
-            raise SettingsError(f"num_clusters must name different numbers, got {list(self.num_clusters)}")
-        for count in self.num_clusters:
-            if not 2 <= count <= MAX_CLUSTERS:
-                raise SettingsError(f"num_clusters must be in 2 to {MAX_CLUSTERS}, got {count}")
-        if not 0 <= self.tolerance < 1:
-            raise SettingsError(f"tolerance must be in [0, 1), got {self.tolerance}")
-        if not 0 < self.fraction <= 1:
-            raise SettingsError(f"fraction must be more than 0 and at most 1, got {self.fraction}")
-        if any(not 0 < share < 1 for share in self.warm_start) or list(self.warm_start) != sorted(set(self.warm_start)):
-            raise SettingsError(f"warm_start must rise and lie between 0 and 1, got {list(self.warm_start)}")
-        for name in ("num_quantizers", "max_iterations", "seeding_frames_per_cluster", "num_workers"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise SettingsError(f"{name} must be at least 1, got {value}")
-        check_engine(self.engine)
-        for name in ("max_minutes", "memory_per_worker"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise SettingsError(f"{name} must be more than 0, got {value}")
-
-    def targets(self, layers: Sequence[int]) -> list[Target]:
-        """Name the codebooks, stage after stage of each layer and K."""
-        return [
-            Target(layer=layer, num_clusters=count, quantizer=stage)
-            for layer in layers
-            for count in sorted(self.num_clusters)
-            for stage in range(self.num_quantizers)
-        ]
 
 
 def prepare(config: FitKmeansConfig) -> Plan:
@@ -118,34 +46,34 @@ def prepare(config: FitKmeansConfig) -> Plan:
     """
     features = Dataset.open(config.features, kind="features")
     lineage = features.plan.lineage
-    layers = sorted(config.layers) or list(lineage["layers"])
+    layers = sorted(config.fitting.layers) or list(lineage["layers"])
     if absent := sorted(set(layers) - set(lineage["layers"])):
         raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
     frames = int(config.fraction * sum(read_shard_table(features)["num_frames"].to_pylist()))
     for share in (1.0, *config.warm_start):
-        if share * frames < max(config.num_clusters):
+        if share * frames < max(config.fitting.num_clusters):
             part = "" if share * config.fraction == 1 else f" in a fraction of {share * config.fraction:g}"
             raise SettingsError(
                 f"{config.features} has {int(share * frames)} frames{part}, fewer than num_clusters "
-                f"{max(config.num_clusters)}; lower num_clusters or keep more frames"
+                f"{max(config.fitting.num_clusters)}; lower num_clusters or keep more frames"
             )
     input_sha256 = success(features)["dataset_sha256"]
     given = _given_codebooks(config, layers, lineage["encoder_sha256"])
     settings = {
         "fraction": config.fraction,
         "warm_start": list(config.warm_start),
-        "num_quantizers": config.num_quantizers,
-        "max_iterations": config.max_iterations,
-        "tolerance": config.tolerance,
-        "init": {unit: book.sha256 for unit, book in given.items()} or config.init,
+        "num_quantizers": config.kmeans.num_quantizers,
+        "max_iterations": config.kmeans.max_iterations,
+        "tolerance": config.kmeans.tolerance,
+        "init": {unit: book.sha256 for unit, book in given.items()} or config.fitting.init,
         "seeding_frames_per_cluster": config.seeding_frames_per_cluster,
-        "seed": config.seed,
+        "seed": config.fitting.seed,
     }
     content = {"data_version": DATA_VERSION, "input_sha256": input_sha256, "layers": layers, **settings}
     kept = ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate", "dtype")
     plan = Plan(
         kind="codebooks",
-        content={**content, "num_clusters": sorted(config.num_clusters)},
+        content={**content, "num_clusters": sorted(config.fitting.num_clusters)},
         lineage={
             **{key: lineage[key] for key in kept},
             "kind": "codebooks",
@@ -203,7 +131,7 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     if pending:
         features = Dataset.open(config.features, kind="features")
         # What 20 ms of audio gives is a frame.
-        runner = config.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
+        runner = config.work.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
         shape = _lay_out(config, features, plan, runner.nodes())
         workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
         cluster = Cluster(
@@ -214,9 +142,9 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
             budget=shape.budget,
             num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,
-            seed=config.seed,
+            seed=config.fitting.seed,
             fraction=config.fraction,
-            engine=config.engine,
+            engine=config.search.engine,
         )
         try:
             on_disk = cluster.load()
@@ -235,18 +163,18 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
 
 
 def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> FitShape:
-    num_fits = len(plan.content["layers"]) * len(config.num_clusters)
+    num_fits = len(plan.content["layers"]) * len(config.fitting.num_clusters)
     shape = fit_shape(
         features,
         nodes,
-        num_workers=config.num_workers,
-        memory_per_worker=config.memory_per_worker,
+        num_workers=config.fitting.num_workers,
+        memory_per_worker=config.fitting.memory_per_worker,
         num_fits=num_fits,
-        num_clusters=max(config.num_clusters),
-        num_sources=num_fits if config.num_quantizers > 1 else 0,
+        num_clusters=max(config.fitting.num_clusters),
+        num_sources=num_fits if config.kmeans.num_quantizers > 1 else 0,
         warm_start=max(config.warm_start, default=0.0),
     )
-    check_gpus(config.engine, shape.num_gpus)
+    check_gpus(config.search.engine, shape.num_gpus)
     shape.tell(int(plan.totals["frames"]), int(plan.lineage["dim"]))
     return shape
 
@@ -259,7 +187,7 @@ class _Fitting:
         self._cluster = cluster
         self._config = config
         self._shares = (*config.warm_start, 1.0)
-        self._stopping = Stopping(max_iterations=config.max_iterations, tolerance=config.tolerance)
+        self._stopping = Stopping(max_iterations=config.kmeans.max_iterations, tolerance=config.kmeans.tolerance)
         self._given = _given_codebooks(
             config, dataset.plan.content["layers"], str(dataset.plan.lineage["encoder_sha256"])
         )
@@ -292,7 +220,7 @@ class _Fitting:
         while self._dataset.read_commit(target.unit) is not None:
             data = read_committed(self._dataset, target.unit)
             self._done[target.unit] = Codebook.from_bytes(data, f"{self._dataset.uri}/{target.unit}")
-            if target.quantizer + 1 == self._config.num_quantizers:
+            if target.quantizer + 1 == self._config.kmeans.num_quantizers:
                 return
             target = replace(target, quantizer=target.quantizer + 1)
         prior = tuple(book.centroids for book in self._before(target))
@@ -326,9 +254,9 @@ class _Fitting:
             centroids = self._cluster.seed(
                 source,
                 target.num_clusters,
-                how=self._config.init,
+                how=self._config.fitting.init,
                 sample_size=self._config.seeding_frames_per_cluster * target.num_clusters,
-                seed=self._config.seed,
+                seed=self._config.fitting.seed,
             )
         return Fit(centroids=centroids, counts=np.zeros(target.num_clusters, np.int64))
 

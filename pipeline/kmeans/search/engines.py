@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.kmeans.search.candidates import Found, Search
 from pipeline.kmeans.search.centred import Centred
 from pipeline.kmeans.search.screening import ScreenedSearch, can_screen, is_faster
+from pipeline.settings import Settings
 
 Engine = Literal["auto", "int8", "faiss", "faiss-gpu", "torch"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -24,6 +26,18 @@ _EXTRA = {"faiss": "cpu", "faiss-gpu": "gpu"}
 _INSTALL = 'pip install "strata-tokens[{}]", or choose the engine torch'
 _GPU_SCRATCH_BYTES = 256 << 20
 """faiss takes 1.5 GiB of a GPU by default, whatever the search; the encoder needs the memory more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings(Settings):
+    """How nearest centroids are searched for."""
+
+    engine: Engine = "auto"
+    """What computes products in the search of nearest centroids; no codebook and no token changes by it. auto takes
+    torch on a GPU, else the faster of int8 and faiss; faiss runs on the CPU, faiss-gpu on a GPU (extra [gpu])."""
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine)
 
 
 def check_engine(name: str) -> None:

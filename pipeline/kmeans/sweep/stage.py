@@ -6,62 +6,47 @@ cards for each share, and ``OUTPUT/sweep.{json,md}`` with ``layer_07.png``. Rest
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.cards.plots import can_plot
 from pipeline.errors import SettingsError
-from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, read_cards
-from pipeline.kmeans.fit.cluster import Seeding
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans, prepare
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig, SpeechSettings
+from pipeline.kmeans.cards.stage import describe_codebooks, read_cards
+from pipeline.kmeans.fit.settings import FitKmeansConfig, FittingSettings, KmeansSettings
+from pipeline.kmeans.fit.stage import fit_kmeans, prepare
 from pipeline.kmeans.sweep.curves import Point, draw, plot_name, point, render, to_json
+from pipeline.settings import Settings
 from pipeline.store.dataset import Dataset
 from pipeline.store.storage import absolute, join, open_store
 from pipeline.work.choice import RunnerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCodebooksConfig(RunnerSettings):
+class SweepCodebooksConfig(Settings):
     """Settings of sweep_codebooks."""
 
     features: str
     """Features dataset to fit on, local or s3://."""
     output: str
     """Folder of the codebooks and the curves, local or s3://."""
-    num_clusters: tuple[int, ...]
-    """Clusters of a codebook (K): the curve over K."""
     sweep: tuple[float, ...] = (1.0,)
     """Shares of the frames to fit on, as 0.1 0.3 1: the curve over the amount of data."""
     described_on: str | None = None
     """Features dataset to describe the codebooks on, best of speech they were not fitted on; default: --features."""
-    layers: tuple[int, ...] = ()
-    """Layers; default: every layer of the features."""
-    num_quantizers: int = 1
-    """Stages of a residual quantiser (RVQ)."""
-    max_iterations: int = 50
-    """Iterations of K-means at most."""
-    tolerance: float = 1e-4
-    """End a fit when its inertia falls by less than this share in an iteration."""
-    init: Seeding = "k-means++"
-    """First centroids; see fit_kmeans."""
-    seed: int = 0
-    """Seed of the first centroids."""
-    manifest: str | None = None
-    """Manifest of the features described on; needed with --labels and --splits."""
-    labels: tuple[str, ...] = ()
-    """Columns of the manifest to compare the codes with, as: speaker emotion text."""
-    splits: tuple[str, ...] = ()
-    """Describe on utterances of these splits of the manifest only."""
-    alignments: str | None = None
-    """CSV or Parquet of labelled intervals; see describe_codebooks."""
-    num_workers: int | None = None
-    """Actors, and tasks at a time; default: one a CPU."""
-    memory_per_worker: float | None = None
-    """Gigabytes that each actor may take; see fit_kmeans."""
+    fitting: FittingSettings
+    """Which codebooks, and where."""
+    kmeans: KmeansSettings = field(default_factory=KmeansSettings)
+    """How a codebook is fitted."""
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
+    """What the codes are compared with."""
+    work: RunnerSettings = field(default_factory=RunnerSettings)
+    """Who does the work."""
 
     def __post_init__(self) -> None:
         if not self.sweep or len(set(self.sweep)) < len(self.sweep):
             raise SettingsError(f"sweep must name different shares of the frames, got {list(self.sweep)}")
+        # Built once here for their own checks.
         for share in self.sweep:
             self.fit(share)
         self.describe(self.sweep[0])
@@ -72,17 +57,25 @@ class SweepCodebooksConfig(RunnerSettings):
 
     def fit(self, share: float) -> FitKmeansConfig:
         """Give the settings of the fits on a share of the frames."""
-        return FitKmeansConfig(**{**_shared(self, FitKmeansConfig), "output": self.folder(share), "fraction": share})
+        return FitKmeansConfig(
+            features=self.features,
+            output=self.folder(share),
+            fraction=share,
+            fitting=self.fitting,
+            kmeans=self.kmeans,
+            work=self.work,
+        )
 
     def describe(self, share: float) -> DescribeCodebooksConfig:
         """Give the settings of the cards of these."""
-        on = {"codebooks": self.folder(share), "features": self.described_on or self.features}
-        return DescribeCodebooksConfig(**{**_shared(self, DescribeCodebooksConfig), **on})
-
-
-def _shared(config: SweepCodebooksConfig, wanted: type) -> dict[str, Any]:
-    own = {field.name for field in fields(config)}
-    return {field.name: getattr(config, field.name) for field in fields(wanted) if field.name in own}
+        return DescribeCodebooksConfig(
+            codebooks=self.folder(share),
+            features=self.described_on or self.features,
+            layers=self.fitting.layers,
+            speech=self.speech,
+            num_workers=self.fitting.num_workers,
+            work=self.work,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +132,12 @@ def sweep_codebooks(config: SweepCodebooksConfig) -> SweepReport:
         cards = read_cards(open_store(config.folder(share)))
         points += [point(card, share) for card in cards]
     points.sort(key=lambda each: (each.layer, each.quantizer, each.num_clusters, each.fraction))
-    facts = {"version": 1, "features": absolute(config.features), "described_on": described_on, "seed": config.seed}
+    facts = {
+        "version": 1,
+        "features": absolute(config.features),
+        "described_on": described_on,
+        "seed": config.fitting.seed,
+    }
     plots = can_plot()
     _write(config.output, points, facts, plots=plots)
     return SweepReport(

@@ -18,7 +18,8 @@ import tyro
 from pipeline.errors import SettingsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.pretraining.settings import MaskingSettings, PretrainEncoderConfig
 from pipeline.pretraining.stage import TrainingReport, pretrain_encoder
 from pipeline.store.storage import join
@@ -119,7 +120,7 @@ class _Iteration:
         yield pretrain_encoder(self._train())
 
     def _sample(self) -> ExtractFeaturesConfig:
-        return ExtractFeaturesConfig(
+        return ExtractFeaturesConfig.of(
             manifest=self._config.manifest,
             encoder=self._encoder,
             layers=(self._layer,),
@@ -130,7 +131,7 @@ class _Iteration:
         )
 
     def _fit(self) -> FitKmeansConfig:
-        return FitKmeansConfig(
+        return FitKmeansConfig.of(
             features=join(self._folder, "sample"),
             num_clusters=(self._config.target_clusters[self._number],),
             seed=self._config.training.seed,
@@ -139,7 +140,7 @@ class _Iteration:
         )
 
     def _tokenize(self) -> TokenizeCorpusConfig:
-        return TokenizeCorpusConfig(
+        return TokenizeCorpusConfig.of(
             manifest=self._config.manifest,
             encoder=self._encoder,
             layers=(self._layer,),
@@ -176,7 +177,7 @@ def run_pretraining(config: RunPretrainingConfig) -> PretrainingReport:
     iterations = [_Iteration(config, number) for number in range(len(config.target_layers))]
     stages = [report for iteration in iterations for report in iteration.run()]
     if config.final_layers:
-        sample = ExtractFeaturesConfig(
+        sample = ExtractFeaturesConfig.of(
             manifest=config.manifest,
             encoder=iterations[-1].encoder,
             layers=config.final_layers,
@@ -185,7 +186,7 @@ def run_pretraining(config: RunPretrainingConfig) -> PretrainingReport:
             runner=config.training.runner,
             output=join(config.output, "sample"),
         )
-        fit = FitKmeansConfig(
+        fit = FitKmeansConfig.of(
             features=sample.output,
             num_clusters=config.final_clusters,
             seed=config.training.seed,

@@ -20,7 +20,7 @@ COMMON = {"output": "out", "layers": (1,), "encoder": "mfcc"}
 )
 def test_samples_that_contradict_themselves_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
-        ExtractFeaturesConfig(manifest="manifest", **COMMON, **settings)
+        ExtractFeaturesConfig.of(manifest="manifest", **COMMON, **settings)
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_samples_that_contradict_themselves_are_refused(settings, message):
 )
 def test_a_run_refuses_them_before_its_manifest(settings, message):
     with pytest.raises(SettingsError, match=message):
-        RunPipelineConfig(corpus="c", layout="folder", num_clusters=8, **COMMON, **settings)
+        RunPipelineConfig.of(corpus="c", layout="folder", num_clusters=8, **COMMON, **settings)

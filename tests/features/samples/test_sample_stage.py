@@ -17,7 +17,8 @@ from pipeline.features.samples.hashing import frame_hash
 from pipeline.features.samples.manifest_sample import STRATA, ManifestSample
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.store.dataset import Dataset
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
@@ -43,7 +44,7 @@ def made(tmp_path_factory, small_encoder):
 
 
 def manifest(root, listing, output):
-    config = BuildManifestConfig(
+    config = BuildManifestConfig.of(
         corpus=str(listing), layout="listing", output=str(output), roots=(str(root / "audio"),), shard_minutes=0.1
     )
     build_manifest(config)
@@ -52,7 +53,7 @@ def manifest(root, listing, output):
 def settings(made, output, **changes):
     root, encoder = made
     fixed = {"manifest": str(root / "manifest"), "encoder": encoder, "layers": (1, 3), "num_workers": 1}
-    return ExtractFeaturesConfig(**{**fixed, "output": str(output), **changes})
+    return ExtractFeaturesConfig.of(**{**fixed, "output": str(output), **changes})
 
 
 def frames(folder):
@@ -83,10 +84,10 @@ def test_exactly_the_frames_of_smallest_hash_are_kept_in_all_layers_and_can_be_c
             np.testing.assert_array_equal(found, full[row["frame_index"]])
     assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "sample"))).num_frames == 400
     books = str(tmp_path / "books")
-    fit_kmeans(FitKmeansConfig(features=str(tmp_path / "sample"), output=books, num_clusters=(4,)))
+    fit_kmeans(FitKmeansConfig.of(features=str(tmp_path / "sample"), output=books, num_clusters=(4,)))
     with pytest.raises(SettingsError, match="every frame"):
         tokenize_corpus(
-            TokenizeCorpusConfig(features=str(tmp_path / "sample"), codebooks=books, output=str(tmp_path / "tokens"))
+            TokenizeCorpusConfig.of(features=str(tmp_path / "sample"), codebooks=books, output=str(tmp_path / "tokens"))
         )
 
 

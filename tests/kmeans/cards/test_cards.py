@@ -13,7 +13,8 @@ from pipeline.kmeans.cards import plots
 from pipeline.kmeans.cards.card import CodebookCard, make_card
 from pipeline.kmeans.cards.describe import ALIGNED, OTHER, Speech, Subject, describe
 from pipeline.kmeans.cards.markdown import render, render_index
-from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
+from pipeline.kmeans.cards.stage import describe_codebooks, prepare
 from pipeline.store.verification import inspect
 
 D = 4
@@ -163,7 +164,7 @@ def test_plots_are_images_and_leave_pyplot_alone(card):
 
 def test_what_does_not_belong_together_is_refused_before_ray_starts(features, alignment, tmp_path):
     write_codebooks(tmp_path / "books", [make_codebook(3, POINTS), make_codebook(3, POINTS[:2])])
-    good = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri)
+    good = DescribeCodebooksConfig.of(codebooks=str(tmp_path / "books"), features=features.uri)
     assert [one.unit for one in prepare(good).subjects] == ["layer_03_k4", "layer_03_k2"]
     for name, book in {
         "encoder": make_codebook(3, POINTS, encoder="o" * 64),
@@ -172,27 +173,27 @@ def test_what_does_not_belong_together_is_refused_before_ray_starts(features, al
     }.items():
         write_codebooks(tmp_path / name, [book])
         with pytest.raises(CodebookMismatchError, match=name):
-            prepare(dataclasses.replace(good, codebooks=str(tmp_path / name)))
+            prepare(good.but(codebooks=str(tmp_path / name)))
         if name != "layer":
             with pytest.raises(CodebookMismatchError, match=name):
-                prepare(dataclasses.replace(good, compare=str(tmp_path / name), codebooks=pair(tmp_path, name)))
+                prepare(good.but(compare=str(tmp_path / name), codebooks=pair(tmp_path, name)))
     with pytest.raises(SettingsError, match="nothing to compare"):
-        prepare(dataclasses.replace(good, compare=str(tmp_path / "layer")))
+        prepare(good.but(compare=str(tmp_path / "layer")))
     with pytest.raises(SettingsError, match=r"none for layers \[9\]"):
-        prepare(dataclasses.replace(good, layers=(3, 9)))
+        prepare(good.but(layers=(3, 9)))
     with pytest.raises(DatasetError):
-        prepare(dataclasses.replace(good, manifest=features.uri))
+        prepare(good.but(manifest=features.uri))
 
 
 def test_labels_with_too_many_values_for_a_codebook_are_refused(features, alignment, tmp_path, monkeypatch):
     write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
     monkeypatch.setattr("pipeline.kmeans.cards.stage.MAX_CELLS", 11)
-    config = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri)
+    config = DescribeCodebooksConfig.of(codebooks=str(tmp_path / "books"), features=features.uri)
     prepare(config)
     with pytest.raises(SettingsError, match="layer_03_k4 has 4 codes and aligned 3 values"):
-        prepare(dataclasses.replace(config, alignments=str(alignment)))
+        prepare(config.but(alignments=str(alignment)))
     with pytest.raises(SettingsError, match="4 codes and other 4 values"):
-        prepare(dataclasses.replace(config, compare=str(tmp_path / "books")))
+        prepare(config.but(compare=str(tmp_path / "books")))
 
 
 def pair(folder, name):
@@ -205,20 +206,20 @@ def pair(folder, name):
 def test_settings_that_cannot_work_are_refused_at_once():
     good = {"codebooks": "c", "features": "f"}
     with pytest.raises(SettingsError, match="digit are no columns.*FSDD is its text"):
-        DescribeCodebooksConfig(**good, manifest="m", labels=("speaker", "digit"))
+        DescribeCodebooksConfig.of(**good, manifest="m", labels=("speaker", "digit"))
     with pytest.raises(SettingsError, match="named twice"):
-        DescribeCodebooksConfig(**good, manifest="m", labels=("speaker", "speaker"))
+        DescribeCodebooksConfig.of(**good, manifest="m", labels=("speaker", "speaker"))
     for wrong in ({"labels": ("speaker",)}, {"splits": ("test",)}):
         with pytest.raises(SettingsError, match="give --manifest"):
-            DescribeCodebooksConfig(**good, **wrong)
+            DescribeCodebooksConfig.of(**good, **wrong)
     with pytest.raises(SettingsError, match="num_workers"):
-        DescribeCodebooksConfig(**good, num_workers=0)
+        DescribeCodebooksConfig.of(**good, num_workers=0)
 
 
 def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignment, tmp_path, monkeypatch):
     books = [make_codebook(3, POINTS), make_codebook(3, POINTS[:2])]
     before = data_bytes(write_codebooks(tmp_path / "books", books).uri)
-    config = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1)
+    config = DescribeCodebooksConfig.of(codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1)
     monkeypatch.setattr("pipeline.kmeans.cards.stage.can_plot", lambda: False)
     assert describe_codebooks(config).cards_done_now == 2
     folder = Path(tmp_path / "books" / "_cards")
@@ -241,7 +242,7 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
     (folder / "layer_03_k4.json").unlink()
     assert describe_codebooks(config).cards_done_now == 1
     assert (folder / "layer_03_k4.json").read_bytes() == facts
-    again = describe_codebooks(dataclasses.replace(config, alignments=str(alignment), layers=(3,)))
+    again = describe_codebooks(config.but(alignments=str(alignment), layers=(3,)))
     assert again.cards_done_now == 2
     assert b'"phone_purity"' in (folder / "layer_03_k4.json").read_bytes()
     assert data_bytes(tmp_path / "books") == before
@@ -250,7 +251,7 @@ def test_cards_are_made_once_and_without_matplotlib_they_say_so(features, alignm
 def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
     write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
     features.store.write("shard-00001.parquet", b"damaged")
-    config = DescribeCodebooksConfig(codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1)
+    config = DescribeCodebooksConfig.of(codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1)
     with pytest.raises(CorruptDatasetError, match=r"^\S+shard-00001\.parquet is not what was committed"):
         describe_codebooks(config)
     assert not (tmp_path / "books" / "_cards").exists()
@@ -258,7 +259,7 @@ def test_what_a_task_finds_wrong_is_said_by_its_name(features, tmp_path):
 
 def test_cards_lie_beside_codebooks_on_s3(features, bucket):
     books = write_codebooks(f"{bucket}/books", [make_codebook(3, POINTS)])
-    config = DescribeCodebooksConfig(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)
+    config = DescribeCodebooksConfig.of(codebooks=f"{bucket}/books", features=features.uri, num_workers=1)
     assert describe_codebooks(config).cards_done_now == 1
     assert describe_codebooks(config).cards_done_now == 0
     names = [f"_cards/layer_03_k4{ending}" for ending in (".distances.png", ".inertia.png", ".json", ".md")]

@@ -13,8 +13,10 @@ from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import SettingsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
-from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
+from pipeline.kmeans.cards.stage import describe_codebooks, prepare
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 DIGITS, SPEAKERS, TAKES = 2, ("ann", "bob"), (0, 1, 7, 8, 9)
@@ -40,14 +42,14 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("cards")
     corpus = write_spoken_digits(root / "corpus")
     build_manifest(
-        BuildManifestConfig(corpus=str(corpus), layout="fsdd", output=str(root / "manifest"), shard_minutes=0.05)
+        BuildManifestConfig.of(corpus=str(corpus), layout="fsdd", output=str(root / "manifest"), shard_minutes=0.05)
     )
-    features = ExtractFeaturesConfig(
+    features = ExtractFeaturesConfig.of(
         manifest=str(root / "manifest"), output=str(root / "features"), encoder="mfcc", layers=(0,), num_workers=1
     )
     assert extract_features(features).units >= 3
     for seed in (0, 1):
-        fit = FitKmeansConfig(
+        fit = FitKmeansConfig.of(
             features=str(root / "features"),
             output=str(root / f"books{seed}"),
             num_clusters=(12,),
@@ -59,7 +61,7 @@ def run(tmp_path_factory):
 
 
 def config(root, **changes):
-    return DescribeCodebooksConfig(
+    return DescribeCodebooksConfig.of(
         **{
             "codebooks": str(root / "books0"),
             "features": str(root / "features"),
@@ -102,7 +104,7 @@ def test_cards_disturb_neither_the_codebooks_nor_their_checks(run, tmp_path):
     assert (tmp_path / "books" / "_report.json").read_text() == "of the fit"
     assert data_bytes(tmp_path / "books") == before
     assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "books"))).faults == []
-    again = FitKmeansConfig(
+    again = FitKmeansConfig.of(
         features=str(run / "features"), output=str(tmp_path / "books"), num_clusters=(12,), num_workers=1
     )
     assert fit_kmeans(again).units_done_now == 0
@@ -126,7 +128,7 @@ def test_labels_splits_and_manifests_that_are_not_there_are_refused(run, tmp_pat
         prepare(config(run, splits=("dev",)))
     with pytest.raises(SettingsError, match=r"no values in the columns emotion"):
         prepare(config(run, labels=("emotion",)))
-    other = BuildManifestConfig(corpus=str(run / "corpus"), layout="folder", output=str(tmp_path / "manifest"))
+    other = BuildManifestConfig.of(corpus=str(run / "corpus"), layout="folder", output=str(tmp_path / "manifest"))
     build_manifest(other)
     with pytest.raises(SettingsError, match="made from another manifest"):
         prepare(config(run, manifest=str(tmp_path / "manifest"), labels=(), splits=()))

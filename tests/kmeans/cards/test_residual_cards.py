@@ -11,7 +11,8 @@ from made_features import make_codebook, write_codebooks, write_features
 from pipeline.kmeans.cards.card import CodebookCard, make_card
 from pipeline.kmeans.cards.describe import OTHER, Speech, Subject, describe
 from pipeline.kmeans.cards.markdown import render, render_index
-from pipeline.kmeans.cards.stage import DescribeCodebooksConfig, describe_codebooks, prepare
+from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
+from pipeline.kmeans.cards.stage import describe_codebooks, prepare
 from pipeline.kmeans.residual import reduce_by
 
 D = 4
@@ -96,7 +97,7 @@ def test_every_k_and_stage_of_a_dataset_has_its_card(features, tmp_path):
     books = [*make_chain(5, 2), *make_chain(3, 3)]
     write_codebooks(tmp_path / "books", books)
     write_codebooks(tmp_path / "other", [*make_chain(3, 3, seed=1), *make_chain(5, 2, seed=1)])
-    config = DescribeCodebooksConfig(
+    config = DescribeCodebooksConfig.of(
         codebooks=str(tmp_path / "books"), features=features.uri, compare=str(tmp_path / "other"), num_workers=1
     )
     subjects = {subject.unit: subject for subject in prepare(config).subjects}

@@ -7,7 +7,8 @@ from sklearn.cluster import KMeans
 
 from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsError
 from pipeline.kmeans.fit import stage
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans, prepare
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans, prepare
 from pipeline.kmeans.read_codebooks import read_codebooks, read_units
 from pipeline.kmeans.residual import reduce_by
 from pipeline.kmeans.search.assignment import nearest
@@ -27,7 +28,7 @@ def features(tmp_path_factory):
 
 
 def config(features, output, **settings):
-    return FitKmeansConfig(
+    return FitKmeansConfig.of(
         features=str(features[0]), output=str(output), **{"num_clusters": (8,), "max_iterations": 6, **settings}
     )
 

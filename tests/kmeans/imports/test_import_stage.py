@@ -94,9 +94,9 @@ def test_a_corpus_gets_the_tokens_that_predict_gives_for_its_features(config, en
     for number, waveform in enumerate(waveforms):
         soundfile.write(tmp_path / "audio" / f"{number}.wav", waveform, 16_000, subtype="FLOAT")
     manifest, output = str(tmp_path / "manifest"), str(tmp_path / "tokens")
-    build_manifest(BuildManifestConfig(corpus=str(tmp_path / "audio"), layout="folder", output=manifest))
+    build_manifest(BuildManifestConfig.of(corpus=str(tmp_path / "audio"), layout="folder", output=manifest))
     settings = {"encoder": encoder, "codebooks": config["output"], "num_workers": 1}
-    tokenize_corpus(TokenizeCorpusConfig(manifest=manifest, output=output, **settings))
+    tokenize_corpus(TokenizeCorpusConfig.of(manifest=manifest, output=output, **settings))
     rows = sorted(pq.read_table(output).to_pylist(), key=lambda row: row["utterance_id"])
     fitted, features = models
     for row, found in zip(rows, features, strict=True):
@@ -126,7 +126,7 @@ def test_the_dataset_is_whole_and_says_where_its_codebooks_come_from(config, mod
 
 def test_the_encoder_is_named_as_fit_kmeans_names_it(config, encoder):
     run(config)
-    asked = ExtractFeaturesConfig(encoder=encoder, layers=LAYERS, manifest="m", output="o")
+    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o")
     features = encoding_lineage(asked, describe(encoder), "")
     lineage = read_codebooks(config["output"])[0].lineage
     for key in ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate"):
@@ -135,7 +135,7 @@ def test_the_encoder_is_named_as_fit_kmeans_names_it(config, encoder):
 
 def features_dataset(folder, encoder):
     """Make a finished features dataset without shards: enough for tokenize_corpus to compare lineage with."""
-    asked = ExtractFeaturesConfig(encoder=encoder, layers=LAYERS, manifest="m", output="o")
+    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o")
     lineage = {**encoding_lineage(asked, describe(encoder), ""), "sample_fraction": 1}
     finish(Dataset.create(str(folder), Plan(kind="features", content={}, lineage=lineage, units=[])))
     return str(folder)
@@ -145,11 +145,11 @@ def test_tokenize_corpus_takes_the_result_for_this_encoder_and_no_other(config, 
     run(config)
     settings = {"codebooks": config["output"], "output": str(tmp_path / "tokens")}
     features = features_dataset(tmp_path / "features", encoder)
-    plan = prepare(TokenizeCorpusConfig(features=features, **settings)).plan
+    plan = prepare(TokenizeCorpusConfig.of(features=features, **settings)).plan
     assert plan.lineage["num_clusters"] == {"layer_01": NUM_CLUSTERS, "layer_03": NUM_CLUSTERS}
     others = features_dataset(tmp_path / "others", small_encoder(seed=1))
     with pytest.raises(CodebookMismatchError, match="fitted on encoder"):
-        prepare(TokenizeCorpusConfig(features=others, **settings))
+        prepare(TokenizeCorpusConfig.of(features=others, **settings))
 
 
 def test_layers_go_with_their_files_in_any_order(config, tmp_path):

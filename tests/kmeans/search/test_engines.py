@@ -9,7 +9,7 @@ from pipeline.errors import SettingsError
 from pipeline.gpu_check import engine_figures
 from pipeline.kmeans.fit.lloyd import update
 from pipeline.kmeans.fit.partition import Budget, Partition, Request, RowSet, Share
-from pipeline.kmeans.fit.stage import FitKmeansConfig
+from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.search import engines
 from pipeline.kmeans.search.assignment import nearest
 from pipeline.kmeans.search.screening import is_exact
@@ -76,7 +76,7 @@ def maker_of(folder, dim, **settings):
     first = make_codebook(3, rows[:9])
     second = make_codebook(3, rows[20:29] / 4, prior=(first,))
     write_codebooks(folder / "codebooks", [first, second])
-    config = TokenizeCorpusConfig(
+    config = TokenizeCorpusConfig.of(
         features=str(folder / "features"),
         codebooks=str(folder / "codebooks"),
         output=str(folder / "tokens"),
@@ -105,8 +105,8 @@ def test_the_setting_of_a_job_reaches_its_search(tmp_path):
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="faiss-gpu is installed here")
 @pytest.mark.parametrize(
     "settings",
-    [lambda: FitKmeansConfig(features="f", output="o", num_clusters=(2,), engine="faiss-gpu")]
-    + [lambda: TokenizeCorpusConfig(features="f", codebooks="c", output="o", engine="faiss-gpu")],
+    [lambda: FitKmeansConfig.of(features="f", output="o", num_clusters=(2,), engine="faiss-gpu")]
+    + [lambda: TokenizeCorpusConfig.of(features="f", codebooks="c", output="o", engine="faiss-gpu")],
 )
 def test_faiss_without_gpus_is_refused_before_any_work(settings):
     with pytest.raises(SettingsError, match=r'needs faiss with GPU support.*pip install "strata-tokens\[gpu\]"'):

@@ -9,7 +9,8 @@ from made_features import write_features
 
 from pipeline.cards.plots import can_plot
 from pipeline.errors import DatasetError, SettingsError
-from pipeline.kmeans.fit.stage import FitKmeansConfig, fit_kmeans
+from pipeline.kmeans.fit.settings import FitKmeansConfig
+from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.sweep.stage import SweepCodebooksConfig, sweep_codebooks
 from pipeline.store.dataset import Dataset
@@ -33,7 +34,7 @@ def datasets(tmp_path_factory):
 
 def config(datasets, output, **changes):
     given = {"features": datasets[0], "described_on": datasets[1], "output": str(output), "num_clusters": (4, 30)}
-    return SweepCodebooksConfig(**{**given, "sweep": (1.0, 0.1), "layers": (3,), "num_workers": 2, **changes})
+    return SweepCodebooksConfig.of(**{**given, "sweep": (1.0, 0.1), "layers": (3,), "num_workers": 2, **changes})
 
 
 def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_path):
@@ -52,7 +53,7 @@ def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_pat
     assert text.count("\n| 30 |") == 2
     assert (tmp_path / "layer_03.png").exists() == can_plot()
     # The codebooks of a share are those that fit_kmeans makes of it.
-    alone = FitKmeansConfig(
+    alone = FitKmeansConfig.of(
         features=datasets[0], output=str(tmp_path / "a"), num_clusters=(30,), layers=(3,), fraction=0.1
     )
     fit_kmeans(alone)
