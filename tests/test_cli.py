@@ -48,8 +48,10 @@ def flat_fields(kind):
 
 def flat_values(config):
     """Give the settings of a config by their flags."""
-    nested = [getattr(config, field.name) for field in fields(config) if is_dataclass(getattr(config, field.name))]
-    return {name: value for each in (config, *nested) for name, value in vars(each).items()}
+    found = {}
+    for name, value in vars(config).items():
+        found |= flat_values(value) if is_dataclass(value) else {name: value}
+    return found
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -104,7 +104,7 @@ def test_paper_presets_of_one_encoder_differ_in_the_clusters_only():
 
 
 def test_a_flag_wins_over_a_preset(parse):
-    assert parse("--preset", "base", *REQUIRED, "--num-clusters", "64", "--layers", "3").layers == (3,)
+    assert parse("--preset", "base", *REQUIRED, "--num-clusters", "64", "--layers", "3").encoding.layers == (3,)
     assert parse("--num-clusters", "64", "--preset", "base", *REQUIRED).num_clusters == 64
 
 

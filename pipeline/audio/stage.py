@@ -101,16 +101,7 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """
     source, segmentation = config.recordings, config.segmentation.content()
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
-    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column)
-    if config.segmentation.segments:
-        listed = read_segments(config.segmentation.segments, config.segmentation.segments_format)
-        candidates = cut_recordings(candidates, listed, own_roots[0])
-    known: dict[str, list[str]] = {}
-    if config.known:
-        # The stage gives utterances ids of its own where it cuts recordings or parts channels.
-        new_ids = bool(config.segmentation.vad) or source.channels == "split"
-        earlier = Known(config.known, whole_recordings=new_ids)
-        known, candidates = {"known": earlier.sha256}, earlier.new(candidates)
+    candidates, known = _candidates(config, own_roots[0])
     pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
     if not pieces:
         new = " that are not known already" if config.known else ""
@@ -153,6 +144,20 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         totals={"rows": rows},
     )
     return PreparedManifest(config=config, pieces=pieces, plan=plan, probe_plan=probe_plan)
+
+
+def _candidates(config: BuildManifestConfig, root: str) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
+    """List what may become utterances, and what the content key says of earlier manifests."""
+    source, segments = config.recordings, config.segmentation.segments
+    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column)
+    if segments:
+        candidates = cut_recordings(candidates, read_segments(segments, config.segmentation.segments_format), root)
+    if not config.known:
+        return candidates, {}
+    # The stage gives utterances ids of its own where it cuts recordings or parts channels.
+    new_ids = bool(config.segmentation.vad) or source.channels == "split"
+    earlier = Known(config.known, whole_recordings=new_ids)
+    return earlier.new(candidates), {"known": earlier.sha256}
 
 
 def _pieces(candidates: Iterator[Candidate], most: int) -> Iterator[pa.Table]:

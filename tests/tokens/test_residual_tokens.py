@@ -1,7 +1,5 @@
 """Tokens of residual stages: from audio, from features and by the tokenizer, against plain numpy."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -147,13 +145,13 @@ def test_an_utterance_whose_residual_does_not_fit_is_rejected_from_audio_and_nam
     write_codebooks(tmp_path / "books", books)
     changes = {"codebooks": str(tmp_path / "books"), "max_reject_fraction": 1.0, "num_clusters": None}
     with pytest.raises(TooManyRejectsError, match="feature_overflow 8"):
-        tokenize_corpus(replace(config(root, encoder, tmp_path / "audio"), **changes))
+        tokenize_corpus(config(root, encoder, tmp_path / "audio").but(**changes))
     rejects = pq.read_table(tmp_path / "audio" / "_rejects").to_pylist()
     assert {reject["reason"] for reject in rejects} == {"feature_overflow"}
     assert all(reject["detail"].startswith("layer 3, stage 0: row 0") for reject in rejects)
     from_features = config(root, "", tmp_path / "features", manifest=None, features=str(root / "features"))
     with pytest.raises(PipelineError, match=r"\w+: layer 3, stage 0: row 0 .* tokenise from --manifest"):
-        tokenize_corpus(replace(from_features, **changes))
+        tokenize_corpus(from_features.but(**changes))
 
 
 def test_verification_looks_at_the_tokens_of_every_stage(made, tmp_path):
