@@ -204,6 +204,12 @@ def test_the_first_page_stays_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_no_merge_is_left_half_done():
+    marks = re.compile(r"^(?:<{7} |>{7} |={7}$)", flags=re.MULTILINE)
+    assert marks.search("a\n" + "<" * 7 + " HEAD\nb")
+    assert [str(path) for path in tracked_files() if marks.search(path.read_text(errors="replace"))] == []
+
+
 def test_test_files_have_names_of_their_own_and_make_no_package():
     files = code_files("tests")
     assert [name for name, count in Counter(path.name for path in files).items() if count > 1] == []

@@ -6,8 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-from threadpoolctl import threadpool_limits
-
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
@@ -46,6 +44,9 @@ def kept_threads(threads: int) -> Iterator[None]:
     Args:
         threads: See ``set_threads``.
     """
+    # Importing it sets an environment variable of Intel's OpenMP.
+    from threadpoolctl import threadpool_limits
+
     variable = os.environ.get("OMP_NUM_THREADS")
     torch, faiss = sys.modules.get("torch"), sys.modules.get("faiss")
     before = torch.get_num_threads() if torch else None, faiss.omp_get_max_threads() if faiss else None
