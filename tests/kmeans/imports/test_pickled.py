@@ -221,7 +221,7 @@ tries = [lambda: os.system("true"), lambda: open("/etc/passwd"), lambda: subproc
 for number, attempt in enumerate(tries):
     try:
         attempt()
-    except pickled.Refused as error:
+    except pickled.PickleRefused as error:
         print(error)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
