@@ -126,7 +126,7 @@ def test_the_dataset_is_whole_and_says_where_its_codebooks_come_from(config, mod
 
 def test_the_encoder_is_named_as_fit_kmeans_names_it(config, encoder):
     run(config)
-    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o")
+    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o").encoding
     features = encoding_lineage(asked, describe(encoder), "")
     lineage = read_codebooks(config["output"])[0].lineage
     for key in ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate"):
@@ -135,7 +135,7 @@ def test_the_encoder_is_named_as_fit_kmeans_names_it(config, encoder):
 
 def features_dataset(folder, encoder):
     """Make a finished features dataset without shards: enough for tokenize_corpus to compare lineage with."""
-    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o")
+    asked = ExtractFeaturesConfig.of(encoder=encoder, layers=LAYERS, manifest="m", output="o").encoding
     lineage = {**encoding_lineage(asked, describe(encoder), ""), "sample_fraction": 1}
     finish(Dataset.create(str(folder), Plan(kind="features", content={}, lineage=lineage, units=[])))
     return str(folder)
