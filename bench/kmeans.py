@@ -50,7 +50,7 @@ GOALS = {
     "seconds out-of-core / ours": "",
 }
 _CLOSE = 1.001
-_ITERATION = re.compile(r"K-means: \d+ of \d+ codebooks done, ([\d.]+) s")
+_ITERATION = re.compile(r"K-means: iteration of ([\d.]+) s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ def run_ours(work: KmeansWorkload, output: Path, given: Settings, *flags: object
     """Run the job and give its report with ``peaks``; flags win over those from ``given``."""
     return sampled_run(
         "fit_kmeans",
+        "--verbose",
         *("--features", work.features, "--output", output, "--num-clusters", work.num_clusters),
         *("--max-iterations", given.iterations, "--tolerance", 0, "--num-workers", given.threads),
         *flags,

@@ -49,6 +49,18 @@ JOBS = {
 FLAT = (tyro.conf.OmitArgPrefixes,)
 """Settings are nested in code; their flags are not."""
 
+LIBRARIES_THAT_TALK = (
+    "ray",
+    "httpx",
+    "transformers",
+    "botocore",
+    "aiobotocore",
+    "s3fs",
+    "fsspec",
+    "faiss",
+    "matplotlib",
+)
+
 COMMON = """
 
 common flags:
@@ -57,7 +69,7 @@ common flags:
                           data; for extract_features, tokenize_corpus and run_pipeline
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
   --ray-address ADDRESS   Ray cluster to join; 'local' starts one here; default: RAY_ADDRESS, else one that runs here
-  --verbose               log also what libraries say
+  --verbose               log also details, as each iteration of K-means, and what libraries say
 """
 
 
@@ -127,18 +139,10 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     if address is not None:
         os.environ["RAY_ADDRESS"] = address
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if "--verbose" not in given:
-        for name in (
-            "ray",
-            "httpx",
-            "transformers",
-            "botocore",
-            "aiobotocore",
-            "s3fs",
-            "fsspec",
-            "faiss",
-            "matplotlib",
-        ):
+    if "--verbose" in given:
+        logging.getLogger("pipeline").setLevel(logging.DEBUG)
+    else:
+        for name in LIBRARIES_THAT_TALK:
             logging.getLogger(name).setLevel(logging.WARNING)
     flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:

@@ -91,7 +91,9 @@ def _made(kind: Any, flat: Mapping[str, Any]) -> Any:
             part = _part(groups[field.name], flat)
             if field.default_factory is not MISSING:
                 given[field.name] = _changed(field.default_factory(), part)
-            elif field.default is MISSING or part:
+            elif field.default is not MISSING:
+                given[field.name] = _changed(field.default, part)
+            else:
                 given[field.name] = _made(groups[field.name], part)
     return kind(**given)
 

@@ -157,3 +157,19 @@ def test_every_stage_of_a_run_gets_the_settings_of_the_run():
         expected = {name: value for name, value in {**run.flat(), **own.get(stage, {})}.items() if name in flat}
         found = {name: flat[name] for name in expected}
         assert found == {**expected, "output": f"o/{stage}"} if "output" in flat else found == expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Depth(Settings):
+    layers: int = 1
+    width: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Network(Settings):
+    depth: _Depth = _Depth(layers=7, width=8)
+
+
+def test_a_group_with_defaults_of_its_own_keeps_those_that_are_not_named():
+    assert _Network.of().depth == _Depth(layers=7, width=8)
+    assert _Network.of(width=9).depth == _Depth(layers=7, width=9)

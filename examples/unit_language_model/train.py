@@ -35,6 +35,7 @@ from pipeline.export.cards.ngrams import MAX_IDS, BigramModel
 from pipeline.export.grouping import TRAIN, VALID
 from pipeline.export.ids.vocabulary import BEGIN, END, FILE, Vocabulary
 from pipeline.export.shards.parts import read_parts
+from pipeline.settings import Settings
 from pipeline.store.completion import success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder
 from pipeline.store.storage import LocalStore, absolute, join, open_store
@@ -53,7 +54,7 @@ OPTIMIZER = OptimizerSettings(lr=1e-3, warmup_steps=100, weight_decay=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitLanguageModelConfig:
+class UnitLanguageModelConfig(Settings):
     """Settings of the example; the defaults suit an hour of speech and two CPU cores."""
 
     export: str

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 def config_of(folder, output, **changes):
     given = {"num_steps": 6, "warmup_steps": 1, "lr": 1e-2, "validate_every": 2, "checkpoint_every": 2, "log_every": 1}
     given |= {"width": 16, "num_layers": 1, "num_heads": 2, "block": 64, "batch_blocks": 4, "threads_per_worker": 1}
-    return UnitLanguageModelConfig(export=str(folder / "export"), output=str(output), **(given | changes))
+    return UnitLanguageModelConfig.of(export=str(folder / "export"), output=str(output), **(given | changes))
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +65,4 @@ def test_the_folder_opens_and_needs_the_bits_that_were_reported(exported, tmp_pa
     assert again == replace(report, wall_seconds=again.wall_seconds, workers="no worker, all was there")
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
     with pytest.raises(PlanMismatchError, match="lr"):
-        prepare(replace(config, lr=1e-3))
+        prepare(config.but(lr=1e-3))

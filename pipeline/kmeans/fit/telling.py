@@ -23,7 +23,7 @@ class FitLog:
     def __init__(self, num_codebooks: int, now: Callable[[], float] = time.monotonic) -> None:
         self._num_codebooks = num_codebooks
         self._now = now
-        self._began = self._told = now()
+        self._began = self._told = self._stepped = now()
         self._iterations, self._frames, self._frames_told = 0, 0.0, 0.0
 
     def step(self, frames: float, done: int, active: Mapping[str, Fit]) -> None:
@@ -35,6 +35,8 @@ class FitLog:
             active: The fits that go on, by unit; the line at the end comes when there is none.
         """
         now = self._now()
+        logger.debug("K-means: iteration of %.3f s", now - self._stepped)
+        self._stepped = now
         self._iterations += 1
         self._frames += frames
         if not active:
