@@ -155,7 +155,7 @@ def _extract(
     run_job(
         "extract_features",
         *("--manifest", manifest, "--encoder", encoder, "--layers", shape.layer),
-        *("--sample-frames", shape.frames, "--output", folder / "features"),
+        *("--sample-frames", shape.frames, "--output", folder / "features", "--runner", "here"),
     )
 
 

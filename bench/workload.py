@@ -166,10 +166,23 @@ def common_root(audio: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.resolve().parent for path in audio]))
 
 
+HERE = ("--runner", "here")
+"""What is prepared and not measured needs no Ray."""
+
+
 def make_manifest(folder: Path, listing: Path, *audio: Path) -> Path:
     """Make the manifest of a listing, whose audio lies under some folders."""
     run_job(
-        "build_manifest", "--corpus", listing, "--layout", "listing", "--roots", *audio, "--output", folder / "manifest"
+        "build_manifest",
+        "--corpus",
+        listing,
+        "--layout",
+        "listing",
+        "--roots",
+        *audio,
+        "--output",
+        folder / "manifest",
+        *HERE,
     )
     return folder / "manifest"
 
@@ -179,11 +192,13 @@ def make_codebooks(folder: Path, encoder: Path, manifest: Path, layers: Sequence
     run_job(
         "extract_features",
         *("--manifest", manifest, "--encoder", encoder, "--layers", *layers, "--output", folder / "features"),
+        *HERE,
     )
     run_job(
         "fit_kmeans",
         *("--features", folder / "features", "--num-clusters", num_clusters, "--max-iterations", 1),
         *("--output", folder / "codebooks"),
+        *HERE,
     )
     return folder / "codebooks"
 

@@ -122,5 +122,6 @@ def test_ray_with_one_worker_or_two_gives_the_bytes_of_this_process(here, tmp_pa
         assert written(there) == expected
         if name == "tokens":
             assert report.load_processes >= 1
-            assert report.make_processes == workers
-            assert "encoder actor" in report.workers
+            # Of a corpus this small the first worker that is ready may make every unit.
+            assert 1 <= report.make_processes <= workers
+            assert report.workers.startswith(f"{workers} encoder actor")

@@ -9,7 +9,6 @@ import soundfile
 from bench.measuring import ROOT, environment
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_all_contenders_run_on_three_utterances_and_agree(tmp_path):
     (tmp_path / "audio").mkdir()
