@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 Card = TypeVar("Card")
 
 _INCHES, _DPI = (5.0, 3.2), 110
+_MARGINS = {"left": 0.15, "right": 0.97, "bottom": 0.16, "top": 0.91}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +43,20 @@ def draw_all(plots: Mapping[str, Plot[Card]], card: Card, title: Callable[[Plot[
 
 
 def _drawn(plot: Plot[Card], card: Card, title: str) -> bytes:
-    figure = new_figure(_INCHES)
-    axes = figure.subplots()
+    # Fixed margins: finding them takes as long again as drawing, a fifth of a second per plot.
+    figure = new_figure(_INCHES, layout="none")
+    axes = figure.subplots(gridspec_kw=_MARGINS)
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     plot.draw(axes, card)
     return png(figure)
 
 
-def new_figure(inches: tuple[float, float]) -> Any:
+def new_figure(inches: tuple[float, float], layout: str = "constrained") -> Any:
     """Begin a figure of matplotlib. It does not go through pyplot, so none of its global state is used or changed."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=inches, dpi=_DPI, layout="constrained")
+    return Figure(figsize=inches, dpi=_DPI, layout=layout)
 
 
 def png(figure: Any) -> bytes:
