@@ -4,7 +4,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 Card = TypeVar("Card")
 
@@ -52,7 +52,7 @@ def _drawn(plot: Plot[Card], card: Card, title: str) -> bytes:
     return png(figure)
 
 
-def new_figure(inches: tuple[float, float], layout: str = "constrained") -> Any:
+def new_figure(inches: tuple[float, float], layout: Literal["constrained", "none"] = "constrained") -> Any:
     """Begin a figure of matplotlib. It does not go through pyplot, so none of its global state is used or changed."""
     from matplotlib.figure import Figure
 
