@@ -44,7 +44,7 @@ def draw_all(plots: Mapping[str, Plot[Card]], card: Card, title: Callable[[Plot[
 
 def _drawn(plot: Plot[Card], card: Card, title: str) -> bytes:
     # Fixed margins: finding them takes as long again as drawing, a fifth of a second per plot.
-    figure = new_figure(_INCHES, layout="none")
+    figure = new_figure(_INCHES, layout=None)
     axes = figure.subplots(gridspec_kw=_MARGINS)
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
@@ -52,7 +52,7 @@ def _drawn(plot: Plot[Card], card: Card, title: str) -> bytes:
     return png(figure)
 
 
-def new_figure(inches: tuple[float, float], layout: Literal["constrained", "none"] = "constrained") -> Any:
+def new_figure(inches: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Any:
     """Begin a figure of matplotlib. It does not go through pyplot, so none of its global state is used or changed."""
     from matplotlib.figure import Figure
 
