@@ -5,6 +5,7 @@ Order: class default < preset < flag. The last line on standard output is the re
 """
 
 import contextlib
+import gc
 import inspect
 import json
 import logging
@@ -119,6 +120,9 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
         _fail(error, 1)
     except KeyboardInterrupt:
         _fail("interrupted; what is committed stays, run the same command to go on", 130)
+    finally:
+        # Python looks for garbage before it ends, a second where torch and transformers are loaded.
+        gc.freeze()
 
 
 def _fail(error: object, code: int) -> typing.NoReturn:

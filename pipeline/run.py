@@ -6,6 +6,7 @@ missing.
 """
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -21,7 +22,7 @@ from pipeline.features.passes.settings import EncodingSettings
 from pipeline.features.settings import ExtractFeaturesConfig, check_stratify_by
 from pipeline.features.stage import extract_features
 from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
-from pipeline.kmeans.cards.stage import CardsReport, describe_codebooks
+from pipeline.kmeans.cards.stage import CardsReport, count_cards
 from pipeline.kmeans.fit.settings import FitKmeansConfig, FittingSettings, KmeansSettings, check_num_clusters
 from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
@@ -189,13 +190,16 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     prepare_manifest(manifest)
     config.encoding.describe()
     reports = [build_manifest(manifest), extract_features(config.features()), fit_kmeans(config.codebooks())]
-    cards = describe_codebooks(config.cards())
-    reports.append(tokenize_corpus(tokens))
+    counted = count_cards(config.cards())
+    with ThreadPoolExecutor(1, "cards") as drawing:
+        # One thread draws while the workers of the next stage start.
+        cards = drawing.submit(counted.write)
+        reports.append(tokenize_corpus(tokens))
     _save_tokenizer(config, tokens)
     for report in reports:
         record_report(open_store(report.output), report.to_json())
     return PipelineReport(
-        stage="run", output=config.output, encoder=config.encoding.encoder, stages=reports, cards=cards
+        stage="run", output=config.output, encoder=config.encoding.encoder, stages=reports, cards=cards.result()
     )
 
 

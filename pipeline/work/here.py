@@ -21,7 +21,7 @@ from pipeline import faults
 from pipeline.errors import PipelineError
 from pipeline.store.dataset import Dataset, Output
 from pipeline.work.runner import RunnerKind
-from pipeline.work.runtime import kept_threads, set_threads, settle_allocator
+from pipeline.work.runtime import kept_threads, quick_start, set_threads, settle_allocator
 from pipeline.work.units import Done, Load, MakerFactory, Utterance, make_unit, peak_memory
 from pipeline.work.waiting import ShardTimes, Work
 from pipeline.work.worker_shape import Node, WorkerShape
@@ -234,7 +234,7 @@ class _Units:
     def open(self) -> tuple[Any, Any]:
         """Build a maker and claim its numerics; one after the other, while those that are ready work."""
         # Threads that import transformers at the same time find it without its classes (5.23).
-        with self._opening:
+        with self._opening, quick_start():
             maker = self._factory()
         numerics = maker.numerics()
         self._dataset.claim_numerics(numerics, self._numerics_mode)

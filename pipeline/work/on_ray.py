@@ -29,7 +29,7 @@ from pipeline.store.storage import open_store
 from pipeline.work.joined import joined_cluster
 from pipeline.work.payload import binary_cell, pack, unpack
 from pipeline.work.runner import RunnerKind
-from pipeline.work.runtime import ALLOCATOR
+from pipeline.work.runtime import ALLOCATOR, quick_start
 from pipeline.work.units import Done, Load, MakerFactory, Utterance, make_unit, peak_memory
 from pipeline.work.waiting import ShardTimes, Work
 from pipeline.work.worker_shape import Node, WorkerShape
@@ -45,6 +45,10 @@ _LEAST_QUEUE_BYTES = 64 << 20
 
 # Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
 _FAN_IN = 4
+
+_LOCAL = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+"""Settings of a Ray that is started here: a process without work stays a minute, not a second, and serves the next
+stage. Each that need not be started anew saves a second of a core: of 100 utterances on two cores, 8 of 20."""
 
 
 def connect() -> None:
@@ -62,7 +66,7 @@ def connect() -> None:
     if joined is not None and joined.running:
         ray.init(runtime_env={"env_vars": variables}, **quiet)
         return
-    with _environment(variables):
+    with _environment(variables | _LOCAL):
         ray.init(address="local", **quiet)
 
 
@@ -348,7 +352,8 @@ class ShardWorker:
         self._work: dict[str, Sequence[Work]] = {}
         try:
             self._dataset = Dataset.open(uri, finished=False)
-            self._maker = factory()
+            with quick_start():
+                self._maker = factory()
             self._numerics = self._maker.numerics()
             self._dataset.claim_numerics(self._numerics, numerics_mode)
         except Exception as error:

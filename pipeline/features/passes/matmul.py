@@ -1,5 +1,6 @@
 """The matrix-product peak of a device: what a share of its speed is a share of."""
 
+import functools
 import time
 
 _SIZE = 1024
@@ -7,8 +8,9 @@ _ON_ACCELERATOR = 8192
 _REPEATS = 3
 
 
+@functools.cache
 def matmul_peak(device: str, dtype: str) -> float:
-    """Measure the fastest matrix product of this process.
+    """Measure the fastest matrix product of this process, once.
 
     It is done before an encoder's first shard, so it is short: 0.1 s on a CPU core of 92 GFLOP/s, where products of
     2048 x 2048, over half a second, had the same 92, and 205 in bfloat16 where these have 216.

@@ -27,16 +27,18 @@ def _sizes(axes: Any, card: CodebookCard) -> None:
     axes.plot(np.arange(1, len(filled) + 1), filled, label="codes")
     axes.axhline(1 / card.num_clusters, linestyle="--", color="0.5", label="1 / K")
     axes.set(xlabel="rank", ylabel="share of frames", yscale="log", xlim=(0, card.num_clusters + 1))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _distances(axes: Any, card: CodebookCard) -> None:
     lower, upper, frames = np.array(card.distances.histogram).T
-    # Bins grow with the distance: areas are shares, heights are not.
-    axes.bar(lower, frames / frames.sum() / (upper - lower), width=upper - lower, align="edge")
+    # Bins grow with the distance: areas are shares, heights are not. One outline draws ten times faster than 200 bars.
+    density = frames / frames.sum() / (upper - lower)
+    corners = np.stack([lower, lower, upper, upper], axis=1), np.outer(density, [0, 1, 1, 0])
+    axes.fill_between(*(values.ravel() for values in corners), linewidth=0)
     axes.axvline(card.distances.quantiles["0.5"], linestyle="--", color="0.3", label="median")
-    axes.set(xlabel="distance", ylabel="share of frames, per unit of distance")
-    axes.legend(fontsize=8)
+    axes.set(xlabel="distance", ylabel="share of frames, per unit of distance", ylim=(0, None))
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _runs(axes: Any, card: CodebookCard) -> None:

@@ -215,9 +215,19 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
         CodebookMismatchError: Codebooks and features are of different encoders, widths or layers.
         SettingsError: Labels, splits or a codebook to compare with do not exist, or there are no frames.
     """
+    return count_cards(config).write()
+
+
+def count_cards(config: DescribeCodebooksConfig) -> "CountedCards":
+    """Do of ``describe_codebooks`` what needs workers; what is left needs one thread.
+
+    Raises:
+        CodebookMismatchError: See ``describe_codebooks``.
+        SettingsError: See ``describe_codebooks``.
+    """
     began = time.monotonic()
     prepared = prepare(config)
-    store, plots = prepared.codebooks.store, can_plot()
+    store = prepared.codebooks.store
     cards = {
         subject.unit: _read(store, subject.unit, prepared.made_from[subject.unit]) for subject in prepared.subjects
     }
@@ -226,26 +236,51 @@ def describe_codebooks(config: DescribeCodebooksConfig) -> CardsReport:
         counts = _count(prepared, missing, config)
         for subject in missing:
             cards[subject.unit] = _card(prepared, subject, counts[subject.unit])
-    made, there = {subject.unit for subject in missing}, set(store.names(CARDS))
-    for unit, card in cards.items():
-        assert card is not None
-        if unit in made or not _files(unit, card, plots=plots) <= there:
-            _write(store, unit, card, plots=plots)
-    # Compared: a run that was killed has written its cards and not their index.
-    index = render_index(read_cards(store)).encode()
-    if "index.md" not in there or store.read(f"{CARDS}/index.md") != index:
-        store.write(f"{CARDS}/index.md", index)
-    done = {unit: card for unit, card in cards.items() if card is not None}
-    return CardsReport(
-        stage="cards",
-        output=store.uri,
-        cards=len(done),
-        cards_done_now=len(missing),
-        frames=next(iter(done.values())).use.frames,
-        plots=plots,
-        wall_seconds=time.monotonic() - began,
-        summary={unit: _summary(card) for unit, card in done.items()},
+    return CountedCards(
+        store=store,
+        cards={unit: card for unit, card in cards.items() if card is not None},
+        made=frozenset(subject.unit for subject in missing),
+        seconds=time.monotonic() - began,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedCards:
+    """Cards with their numbers, not yet all written.
+
+    Attributes:
+        store: Folder of the codebooks.
+        cards: By unit.
+        made: Units whose cards were counted by this run.
+        seconds: Time that this took.
+    """
+
+    store: Store
+    cards: Mapping[str, CodebookCard]
+    made: frozenset[str]
+    seconds: float
+
+    def write(self) -> CardsReport:
+        """Draw and write what is not there, and the index."""
+        began, plots = time.monotonic(), can_plot()
+        there = set(self.store.names(CARDS))
+        for unit, card in self.cards.items():
+            if unit in self.made or not _files(unit, card, plots=plots) <= there:
+                _write(self.store, unit, card, plots=plots)
+        # Compared: a run that was killed has written its cards and not their index.
+        index = render_index(read_cards(self.store)).encode()
+        if "index.md" not in there or self.store.read(f"{CARDS}/index.md") != index:
+            self.store.write(f"{CARDS}/index.md", index)
+        return CardsReport(
+            stage="cards",
+            output=self.store.uri,
+            cards=len(self.cards),
+            cards_done_now=len(self.made),
+            frames=next(iter(self.cards.values())).use.frames,
+            plots=plots,
+            wall_seconds=self.seconds + time.monotonic() - began,
+            summary={unit: _summary(card) for unit, card in self.cards.items()},
+        )
 
 
 def _summary(card: CodebookCard) -> str:

@@ -172,8 +172,11 @@ class FaissSearch(TorchSearch):
 
     def __call__(self, centred: Centred, with_lists: bool) -> Found:
         """Search; see ``candidates.Search``."""
-        rows = np.concatenate([centred.rows.numpy(), np.ones((len(centred.rows), 1), np.float32)], axis=1)
-        return _of_top_two(*self._knn(rows))
+        num_rows, dim = centred.rows.shape
+        rows = centred.scratch.take("rows and one", num_rows, dim + 1, "float32")
+        rows[:, :dim] = centred.rows
+        rows[:, dim] = 1
+        return _of_top_two(*self._knn(rows.numpy()))
 
     def _knn(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give scores, float32 (n, 2), and centroids, int64 (n, 2), of the best two, from rows float32 (n, D + 1)."""
