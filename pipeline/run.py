@@ -26,6 +26,7 @@ from pipeline.kmeans.cards.stage import CardsReport, count_cards
 from pipeline.kmeans.fit.settings import FitKmeansConfig, FittingSettings, KmeansSettings, check_num_clusters
 from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.kmeans.search.engines import EngineSettings
 from pipeline.settings import Settings
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import join, located, open_store
@@ -76,6 +77,8 @@ class RunPipelineConfig(Settings):
     """Column of the manifest, as speaker or language, whose values get equal shares of these frames."""
     kmeans: KmeansSettings = field(default_factory=KmeansSettings)
     """How a codebook is fitted."""
+    search: EngineSettings = field(default_factory=EngineSettings)
+    """How nearest centroids are searched for."""
     seed: int = 0
     """Seed of the choice of frames and of K-means."""
     agreement_frames: int = 2_000
@@ -130,6 +133,7 @@ class RunPipelineConfig(Settings):
                 num_workers=self.encoding.num_workers,
             ),
             kmeans=self.kmeans,
+            search=self.search,
             work=self.work,
         )
 
@@ -147,6 +151,7 @@ class RunPipelineConfig(Settings):
             output=join(self.output, "tokens"),
             encoding=TokenEncodingSettings(**vars(self.encoding)),
             agreement_frames=self.agreement_frames,
+            search=self.search,
             work=self.work,
         )
 

@@ -15,6 +15,7 @@ from pipeline.kmeans.cards.settings import DescribeCodebooksConfig, SpeechSettin
 from pipeline.kmeans.cards.stage import describe_codebooks, read_cards
 from pipeline.kmeans.fit.settings import FitKmeansConfig, FittingSettings, KmeansSettings
 from pipeline.kmeans.fit.stage import fit_kmeans, prepare
+from pipeline.kmeans.search.engines import EngineSettings
 from pipeline.kmeans.sweep.curves import Point, draw, plot_name, point, render, to_json
 from pipeline.settings import Settings
 from pipeline.store.dataset import Dataset
@@ -38,6 +39,8 @@ class SweepCodebooksConfig(Settings):
     """Which codebooks, and where."""
     kmeans: KmeansSettings = field(default_factory=KmeansSettings)
     """How a codebook is fitted."""
+    search: EngineSettings = field(default_factory=EngineSettings)
+    """How nearest centroids are searched for."""
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     """What the codes are compared with."""
     work: RunnerSettings = field(default_factory=RunnerSettings)
@@ -63,6 +66,7 @@ class SweepCodebooksConfig(Settings):
             fraction=share,
             fitting=self.fitting,
             kmeans=self.kmeans,
+            search=self.search,
             work=self.work,
         )
 
