@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.audio.doubts import Doubts
 from pipeline.audio.places import Place
 from pipeline.audio.remote import open_ranged
-from pipeline.errors import AudioDecodeError, StorageError
+from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason
 
 _ROWS = 16
@@ -57,38 +58,33 @@ class CellReader:
 
     Args:
         uri: A real local path or S3 URI.
+        doubts: Judges reads that fail.
 
     Raises:
         AudioDecodeError: The file is missing or is no Parquet.
-        StorageError: S3 failed.
+        StorageError: The store failed.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, doubts: Doubts) -> None:
         self.uri = uri
+        self._doubts = doubts
         self._place: tuple[str, int] | None = None
         self._next_row = 0
         self._rows: Iterator[Any] = iter(())
         self._last: Any = None
-        try:
-            self._table = open_table(uri)
-        except Exception as error:
-            raise _fault(uri, error) from error
+        self._table = doubts.read(uri, uri, lambda: open_table(uri))
 
     def read(self, part: Place) -> memoryview:
         """Read the bytes of one recording.
 
         Raises:
             AudioDecodeError: The cell is null or absent, or the file is damaged.
-            StorageError: S3 failed.
+            StorageError: The store failed.
         """
         row, row_group = part.row, part.row_group
         if row is None or row_group is None or not 0 <= row_group < self._table.num_row_groups:
             raise AudioDecodeError(Reason.BAD_ROW, f"{self.uri} has no {part}")
-        try:
-            self._seek(part.member, row_group, row)
-        except Exception as error:
-            self._place = None
-            raise _fault(self.uri, error) from error
+        self._doubts.read(self.uri, f"{self.uri}: {part}", lambda: self._reach(part.member, row_group, row))
         if self._last is None:
             raise AudioDecodeError(Reason.EMPTY, f"{self.uri}: {part} holds no bytes")
         return memoryview(self._last)
@@ -96,6 +92,14 @@ class CellReader:
     def close(self) -> None:
         """Close the file."""
         self._table.close()
+
+    def _reach(self, column: str, row_group: int, row: int) -> None:
+        """Go to a row; where that fails, the next one begins anew."""
+        try:
+            self._seek(column, row_group, row)
+        except BaseException:
+            self._place = None
+            raise
 
     def _seek(self, column: str, row_group: int, row: int) -> None:
         if self._place != (column, row_group) or row < self._next_row - 1:
@@ -111,19 +115,6 @@ class CellReader:
             except StopIteration:
                 raise AudioDecodeError(Reason.BAD_ROW, f"{self.uri} ends before row {row}") from None
             self._next_row += 1
-
-
-def _fault(uri: str, error: Exception) -> Exception:
-    """Tell a damaged or missing file from a store that does not answer."""
-    if isinstance(error, (AudioDecodeError, StorageError)):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return AudioDecodeError(Reason.MISSING, f"{uri} does not exist")
-    if isinstance(error, PermissionError):
-        return AudioDecodeError(Reason.UNREADABLE, f"{uri} may not be read")
-    if isinstance(error, OSError) and uri.startswith("s3://") and not isinstance(error, pa.ArrowException):
-        return StorageError(f"{uri} could not be read: {error}; run again when the store answers")
-    return AudioDecodeError(Reason.UNREADABLE, f"{uri} cannot be read as Parquet: {error}")
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -2,7 +2,8 @@
 
 Where its bytes lie is found by ``sources.py`` (a plain file, a member of a tar, a cell of Parquet, an S3 object);
 they are read in a child process with bounded memory and time (``decode_child.py``), so a file that crashes or hangs
-libsndfile costs that file alone. Every fault of a recording is an AudioDecodeError with a ``schema.Reason``.
+libsndfile costs that file alone. Every fault of a recording is an AudioDecodeError with a ``schema.Reason``; what the
+machine or the store does to it is tried again, then a StorageError (``trials.py``, ``doubts.py``).
 
 A resampled segment of S samples has floor(S * target / source + 1/2) samples. Memory: the segment. Cost of a
 child: 0.15 s at its start, once a process.
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.audio.control import check_decoder
+from pipeline.audio.decode_process import DecodeDeath, DecodeProcess
 from pipeline.audio.decode_process import DecodeLimits as DecodeLimits
-from pipeline.audio.decode_process import DecodeProcess
 from pipeline.audio.places import Place
 from pipeline.audio.sources import Sources
-from pipeline.errors import AudioDecodeError, SettingsError
+from pipeline.audio.trials import Trials
+from pipeline.errors import SettingsError
 from pipeline.schema import Reason
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -101,7 +104,7 @@ class Decoder:
             StorageError: S3 failed; the recording may be fine.
         """
         with self._lock:
-            header, _ = self._ask(uri, part, {"do": "probe", "key": uri})
+            ((header, _),) = self._answers(uri, part, {"do": "probe", "key": uri})
         return AudioInfo(**header)
 
     def decode(
@@ -144,7 +147,7 @@ class Decoder:
             "channel": channel,
         }
         with self._lock:
-            header, payload = self._ask(uri, part, request)
+            ((header, payload),) = self._answers(uri, part, request)
         samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
         return samples
 
@@ -179,23 +182,10 @@ class Decoder:
             "channel": channel,
         }
         with self._lock:
-            header, payload = self._ask(uri, part, request)
-            ended = False
-            try:
-                while header["more"]:
+            for header, payload in self._answers(uri, part, request):
+                if header["more"]:
                     samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
                     yield samples
-                    assert self._child is not None
-                    header, payload = self._child.receive(request["key"])
-                    if "reason" in header:
-                        ended = True
-                        raise AudioDecodeError(Reason(header["reason"]), f"{header['detail']} ({uri})")
-                ended = True
-            finally:
-                if not ended and self._child is not None:
-                    # What is still in the pipe must not be taken for the answer to the next request.
-                    self._child.close(force=True)
-                    self._child = None
 
     def close(self) -> None:
         """End the child process and let go of the last recording; a later call starts anew."""
@@ -210,17 +200,55 @@ class Decoder:
         with contextlib.suppress(Exception):
             self.close()
 
-    def _ask(self, uri: str, part: Place | None, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
-        source = self._sources.open(uri, part, from_start=request.get("offset_samples") == 0)
-        if self._child is None or not self._child.alive:
-            self._child = DecodeProcess(self.sample_rate, self.limits)
-        try:
-            header, payload = self._child.ask({**request, **source.place}, source.fetch)
-        except BaseException:
-            # Also after Ctrl-C: the answer under way must not be taken for that of the next request.
+    def _answers(
+        self, uri: str, part: Place | None, request: Mapping[str, Any]
+    ) -> Iterator[tuple[dict[str, Any], bytearray]]:
+        """Give what the decode process answers to one request.
+
+        Where the process dies or a read fails, the recording is read again, and what was given is passed over: the same
+        recording gives the same answers. See ``trials.py`` for what ends this.
+        """
+        trials = Trials(uri if part is None else f"{uri}: {part}", request["key"], self.limits.timeout_seconds)
+        given = 0
+        while True:
+            source = self._sources.open(uri, part, from_start=request.get("offset_samples") == 0)
+            asked = {**request, **source.place, "careful": trials.careful}
+            alone = True
+            try:
+                child, alone = self._process(fresh=trials.fresh)
+                for number, (header, payload) in enumerate(child.ask(asked, source.fetch)):
+                    if "reason" in header:
+                        reject = trials.refused(header)
+                        break
+                    if number >= given:
+                        given += 1
+                        yield header, payload
+                else:
+                    return
+            except DecodeDeath as death:
+                self._drop()
+                reject = trials.died(death, alone=alone)
+                if reject is not None and reject.reason == Reason.DECODER_CRASH:
+                    check_decoder(self._process(fresh=True)[0])
+            except BaseException:
+                # Also after Ctrl-C: the answer under way must not be taken for that of the next request.
+                self._drop()
+                raise
+            if reject is not None:
+                raise reject
+
+    def _process(self, *, fresh: bool) -> tuple[DecodeProcess, bool]:
+        """Give the decode process, and whether it has read nothing yet."""
+        if fresh:
+            self._drop()
+        if self._child is not None and self._child.alive:
+            return self._child, False
+        self._drop()
+        self._child = DecodeProcess(self.sample_rate, self.limits)
+        return self._child, True
+
+    def _drop(self) -> None:
+        """End the decode process, whatever it does."""
+        if self._child is not None:
             self._child.close(force=True)
             self._child = None
-            raise
-        if "reason" in header:
-            raise AudioDecodeError(Reason(header["reason"]), f"{header['detail']} ({source.name})")
-        return header, payload

@@ -83,7 +83,7 @@ def _opened(source: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None)
             last_page = check_ogg(file)
         elif container == "mp3":
             declared, overlay = check_mp3(file)
-        plain = source["whole"] and not source["remote"]
+        plain = source["whole"] and not source["remote"] and not source["careful"]
         opened = Overlaid(view, overlay) if overlay is not None else source["path"] if plain else view
         view.seek(0)
         try:
@@ -288,6 +288,7 @@ def serve(
     Yields:
         One message; for a stream one a stretch with ``more`` set, and one without it at the end.
     """
+    View.failure = None
     try:
         faults.point("decode", request["key"])
         limits = settings["limits"]
@@ -300,14 +301,19 @@ def serve(
         else:
             yield _message(decode(request, limits, settings["sample_rate"], fetch))
     except BadRecording as refused:
-        yield {"reason": refused.reason, "detail": refused.detail}, b""
+        # libsndfile takes a read that fails for the end of the file.
+        yield _unreadable(View.failure) if View.failure else {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
         detail = f"decoding needs more than {settings['limits']['memory_bytes']} bytes of memory"
         yield {"reason": "decoder_memory", "detail": detail}, b""
     except OSError as error:
-        yield {"reason": "unreadable", "detail": f"reading failed: {error}"}, b""
+        yield _unreadable(error), b""
     except Exception as error:
         yield {"reason": "decoder_crash", "detail": f"{type(error).__name__}: {error}"}, b""
+
+
+def _unreadable(error: OSError) -> dict[str, Any]:
+    return {"reason": "unreadable", "detail": f"reading failed: {error}", "errno": error.errno}
 
 
 def _message(samples: npt.NDArray[Any], *, more: bool = False) -> tuple[dict[str, Any], memoryview]:

@@ -5,19 +5,18 @@ import dataclasses
 import json
 import os
 import selectors
-import signal
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.audio.views import Fetch
-from pipeline.errors import AudioDecodeError, PipelineError, SettingsError
-from pipeline.schema import Reason
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.work.deaths import Death
 
 _START_SECONDS = 120.0
 _MAX_HEADER_BYTES = 1 << 20
@@ -55,6 +54,20 @@ class DecodeLimits:
             )
 
 
+class DecodeDeath(Exception):
+    """A decode process that ended, or had to be ended, while it had a request.
+
+    Args:
+        death: How.
+        late: Whether it was ended because its time was over.
+    """
+
+    def __init__(self, death: Death, *, late: bool = False) -> None:
+        super().__init__(death.how)
+        self.death = death
+        self.late = late
+
+
 class DecodeProcess:
     """One process of ``decode_child``, and the pipes to it."""
 
@@ -66,7 +79,8 @@ class DecodeProcess:
             limits: What one recording may cost.
 
         Raises:
-            PipelineError: It does not start.
+            PipelineError: It cannot start here.
+            DecodeDeath: It was killed, or the machine had no room for it.
         """
         settings = {"sample_rate": sample_rate, "limits": dataclasses.asdict(limits)}
         root = str(Path(__file__).parents[2])
@@ -79,16 +93,19 @@ class DecodeProcess:
         }
         self._limits = limits
         self._fetch: Fetch | None = None
-        self._process = subprocess.Popen(
-            # -P: a numpy.py in the working directory must not become the child's numpy.
-            [sys.executable, "-P", "-m", "pipeline.audio.decode_child", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=environment,
-            # Ctrl-C is for the parent: a child that died of it would look like a crash of its recording.
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                # -P: a numpy.py in the working directory must not become the child's numpy.
+                [sys.executable, "-P", "-m", "pipeline.audio.decode_child", json.dumps(settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=environment,
+                # Ctrl-C is for the parent, which ends its child.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DecodeDeath(Death(how=f"could not be started ({error.strerror})", own=False)) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests: IO[bytes] = self._process.stdin
@@ -98,9 +115,11 @@ class DecodeProcess:
         try:
             self._receive(time.monotonic() + _START_SECONDS)
         except (EOFError, TimeoutError, ValueError) as error:
-            self.close()
+            status = self.close()
+            if status < 0:
+                raise DecodeDeath(replace(Death.of(status), own=False)) from error
             raise PipelineError(
-                f"the decode process did not start (exit status {self._process.returncode}); what it wrote to "
+                f"the decode process did not start (exit status {status}); what it wrote to "
                 "stderr says why; check that numpy, soundfile and soxr import in this environment"
             ) from error
 
@@ -109,19 +128,25 @@ class DecodeProcess:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def ask(self, request: Mapping[str, Any], fetch: Fetch | None = None) -> tuple[dict[str, Any], bytearray]:
-        """Send one request and wait for its answer; on an error the process is gone.
+    def ask(self, request: Mapping[str, Any], fetch: Fetch | None = None) -> Iterator[tuple[dict[str, Any], bytearray]]:
+        """Send one request and give its answers: one, or of a stream one a stretch and one at the end.
 
         Args:
             request: See ``decode_child``.
             fetch: Makes bytes of a remote recording present, when the process asks for them.
+
+        Raises:
+            DecodeDeath: The process is gone.
         """
         self._fetch = fetch
         self._send(request)
-        return self.receive(request["key"])
+        more = True
+        while more:
+            answer = self._answer()
+            more = answer[0].get("more", False)
+            yield answer
 
-    def receive(self, key: str) -> tuple[dict[str, Any], bytearray]:
-        """Wait for an answer about the recording ``key``; on an error the process is gone."""
+    def _answer(self) -> tuple[dict[str, Any], bytearray]:
         try:
             deadline = time.monotonic() + self._limits.timeout_seconds
             while "fetch" in (answer := self._receive(deadline))[0]:
@@ -135,20 +160,33 @@ class DecodeProcess:
                 self._send({"held": held})
             return answer
         except TimeoutError as error:
-            raise AudioDecodeError(
-                Reason.DECODER_TIMEOUT, f"{key} was not decoded within {self._limits.timeout_seconds:g} s"
+            stopped = self._stopped()
+            self.close(force=True)
+            raise DecodeDeath(
+                Death(how="was stopped" if stopped else "took too long", own=not stopped), late=True
             ) from error
-        except (EOFError, ValueError) as error:
-            how = self.close()
-            raise AudioDecodeError(Reason.DECODER_CRASH, f"the decode process {how} while it read {key}") from error
+        except ValueError as error:
+            # What it wrote cannot be: its memory is no longer sound.
+            self.close(force=True)
+            raise DecodeDeath(Death(how="gave an answer that cannot be", own=True)) from error
+        except EOFError as error:
+            raise DecodeDeath(Death.of(self.close())) from error
+
+    def _stopped(self) -> bool:
+        """Whether the process was halted, as by SIGSTOP or a frozen group: then its time did not run."""
+        try:
+            state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state in ("T", "t", "D")
 
     def _send(self, message: Mapping[str, Any]) -> None:
         text = json.dumps(message).encode()
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(struct.pack(">I", len(text)) + text)
 
-    def close(self, *, force: bool = False) -> str:
-        """End the process, at once or by closing its stdin, and say how it ended."""
+    def close(self, *, force: bool = False) -> int:
+        """End the process, at once or by closing its stdin; give its exit status, minus the signal that ended it."""
         self._requests.close()
         try:
             status = self._process.wait(timeout=0 if force else 5)
@@ -157,7 +195,7 @@ class DecodeProcess:
             status = self._process.wait()
         self._selector.close()
         self._replies.close()
-        return f"died by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return status
 
     def _receive(self, deadline: float) -> tuple[dict[str, Any], bytearray]:
         """Read one message; ValueError means a child whose memory is no longer sound."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.audio.decode import DecodeLimits
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
+from pipeline.store.redoing import check_reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,14 @@ class DecodeSettings(Settings):
     """Memory that the decode process may take, GiB."""
     max_reject_fraction: float = 1.0
     """Share of utterances that may be rejected before the stage stops, 0 to 1."""
+    redo_rejects: tuple[str, ...] = ()
+    """Reasons, as missing or unreadable, whose rejects are made anew; everything else of the dataset stays as it is."""
 
     def __post_init__(self) -> None:
         for name in ("decode_timeout_seconds", "decode_memory_gb"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_reasons(self.redo_rejects)
         if not 0 <= self.max_reject_fraction <= 1:
             raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction}")
 

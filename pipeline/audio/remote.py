@@ -7,10 +7,9 @@ same meanwhile (If-Match). Disk: what was fetched.
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from pipeline.audio.doubts import Doubts
 from pipeline.errors import AudioDecodeError, StorageError
 from pipeline.schema import Reason
 
@@ -28,6 +27,7 @@ class RemoteObject:
 
     Args:
         uri: ``s3://bucket/key``.
+        doubts: Judges what S3 answers.
 
     Attributes:
         num_bytes: Its size.
@@ -37,18 +37,20 @@ class RemoteObject:
         StorageError: S3 failed; the recording may be fine.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, doubts: Doubts) -> None:
+        self.uri = uri
+        self._doubts = doubts
+        self.num_bytes, self._file = doubts.read(uri, uri, self._opened)
+
+    def _opened(self) -> tuple[int, Any]:
         import s3fs
 
-        self.uri = uri
-        with _store_errors(uri):
-            store = s3fs.S3FileSystem(use_listings_cache=False)
-            info = store.info(uri)
-            if info["type"] != "file":
-                raise AudioDecodeError(Reason.NOT_A_FILE, f"{uri} is a prefix, not an object")
-            self.num_bytes: int = info["size"]
-            # Without a cache a read is one GET of just these bytes.
-            self._file: Any = store.open(uri, "rb", cache_type="none") if self.num_bytes else None
+        store = s3fs.S3FileSystem(use_listings_cache=False)
+        info = store.info(self.uri)
+        if info["type"] != "file":
+            raise AudioDecodeError(Reason.NOT_A_FILE, f"{self.uri} is a prefix, not an object")
+        # Without a cache a read is one GET of just these bytes.
+        return info["size"], store.open(self.uri, "rb", cache_type="none") if info["size"] else None
 
     def read(self, start: int, stop: int) -> bytes:
         """Read a range in one request.
@@ -57,9 +59,13 @@ class RemoteObject:
             AudioDecodeError: The object is gone.
             StorageError: S3 failed, or the object was replaced.
         """
-        with _store_errors(self.uri):
+
+        def get() -> bytes:
             self._file.seek(start)
             data: bytes = self._file.read(stop - start)
+            return data
+
+        data = self._doubts.read(self.uri, self.uri, get)
         if len(data) != stop - start:
             raise StorageError(f"S3 gave {len(data)} of {stop - start} bytes of {self.uri}; run again")
         return data
@@ -153,21 +159,6 @@ def open_ranged(uri: str, ahead: int) -> Any:
     import s3fs
 
     return s3fs.S3FileSystem(use_listings_cache=False).open(uri, "rb", block_size=ahead, cache_type="readahead")
-
-
-@contextmanager
-def _store_errors(uri: str) -> Iterator[None]:
-    """Tell the faults of a recording from those of the store."""
-    try:
-        yield
-    except (AudioDecodeError, StorageError):
-        raise
-    except FileNotFoundError as error:
-        raise AudioDecodeError(Reason.MISSING, f"{uri} does not exist") from error
-    except PermissionError as error:
-        raise AudioDecodeError(Reason.UNREADABLE, f"{uri} may not be read with these credentials") from error
-    except Exception as error:
-        raise StorageError(f"{uri} could not be downloaded: {error}; run again when the store answers") from error
 
 
 def check_size(num_bytes: int, uri: str, max_file_bytes: int) -> None:

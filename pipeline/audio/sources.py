@@ -20,9 +20,10 @@ from typing import Any
 
 from pipeline.audio.cells import CellReader
 from pipeline.audio.containers import sniff
+from pipeline.audio.doubts import Doubts
 from pipeline.audio.places import Place
 from pipeline.audio.remote import HEAD_BYTES, WHOLE_HEAD_BYTES, Download, RemoteObject, check_size
-from pipeline.errors import AudioDecodeError
+from pipeline.errors import AudioDecodeError, StorageError
 from pipeline.schema import Reason
 
 _MAGIC_BYTES = 12
@@ -53,7 +54,8 @@ class Sources:
     """
 
     def __init__(self, roots: Sequence[str], max_file_bytes: int) -> None:
-        self._local_roots = [os.path.realpath(root) for root in roots if not root.startswith("s3://")]
+        self._doubts = Doubts(roots)
+        self._local_roots = [root for root in roots if not root.startswith("s3://")]
         self._s3_roots = [root.rstrip("/") for root in roots if root.startswith("s3://")]
         self._bounded = bool(roots)
         self._max_file_bytes = max_file_bytes
@@ -72,7 +74,7 @@ class Sources:
 
         Raises:
             AudioDecodeError: It is missing, unreadable, outside the roots, empty, too large or not audio.
-            StorageError: S3 failed; the recording may be fine.
+            StorageError: The store failed or is away; the recording may be fine.
         """
         name = uri if part is None else f"{uri}: {part}"
         path = self._s3_uri(uri) if uri.startswith("s3://") else self._resolve(uri)
@@ -100,8 +102,14 @@ class Sources:
         if not uri.startswith("/") or "\0" in uri:
             raise AudioDecodeError(Reason.BAD_ROW, f"a uri is an absolute path or s3://bucket/key, got {uri!r}")
         path = os.path.realpath(uri)
-        inside = any(os.path.commonpath([root, path]) == root for root in self._local_roots)
-        if self._bounded and not inside:
+        # Resolved each time: a root that is a link may lead elsewhere than when this process began.
+        roots = [os.path.realpath(root) for root in self._local_roots]
+        if self._bounded and not any(os.path.commonpath([root, path]) == root for root in roots):
+            if (away := self._doubts.away(uri)) is not None:
+                raise StorageError(
+                    f"{away} is not there now, so that {uri} cannot be looked for; what is committed stays: mount it "
+                    "and run the same command again"
+                )
             raise AudioDecodeError(
                 Reason.OUTSIDE_ROOT, f"{uri} leads to {path}, which is under no declared root; add --roots"
             )
@@ -115,24 +123,24 @@ class Sources:
         return uri
 
     def _from_file(self, path: str, part: Place | None, name: str) -> OpenRecording:
-        try:
-            file = _open_plain(path, name)
-        except PermissionError as error:
-            raise AudioDecodeError(Reason.UNREADABLE, f"{name} may not be read by this user") from error
-        except OSError as error:
-            raise AudioDecodeError(Reason.MISSING, f"{name} cannot be found: {error.strerror}") from error
+        start, num_bytes, magic = self._doubts.read(path, name, lambda: self._look(path, part, name))
+        check_size(num_bytes, name, self._max_file_bytes)
+        return _source(name, path, start, num_bytes, magic, whole=part is None)
+
+    def _look(self, path: str, part: Place | None, name: str) -> tuple[int, int, bytes]:
+        """Give where in a file a recording begins, how long it is, and its first bytes."""
+        file = _open_plain(path, name)
         try:
             held = os.fstat(file).st_size
             start, num_bytes = (0, held) if part is None else self._range(part, held, name)
-            check_size(num_bytes, name, self._max_file_bytes)
-            return _source(name, path, start, num_bytes, os.pread(file, _MAGIC_BYTES, start), whole=part is None)
+            return start, num_bytes, os.pread(file, _MAGIC_BYTES, start)
         finally:
             os.close(file)
 
     def _from_s3(self, uri: str, part: Place | None, name: str, head: int) -> OpenRecording:
         if self._object is None or self._object.uri != uri:
             self.close()
-            self._object = RemoteObject(uri)
+            self._object = RemoteObject(uri, self._doubts)
         held = self._object.num_bytes
         start, num_bytes = (0, held) if part is None else self._range(part, held, name)
         check_size(num_bytes, name, self._max_file_bytes)
@@ -147,7 +155,7 @@ class Sources:
     def _from_cell(self, path: str, part: Place, name: str) -> OpenRecording:
         if self._cells is None or self._cells.uri != path:
             self.close()
-            self._cells = CellReader(path)
+            self._cells = CellReader(path, self._doubts)
         data = self._cells.read(part)
         check_size(len(data), name, self._max_file_bytes)
         if self._cell is not None:

@@ -7,7 +7,7 @@ Imports only the standard library, because the decode child starts with it. Cost
 import io
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.audio.containers import Overlay
 
@@ -23,7 +23,12 @@ class View(io.RawIOBase):
         start: First byte of the range.
         num_bytes: Length of the range.
         fetch: Brings bytes of the range that are not there yet, counted from its start; None: all are there.
+
+    Attributes:
+        failure: The last read of any view that failed: libsndfile, which reads through a view, does not tell.
     """
+
+    failure: ClassVar[OSError | None] = None
 
     def __init__(self, path: str, start: int, num_bytes: int, fetch: Fetch | None = None) -> None:
         self._file = io.FileIO(path)
@@ -66,7 +71,11 @@ class View(io.RawIOBase):
             return 0
         if self._fetch is not None and not (self._held[0] <= self._place and stop <= self._held[1]):
             self._held = self._fetch(self._place, stop)
-        count = os.preadv(self._file.fileno(), [view[: stop - self._place]], self._start + self._place)
+        try:
+            count = os.preadv(self._file.fileno(), [view[: stop - self._place]], self._start + self._place)
+        except OSError as error:
+            View.failure = error
+            raise
         self._place += count
         return count
 

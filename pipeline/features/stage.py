@@ -134,5 +134,6 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
         placement=config.encoding.placement,
         numerics_mode=config.encoding.numerics,
         max_reject_fraction=config.encoding.decoding.max_reject_fraction,
+        redo_rejects=config.encoding.decoding.redo_rejects,
     )
     return replace(report, frames_asked=config.sample_frames)

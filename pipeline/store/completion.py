@@ -5,7 +5,7 @@ Reads commits only, so it tells the truth of a run that is going on elsewhere, o
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline import faults, schema
 from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
-from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
+from pipeline.store.commits import Commit
+from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Dataset, Json, canonical, parquet_bytes, sha256
+from pipeline.store.generations import attempts_folder
 from pipeline.store.storage import TEMPORARY, join
 
 
@@ -81,7 +83,7 @@ def status(dataset: Dataset) -> Status:
         total_seconds=dataset.plan.totals.get("seconds", 0.0),
         num_frames=sum(commit.num_frames for commit in commits),
         num_bytes=sum(file.bytes for commit in commits for file in (commit.data, *commit.beside.values())),
-        finished=dataset.store.exists(SUCCESS),
+        finished=dataset.finished(),
         reasons=dict(sorted(reasons.items())),
         numerics=dict(Counter(canonical(commit.numerics) for commit in commits)),
         notes=dict(notes),
@@ -124,6 +126,7 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
         DatasetError: Units are still pending.
         CorruptDatasetError: A committed file has vanished.
     """
+    dataset.look_again()
     if pending := dataset.pending():
         raise DatasetError(
             f"{dataset.uri} lacks {len(pending)} of {len(dataset.plan.units)} units, first {pending[0]}; "
@@ -131,24 +134,42 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
         )
     store = dataset.store
     commits = dataset.commits()
-    folders = {"_rejects", *(name.rpartition("/")[0] for commit in commits for name in commit.beside)} - {""}
-    visible = {*store.names(), *(f"{folder}/{name}" for folder in folders for name in store.names(folder))}
-    for commit in commits:
-        names = [dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * (commit.rejects is not None)
-        names += commit.beside
-        if not visible.issuperset(names):
-            dataset.publish(commit)
+    publish_all(dataset, commits)
     faults.point("before_shard_table", dataset.uri)
     table = shard_table(dataset, commits)
     store.write(SHARDS, parquet_bytes(table, dataset.plan.lineage))
     content = [[row["unit"], row["sha256"], row["rejects_sha256"]] for row in table.to_pylist()]
     digest = sha256(canonical([dataset.plan.content, content]).encode())
     faults.point("after_shard_table_before_success", dataset.uri)
-    store.write(SUCCESS, canonical({"dataset_sha256": digest, "units": len(commits), **(extra or {})}).encode())
+    redone = {"redone": len(dataset.redos)} if dataset.redos else {}
+    mark = {"dataset_sha256": digest, "units": len(commits), **redone, **(extra or {})}
+    store.write(SUCCESS, canonical(mark).encode())
     faults.point("after_success_before_cleanup", dataset.uri)
-    store.delete_tree("_attempts")
-    store.delete(name for name in store.names() if name.startswith(TEMPORARY))
+    clean_up(dataset)
     return digest
+
+
+def publish_all(dataset: Dataset, commits: Sequence[Commit]) -> None:
+    """Show the files of commits that are not shown yet; of redone units the visible file may be that of before.
+
+    Raises:
+        CorruptDatasetError: A committed file has vanished.
+    """
+    store = dataset.store
+    folders = {"_rejects", *(name.rpartition("/")[0] for commit in commits for name in commit.beside)} - {""}
+    visible = {*store.names(), *(f"{folder}/{name}" for folder in folders for name in store.names(folder))}
+    for commit in commits:
+        names = [dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * (commit.rejects is not None)
+        names += commit.beside
+        if not visible.issuperset(names) or dataset.generation(commit.unit):
+            dataset.publish(commit)
+
+
+def clean_up(dataset: Dataset) -> None:
+    """Remove the attempts of this generation and those before, and what killed processes left."""
+    for generation in range(len(dataset.redos) + 1):
+        dataset.store.delete_tree(attempts_folder(generation))
+    dataset.store.delete(name for name in dataset.store.names() if name.startswith(TEMPORARY))
 
 
 def success(dataset: Dataset) -> dict[str, Json]:

@@ -5,11 +5,13 @@
     _commits/UNIT.json                put-if-absent: names the one attempt that won
     UNIT.parquet, _rejects/UNIT.parquet   the winner's files, for everyone to read
     _shards.parquet, _SUCCESS         all commits in one table; the folder is whole
+    _redo/                            units that were opened anew later (``generations.py``)
 
 A unit is what is committed at once: a shard, a codebook, a file of the manifest. Whatever is not data starts
 with an underscore, so that a plain ``read_parquet(folder)`` sees exactly the data.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,10 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults, schema
-from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SchemaMismatchError
+from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SchemaMismatchError, StorageError
+from pipeline.store.commits import Commit, FileRecord
+from pipeline.store.commits import Json as Json
+from pipeline.store.commits import canonical as canonical
+from pipeline.store.generations import Redo, attempts_folder, commit_name, read_redos
 from pipeline.store.storage import Store, open_store, probe
-
-Json = Any
 
 PLAN, SUCCESS, SHARDS, NUMERICS = "_plan.json", "_SUCCESS", "_shards.parquet", "_numerics.json"
 FILES = "files"
@@ -37,11 +41,6 @@ FILES = "files"
 def shard_name(shard: int) -> str:
     """Name a shard's unit, as ``shard-00042``."""
     return f"shard-{shard:05d}"
-
-
-def canonical(value: Json) -> str:
-    """Write JSON in the one form that is hashed and compared: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -110,70 +109,6 @@ def _brief(value: Json) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileRecord:
-    """One committed file: where its attempt lies, and what its bytes are."""
-
-    attempt_file: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Commit:
-    """The attempt that won a unit.
-
-    Attributes:
-        unit: Name of the unit.
-        attempt: Identifier of the winning attempt.
-        data: The data file.
-        rejects: The rejects file, None when nothing was rejected.
-        seconds: Seconds of audio in the data's rows.
-        num_frames: Frames in the data's rows.
-        numerics: What the bits may depend on besides the plan: device, instruction set, library versions.
-        notes: Counts worth reporting, as near-ties decided exactly.
-        beside: Further files of the unit, by visible name.
-    """
-
-    unit: str
-    attempt: str
-    data: FileRecord
-    rejects: FileRecord | None
-    seconds: float
-    num_frames: int
-    numerics: Mapping[str, str]
-    notes: Mapping[str, Json]
-    beside: Mapping[str, FileRecord] = field(default_factory=dict)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, source: str) -> "Commit":
-        """Read a commit.
-
-        Raises:
-            CorruptDatasetError: The bytes are no commit.
-        """
-        try:
-            fields = json.loads(data)
-            fields["data"] = FileRecord(**fields["data"])
-            fields["rejects"] = FileRecord(**fields["rejects"]) if fields["rejects"] else None
-            fields["beside"] = {name: FileRecord(**file) for name, file in fields.get("beside", {}).items()}
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptDatasetError(
-                f"{source} is not a commit ({error}); delete it and run the stage again"
-            ) from error
-
-    def to_json(self) -> str:
-        """Give the content of the unit's file in ``_commits``."""
-        return canonical(asdict(self))
-
-    @property
-    def num_rejects(self) -> int:
-        """Rows rejected in this unit."""
-        return self.rejects.rows if self.rejects else 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Output:
     """What an attempt made: the data file's bytes, the counts that go into the commit, and the time it took.
 
@@ -207,6 +142,8 @@ class Dataset:
     def __init__(self, store: Store, plan: Plan) -> None:
         self.store = store
         self.plan = plan
+        self._redos: list[Redo] | None = None
+        self._generations: dict[str, int] | None = None
 
     @classmethod
     def create(cls, uri: str, plan: Plan) -> "Dataset":
@@ -244,20 +181,56 @@ class Dataset:
             raise DatasetError(f"{store.uri} is no dataset: it has no {PLAN}") from None
         if kind is not None and plan.kind != kind:
             raise DatasetError(f"{store.uri} is a {plan.kind} dataset where a {kind} dataset is needed")
-        if finished and not store.exists(SUCCESS):
+        dataset = cls(store, plan)
+        if finished and not dataset.finished():
             raise DatasetError(
                 f"{store.uri} is not finished (no {SUCCESS}); run the job that makes it again, it will resume"
             )
-        return cls(store, plan)
+        return dataset
 
     @property
     def uri(self) -> str:
         """Where the dataset lies."""
         return self.store.uri
 
+    @property
+    def redos(self) -> list[Redo]:
+        """The generations after the first, as they were when first asked for."""
+        if self._redos is None:
+            self._redos = read_redos(self.store)
+        return self._redos
+
+    def look_again(self) -> None:
+        """Forget the generations: another process may have begun one."""
+        self._redos = self._generations = None
+
+    def generation(self, unit: str) -> int:
+        """Give the generation of a unit: 0, unless it was opened anew."""
+        if self._generations is None:
+            self._generations = {name: redo.number for redo in self.redos for name in redo.units}
+        return self._generations.get(unit, 0)
+
+    def finished(self) -> bool:
+        """Whether the folder is whole, in its last generation."""
+        try:
+            found = json.loads(self.store.read(SUCCESS))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            return True
+        # Written by one who had not seen that a generation began.
+        return bool(not isinstance(found, dict) or found.get("redone", 0) == len(self.redos))
+
     def committed(self) -> set[str]:
         """Name the units that have a commit; one listing, no reads."""
-        return {name.removesuffix(".json") for name in self.store.names("_commits")} & set(self.plan.units)
+        there = set(self.store.names("_commits"))
+        return {unit for unit in self.plan.units if self._commit_name(unit).removeprefix("_commits/") in there}
+
+    def _commit_name(self, unit: str) -> str:
+        return commit_name(unit, self.generation(unit))
+
+    def _attempts(self, unit: str) -> str:
+        return f"{attempts_folder(self.generation(unit))}/{unit}"
 
     def pending(self) -> list[str]:
         """Name the units without a commit, in order."""
@@ -267,7 +240,7 @@ class Dataset:
     def commits(self, units: Sequence[str] | None = None) -> list[Commit]:
         """Read the commits of some units (default: all that are committed), in plan order."""
         done = self.committed() if units is None else set(units)
-        names = [f"_commits/{unit}.json" for unit in self.plan.units if unit in done]
+        names = [self._commit_name(unit) for unit in self.plan.units if unit in done]
         return [
             Commit.from_bytes(data, f"{self.uri}/{name}")
             for name, data in zip(names, self.store.read_many(names), strict=True)
@@ -275,23 +248,28 @@ class Dataset:
 
     def read_commit(self, unit: str) -> Commit | None:
         """Read one unit's commit, None when it has none."""
-        name = f"_commits/{unit}.json"
+        name = self._commit_name(unit)
         try:
             return Commit.from_bytes(self.store.read(name), f"{self.uri}/{name}")
         except FileNotFoundError:
             return None
 
     def attempts(self, unit: str) -> int:
-        """Count the attempts that a unit has had, finished or not."""
-        return sum(name.endswith(".json") for name in self.store.names(f"_attempts/{unit}"))
+        """Count the attempts at a unit that were begun and not taken back: the process of each is gone, or at it."""
+        return sum(name.endswith(".json") for name in self.store.names(self._attempts(unit)))
 
     def announce(self, unit: str) -> str:
         """Announce a new attempt at a unit and give its identifier."""
         attempt = uuid.uuid4().hex
         who = {"host": platform.node(), "pid": os.getpid(), "time": time.time()}
-        self.store.write(f"_attempts/{unit}/{attempt}.json", json.dumps(who).encode())
+        self.store.write(f"{self._attempts(unit)}/{attempt}.json", json.dumps(who).encode())
         faults.point("after_announce_before_data", unit)
         return attempt
+
+    def retract(self, unit: str, attempt: str) -> None:
+        """Take back the announcement of an attempt that ended in an error; its files stay, for it may have won."""
+        with contextlib.suppress(OSError, StorageError):
+            self.store.delete([f"{self._attempts(unit)}/{attempt}.json"])
 
     def commit(self, unit: str, attempt: str, output: Output, numerics: Mapping[str, str]) -> Commit:
         """Write an attempt's files and try to win the unit with them; the data file is shown last.
@@ -299,7 +277,7 @@ class Dataset:
         Returns:
             The unit's commit: this attempt's, or that of another attempt which was first.
         """
-        folder = f"_attempts/{unit}/{attempt}"
+        folder = f"{self._attempts(unit)}/{attempt}"
         rejects = None
         if output.rejects is not None and output.rejects.num_rows:
             data = parquet_bytes(output.rejects.cast(schema.REJECTS), self.plan.lineage)
@@ -318,7 +296,7 @@ class Dataset:
             notes=output.notes,
             beside=beside,
         )
-        name = f"_commits/{unit}.json"
+        name = self._commit_name(unit)
         self.store.create(name, mine.to_json().encode())
         # Read back whatever create() said: after a lost answer, "taken" may mean taken by ourselves.
         winner = Commit.from_bytes(self.store.read(name), f"{self.uri}/{name}")
@@ -335,15 +313,19 @@ class Dataset:
 
     def publish(self, commit: Commit) -> None:
         """Show a commit's files under their visible names; repeating it changes nothing."""
+        redone = self.generation(commit.unit) > 0
+        if redone and commit.rejects is None:
+            self.store.delete([f"_rejects/{commit.unit}.parquet"])
         for record, visible in self._visible(commit):
             try:
                 self.store.copy(record.attempt_file, visible)
             except FileNotFoundError:
-                # Another process has published it and cleaned up.
-                if not self.store.exists(visible):
+                # Another process has published it and cleaned up; of a redone unit, the file may be that of before.
+                there = self.store.exists(visible)
+                if not there or (redone and sha256(self.store.read(visible)) != record.sha256):
                     raise CorruptDatasetError(
                         f"{self.uri}/{visible} is committed but neither it nor {record.attempt_file} exists; "
-                        f"delete _commits/{commit.unit}.json and {SUCCESS}, and run the stage again"
+                        f"delete {self._commit_name(commit.unit)} and {SUCCESS}, and run the stage again"
                     ) from None
 
     def _visible(self, commit: Commit) -> list[tuple[FileRecord, str]]:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError, DatasetError
+from pipeline.store.commits import Commit
 from pipeline.store.completion import nested, shard_table, status
-from pipeline.store.dataset import FILES, SHARDS, SUCCESS, Commit, Dataset, canonical, sha256
+from pipeline.store.dataset import FILES, SHARDS, SUCCESS, Dataset, canonical, sha256
 from pipeline.store.provenance import REPORT
 from pipeline.store.reading import open_committed
 

@@ -174,6 +174,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         use_gpu=from_audio or config.search.engine == "faiss-gpu",
         numerics_mode=config.encoding.numerics,
         max_reject_fraction=config.encoding.decoding.max_reject_fraction,
+        redo_rejects=config.encoding.decoding.redo_rejects,
     )
     found = from_notes([commit.notes for commit in dataset.commits()])
     return replace(report, agreement={column: asdict(value) for column, value in found.items()})

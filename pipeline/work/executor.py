@@ -1,13 +1,15 @@
 """Runs what a dataset lacks: chooses who does it, shows progress, finishes the dataset and reports."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pipeline import faults
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
+from pipeline.store.redoing import goes_on, reopen
 from pipeline.work.choice import Choice
 from pipeline.work.reporting import Progress, StageReport, Tally
 from pipeline.work.units import Load, MakerFactory
@@ -42,8 +44,9 @@ def run_stage(
     use_gpu: bool = True,
     numerics_mode: str,
     max_reject_fraction: float,
+    redo_rejects: Sequence[str] = (),
 ) -> StageReport:
-    """Do what a dataset lacks, show progress, finish it and report. Where nothing is lacking, no runner is chosen.
+    """Do what a dataset lacks, and make anew what was asked for; see ``_run_stage``.
 
     Args:
         dataset: The dataset being written.
@@ -54,6 +57,45 @@ def run_stage(
         use_gpu: Whether the stage has work for GPUs.
         numerics_mode: See ``Runner.units``.
         max_reject_fraction: Share of the input's utterances that may be rejected.
+        redo_rejects: Reasons of rejects; units that hold such are made again.
+
+    Raises:
+        TooManyRejectsError: More were rejected; what is done stays.
+    """
+    run = partial(
+        _run_stage,
+        dataset,
+        load=load,
+        factory=factory,
+        choice=choice,
+        placement=placement,
+        use_gpu=use_gpu,
+        numerics_mode=numerics_mode,
+        max_reject_fraction=max_reject_fraction,
+    )
+    if not redo_rejects:
+        return run()
+    if dataset.pending():
+        going_on = goes_on(dataset, redo_rejects)
+        report = run()
+        if going_on:
+            return report
+    reopen(dataset, redo_rejects)
+    return run()
+
+
+def _run_stage(
+    dataset: Dataset,
+    *,
+    load: Load | None,
+    factory: Callable[[WorkerShape], MakerFactory],
+    choice: Choice,
+    placement: Placement | None,
+    use_gpu: bool,
+    numerics_mode: str,
+    max_reject_fraction: float,
+) -> StageReport:
+    """Do what a dataset lacks, show progress, finish it and report. Where nothing is lacking, no runner is chosen.
 
     Raises:
         TooManyRejectsError: More were rejected; what is done stays.

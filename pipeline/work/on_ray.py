@@ -24,7 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import errors, faults
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
-from pipeline.store.dataset import Commit, Dataset, Output
+from pipeline.store.commits import Commit
+from pipeline.store.dataset import Dataset, Output
 from pipeline.store.storage import open_store
 from pipeline.work.joined import joined_cluster
 from pipeline.work.payload import binary_cell, pack, unpack

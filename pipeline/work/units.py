@@ -6,17 +6,22 @@ A runner only calls what is in this file; the tests call it over stores that fai
 import contextlib
 import logging
 import multiprocessing
+import pickle
 import resource
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import faults, schema
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, StorageError
 from pipeline.schema import Reason
-from pipeline.store.dataset import Commit, Dataset, Output
+from pipeline.store.commits import Commit
+from pipeline.store.dataset import Dataset, Output
+from pipeline.work.deaths import DEATHS_ALONE, FOREIGN_DEATHS, Death, wait_after
 from pipeline.work.waiting import ShardTimes
 
 logger = logging.getLogger(__name__)
@@ -153,30 +158,29 @@ def make_unit(
         return commit
     earlier = dataset.attempts(unit)
     attempt = dataset.announce(unit)
-    if earlier < MAX_PLAIN_ATTEMPTS:
-        output = make(unit, utterances)
-    else:
-        logger.warning("%s died in %d attempts; running it in a child process", unit, earlier)
-        output = _make_carefully(unit, utterances, factory)
-    return dataset.commit(unit, attempt, output, numerics)
+    try:
+        if earlier < MAX_PLAIN_ATTEMPTS:
+            output = make(unit, utterances)
+        else:
+            logger.warning("%s died in %d attempts; running it in a child process", unit, earlier)
+            output = _make_carefully(unit, utterances, factory)
+        return dataset.commit(unit, attempt, output, numerics)
+    except Exception:
+        # It ended, and killed nobody: a full disk or a store that is away is no sign of a recording that kills.
+        dataset.retract(unit, attempt)
+        raise
 
 
 def _make_carefully(unit: str, utterances: Sequence[Utterance], factory: MakerFactory) -> Output:
-    """Run a unit in a child; if the child dies, find the utterances that kill it alone and reject them.
+    """Run a unit in children; where they die by their own faults, find and reject the utterances that kill them.
 
     A unit that merely lived on unlucky machines gives here the same bytes as anywhere.
     """
-    output = _in_child(factory, unit, utterances)
+    children = _Children(unit, factory)
+    output = children.make(utterances)
     if output is not None:
         return output
-    survivors = []
-    for utterance in utterances:
-        if utterance.usable and _in_child(factory, unit, [utterance]) is None:
-            utterance = utterance.rejected(
-                Reason.ENCODER_CRASH, "encoding this utterance alone killed the process that did it"
-            )
-        survivors.append(utterance)
-    output = _in_child(factory, unit, survivors)
+    output = children.make([children.judge(utterance, utterances) for utterance in utterances])
     if output is None:
         raise PipelineError(
             f"{unit} kills the process that makes it, though none of its utterances does so alone; "
@@ -185,20 +189,88 @@ def _make_carefully(unit: str, utterances: Sequence[Utterance], factory: MakerFa
     return output
 
 
-def _in_child(factory: MakerFactory, unit: str, utterances: Sequence[Utterance]) -> Output | None:
-    """Make an output in a fresh process; None when the process died."""
+class _Children:
+    """Makes a unit, or utterances of it, in child processes one after the other."""
+
+    def __init__(self, unit: str, factory: MakerFactory) -> None:
+        self._unit, self._factory = unit, factory
+        self._foreign = 0
+        self._death: Death | None = None
+        self._survivor: Utterance | None = None
+
+    def make(self, utterances: Sequence[Utterance]) -> Output | None:
+        """Make an output in a fresh process; again where it is ended from outside.
+
+        Returns:
+            The output; None when the process died by a signal of its own.
+
+        Raises:
+            StorageError: Processes are ended from outside again and again.
+        """
+        while isinstance(found := _in_child(self._factory, self._unit, utterances), Death):
+            if found.own:
+                self._death = found
+                return None
+            self._foreign += 1
+            if self._foreign >= FOREIGN_DEATHS:
+                raise StorageError(
+                    f"the process that makes {self._unit} {found.how}, the last of {self._foreign} ends from outside, "
+                    "which say nothing of its recordings: is memory short? What is committed stays; give workers more "
+                    "memory or lower batch_seconds, and run the same command again"
+                )
+            time.sleep(wait_after(self._foreign))
+        self._foreign = 0
+        return found
+
+    def judge(self, utterance: Utterance, others: Sequence[Utterance]) -> Utterance:
+        """Reject an utterance that kills process after process alone, while others are encoded between.
+
+        Raises:
+            StorageError: What is encoded between kills them, too.
+        """
+        if not utterance.usable:
+            return utterance
+        for _ in range(DEATHS_ALONE):
+            if self.make([utterance]) is not None:
+                self._survivor = utterance
+                return utterance
+            how = self._death.how if self._death else ""
+            self._encode_another(utterance, others)
+        return utterance.rejected(
+            Reason.ENCODER_CRASH,
+            f"encoding this utterance alone killed its process {DEATHS_ALONE} times (it {how}), while others were "
+            "encoded between",
+        )
+
+    def _encode_another(self, utterance: Utterance, others: Sequence[Utterance]) -> None:
+        """See that a process lives that encodes something else: another utterance, or noise in place of this one."""
+        noise = np.random.default_rng(0).integers(-3000, 3000, 16_000, dtype=np.int16)
+        candidates = [self._survivor] if self._survivor else [other for other in others if other.usable]
+        candidates = [other for other in candidates if other.utterance_id != utterance.utterance_id]
+        for other in [*candidates[:2], replace(utterance, samples=noise, source=None, seconds=1.0)]:
+            if self.make([other]) is not None:
+                return
+        raise StorageError(
+            f"every process that makes utterances of {self._unit} {self._death.how if self._death else 'dies'}: the "
+            "encoder does not work here; what is committed stays, run the same command again on a machine where it does"
+        )
+
+
+def _in_child(factory: MakerFactory, unit: str, utterances: Sequence[Utterance]) -> Output | Death:
+    """Make an output in a fresh process, or say how that died."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, factory, unit, list(utterances)), daemon=True)
     process.start()
     sender.close()
     result: Output | Exception | None = None
-    with contextlib.suppress(EOFError):
+    # A process that dies while it sends leaves half a message.
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
         result = receiver.recv()
     process.join()
     if isinstance(result, Exception):
         raise result
-    return result
+    return result or Death.of(process.exitcode or 0)
 
 
 def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utterance]) -> None:
@@ -207,7 +279,10 @@ def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utter
         beside = {name: bytes(data) for name, data in output.beside.items()}
         sender.send(replace(output, data=bytes(output.data), beside=beside))
     except Exception as error:
-        sender.send(error)
+        try:
+            sender.send(error)
+        except (pickle.PicklingError, TypeError, AttributeError):
+            sender.send(PipelineError(f"{unit} failed with {type(error).__name__}: {error}"))
 
 
 def mark(utterances: Sequence[Utterance]) -> None:
