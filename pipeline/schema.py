@@ -46,6 +46,18 @@ class Reason(StrEnum):
     FEATURE_OVERFLOW = "feature_overflow"
 
 
+TRANSIENT = (
+    Reason.MISSING,
+    Reason.UNREADABLE,
+    Reason.DECODER_CRASH,
+    Reason.DECODER_TIMEOUT,
+    Reason.DECODER_MEMORY,
+    Reason.ENCODER_CRASH,
+    Reason.ENCODER_MEMORY,
+)
+"""Reasons that may have been a matter of the moment, or of the machine: ``--redo-rejects`` asks again."""
+
+
 MANIFEST = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),

@@ -25,15 +25,15 @@ from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
 from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
+from pipeline.audio.redone import Redone, folder_before, keep_before
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
-from pipeline.errors import ManifestError
+from pipeline.errors import DatasetError, ManifestError
 from pipeline.schema import Reason
 from pipeline.settings import Settings
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import (
-    SUCCESS,
     Dataset,
     Output,
     Plan,
@@ -43,8 +43,10 @@ from pipeline.store.dataset import (
     sha256,
     shard_name,
 )
+from pipeline.store.generations import Redo
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import footer_sha256, read_unit
+from pipeline.store.redoing import reopen
 from pipeline.store.storage import absolute, join, open_store
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.executor import run_stage
@@ -192,35 +194,22 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
-    if dataset.store.exists(SUCCESS):
+    redo = config.decoding.redo_rejects
+    if redo and not dataset.pending():
+        reopen(dataset, redo, whole=True)
+    if dataset.finished():
         report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
+    elif dataset.redos:
+        report = _redo(dataset, prepared)
     else:
-        scratch = _write_candidates(prepared)
-        factory = ProbeFactory(
-            scratch=scratch.uri,
-            limits=config.decoding.limits(),
-            roots=tuple(prepared.plan.content["roots"]),
-            channels=config.recordings.channels,
-            pick_channel=config.recordings.pick_channel,
-            lineage=scratch.plan.lineage,
-            vad=config.segmentation.vad_settings(),
-            vad_weights_sha256=prepared.plan.content.get("vad", {}).get("weights_sha256", ""),
-        )
-        report = run_stage(
-            scratch,
-            load=None,
-            factory=lambda _: factory,
-            choice=config.work.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
-            placement=Placement(num_workers=config.num_workers),
-            use_gpu=False,
-            numerics_mode="any",
-            max_reject_fraction=config.decoding.max_reject_fraction,
-        )
-        _write_manifest(dataset, scratch, config)
+        scratch = _write_candidates(prepared.probe_plan, prepared.pieces, join(config.output, PROBED))
+        report = _probe(scratch, prepared, config.decoding.max_reject_fraction)
+        _write_manifest(dataset, _probed_rows(scratch), _probed_rejects(scratch), config)
     end = status(dataset)
     check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
-    dataset.store.delete_tree(PROBED)
+    for folder in (PROBED, *(name for made in dataset.redos for name in (_again(made), folder_before(made)))):
+        dataset.store.delete_tree(folder)
     return replace(
         report,
         stage="manifest",
@@ -233,19 +222,87 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     )
 
 
-def _write_candidates(prepared: PreparedManifest) -> Dataset:
-    scratch = Dataset.create(join(prepared.config.output, PROBED), prepared.probe_plan)
+def _probe(scratch: Dataset, prepared: PreparedManifest, max_reject_fraction: float | None) -> StageReport:
+    """Probe the candidates of a scratch dataset, as far as that is not done."""
+    config = prepared.config
+    factory = ProbeFactory(
+        scratch=scratch.uri,
+        limits=config.decoding.limits(),
+        roots=tuple(prepared.plan.content["roots"]),
+        channels=config.recordings.channels,
+        pick_channel=config.recordings.pick_channel,
+        lineage=scratch.plan.lineage,
+        vad=config.segmentation.vad_settings(),
+        vad_weights_sha256=prepared.plan.content.get("vad", {}).get("weights_sha256", ""),
+    )
+    return run_stage(
+        scratch,
+        load=None,
+        factory=lambda _: factory,
+        choice=config.work.choice(SECONDS_PER_RECORDING * scratch.plan.totals["rows"]),
+        placement=Placement(num_workers=config.num_workers),
+        use_gpu=False,
+        numerics_mode="any",
+        max_reject_fraction=max_reject_fraction,
+        # Those of a manifest that is made already are made anew another way.
+        redo_rejects=() if "redo" in scratch.plan.content else config.decoding.redo_rejects,
+    )
+
+
+def _again(redo: Redo) -> str:
+    """Name the scratch dataset of a generation."""
+    return f"{PROBED}-{redo.number:05d}"
+
+
+def _redo(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
+    """Probe the candidates of chosen rejects again, and make the manifest of what there was and what came of them."""
+    made = dataset.redos[-1]
+    try:
+        before = keep_before(dataset, made)
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{dataset.uri} has been finished by another run meanwhile; run the same command again"
+        ) from error
+    redone = Redone(before, prepared.pieces, made.reasons)
+    found = redone.candidates()
+    most = VAD_PIECE if prepared.config.segmentation.vad else PIECE
+    pieces = [found.slice(start, most) for start in range(0, found.num_rows, most)]
+    plan = replace(
+        prepared.probe_plan,
+        content={**prepared.probe_plan.content, "redo": made.number},
+        units=[shard_name(number) for number in range(len(pieces))],
+        totals={"rows": found.num_rows},
+    )
+    scratch = _write_candidates(plan, pieces, join(dataset.uri, _again(made)))
+    report = _probe(scratch, prepared, None)
+    every = redone.joined(_probed_rows(scratch), pa.concat_tables(_probed_rejects(scratch)))
+    _write_manifest(dataset, every.rows, [every.rejects], prepared.config)
+    return report
+
+
+def _write_candidates(plan: Plan, pieces: Sequence[pa.Table], uri: str) -> Dataset:
+    scratch = Dataset.create(uri, plan)
     written = set(scratch.store.names("_candidates"))
-    for unit, piece in zip(scratch.plan.units, prepared.pieces, strict=True):
+    for unit, piece in zip(scratch.plan.units, pieces, strict=True):
         if f"{unit}.parquet" not in written:
             scratch.store.write(f"_candidates/{unit}.parquet", parquet_bytes(piece, {}))
     return scratch
 
 
-def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestConfig) -> None:
-    """Join the probed pieces, drop duplicates, plan the shards and commit the manifest's files."""
-    probed = pa.concat_tables(read_unit(scratch, unit) for unit in scratch.plan.units)
-    rejected = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
+def _probed_rows(scratch: Dataset) -> pa.Table:
+    found = [read_unit(scratch, unit) for unit in scratch.plan.units]
+    return pa.concat_tables(found) if found else schema.MANIFEST.empty_table()
+
+
+def _probed_rejects(scratch: Dataset) -> list[pa.Table]:
+    found = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
+    return found or [schema.REJECTS.empty_table()]
+
+
+def _write_manifest(
+    dataset: Dataset, probed: pa.Table, rejected: Sequence[pa.Table], config: BuildManifestConfig
+) -> None:
+    """Drop duplicates of what was probed, plan the shards and commit the manifest's files."""
     first = duplicate_rows(probed["utterance_id"])
     later = np.flatnonzero(first >= 0)
     if len(later) and config.recordings.strict:
@@ -307,8 +364,12 @@ def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects
             seconds=float(seconds[held].sum()),
             notes={"reasons": dict(Counter(out["reason"].to_pylist()))},
         )
-        if dataset.read_commit(unit) is None:
-            dataset.commit(unit, dataset.announce(unit), output, {})
+        commit = dataset.read_commit(unit) or dataset.commit(unit, dataset.announce(unit), output, {})
+        if commit.data.sha256 != sha256(data):
+            raise DatasetError(
+                f"{dataset.uri}/{dataset.data_file(unit)} was committed by another run that read other headers; run "
+                "the same command again, and if it says the same, use a new folder"
+            )
     dataset.store.write(INDEX, parquet_bytes(pa.Table.from_pylist(index, schema=schema.MANIFEST_INDEX), {}))
 
 

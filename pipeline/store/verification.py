@@ -23,6 +23,10 @@ KEYS = {"export-parquet": "document_id"}
 """What names the rows of a kind of dataset, where that is not ``utterance_id``; several may have one name."""
 
 
+REDONE = ("manifest", "features", "tokens")
+"""Kinds of datasets whose jobs take ``--redo-rejects``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerifyDatasetConfig:
     """Settings of verify_dataset."""
@@ -49,6 +53,7 @@ class Verification:
         num_frames: Frames counted.
         audio_hours: Hours of audio that the commits claim.
         reject_reasons: Rejects by reason.
+        transient: Those of them that may have been a matter of the moment, where they can be made anew.
         faults: One sentence for each fault found.
         same_as: The dataset that holds the same bytes, where one was to be compared.
         took: How long this one took to make and that one, by their reports.
@@ -63,6 +68,7 @@ class Verification:
     num_frames: int
     audio_hours: float
     reject_reasons: dict[str, int]
+    transient: dict[str, int]
     faults: list[str]
     same_as: str | None = None
     took: tuple[str, str] = ("", "")
@@ -78,11 +84,21 @@ class Verification:
             ("units", f"{self.units:,}"),
             ("rows", f"{self.rows:,} + {self.rejects:,} rejects"),
             *[(f"  {reason}", f"{count:,}") for reason, count in self.reject_reasons.items()],
+            *self._redone(),
             ("frames", f"{self.num_frames:,}"),
             ("audio", f"{self.audio_hours:.3f} h"),
             *[("FAULT", fault) for fault in self.faults],
             *(self._compared() if self.same_as is not None else []),
             ("verdict", f"{len(self.faults)} faults" if self.faults else "whole and unchanged"),
+        ]
+
+    def _redone(self) -> list[tuple[str, str]]:
+        if not self.transient:
+            return []
+        count = sum(self.transient.values())
+        how = " ".join(self.transient)
+        return [
+            ("may be transient", f"{count:,} rejects: the job that made this tries again with --redo-rejects {how}")
         ]
 
     def _compared(self) -> list[tuple[str, str]]:
@@ -189,6 +205,11 @@ def inspect(dataset: Dataset, *, num_threads: int = 4) -> Verification:
         num_frames=frames,
         audio_hours=now.seconds / 3600,
         reject_reasons=dict(now.reasons),
+        transient={
+            reason: count
+            for reason, count in now.reasons.items()
+            if reason in schema.TRANSIENT and dataset.plan.kind in REDONE
+        },
         faults=faults,
     )
 
@@ -203,6 +224,8 @@ def _check_folder(dataset: Dataset, commits: list[Commit]) -> list[str]:
     ours = dataset.plan.kind == "export"
     visible = {name for name in store.names() if not name.startswith(("_", ".")) and not ours}
     faults += [f"{name} is in no commit" for name in sorted(visible - expected)]
+    rejected = {f"{commit.unit}.parquet" for commit in commits if commit.rejects}
+    faults += [f"_rejects/{name} is in no commit" for name in store.names("_rejects") if name not in rejected]
     for name, digest in sorted(beside.items()):
         _read(dataset, name, digest, faults)
     faults += [f"{unit} has no commit" for unit in dataset.pending()]

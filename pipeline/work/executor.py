@@ -43,7 +43,7 @@ def run_stage(
     placement: Placement | None = None,
     use_gpu: bool = True,
     numerics_mode: str,
-    max_reject_fraction: float,
+    max_reject_fraction: float | None,
     redo_rejects: Sequence[str] = (),
 ) -> StageReport:
     """Do what a dataset lacks, and make anew what was asked for; see ``_run_stage``.
@@ -56,7 +56,7 @@ def run_stage(
         placement: How the stage wants to lie on it.
         use_gpu: Whether the stage has work for GPUs.
         numerics_mode: See ``Runner.units``.
-        max_reject_fraction: Share of the input's utterances that may be rejected.
+        max_reject_fraction: Share of the input's utterances that may be rejected; None: all may be.
         redo_rejects: Reasons of rejects; units that hold such are made again.
 
     Raises:
@@ -93,7 +93,7 @@ def _run_stage(
     placement: Placement | None,
     use_gpu: bool,
     numerics_mode: str,
-    max_reject_fraction: float,
+    max_reject_fraction: float | None,
 ) -> StageReport:
     """Do what a dataset lacks, show progress, finish it and report. Where nothing is lacking, no runner is chosen.
 
@@ -118,7 +118,8 @@ def _run_stage(
                 progress.show()
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
-    check_rejects(end, max_reject_fraction)
+    if max_reject_fraction is not None:
+        check_rejects(end, max_reject_fraction)
     report = tally.report(end, workers=workers, dataset_sha256=finish(dataset))
     whole = report.units_done_now == report.units
     return replace(report, predicted_seconds=recorded_estimate(dataset.store) if whole else None)

@@ -1,0 +1,147 @@
+"""Rejects of a manifest made anew: their candidates are probed again, and what comes of them joins what is there.
+
+All rows that there are stay, in their order. The new ones take their places among them, as if they had been read at
+first; so shards may be planned otherwise, and what was made from the manifest no longer fits it.
+Memory: the manifest and its corpus, as when it was built.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import schema
+from pipeline.audio.makers import CANDIDATES
+from pipeline.schema import Reason
+from pipeline.store.dataset import Dataset
+from pipeline.store.generations import Redo
+
+_CHANNEL = re.compile(r"\.ch[0-9]+$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """A manifest as it was before its rejects were made anew.
+
+    Attributes:
+        rows: Its rows.
+        rejects: Its rejects.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+
+
+def folder_before(redo: Redo) -> str:
+    """Name the folder that keeps the manifest of the generation before."""
+    return f"_before-{redo.number:05d}"
+
+
+def keep_before(dataset: Dataset, redo: Redo) -> Before:
+    """Copy the files of the manifest before the first of them is replaced, or find them copied.
+
+    Raises:
+        FileNotFoundError: They are not there: another driver has made the new ones, and removed these.
+    """
+    store, folder = dataset.store, folder_before(redo)
+    if not dataset.committed():
+        for unit in redo.units:
+            # By put-if-absent: another driver may have copied them, and replaced them since.
+            store.create(f"{folder}/{unit}.parquet", store.read(dataset.data_file(unit)))
+            if store.exists(rejects := f"_rejects/{unit}.parquet"):
+                store.create(f"{folder}/{unit}.rejects.parquet", store.read(rejects))
+    rows, rejected = [schema.MANIFEST.empty_table()], [schema.REJECTS.empty_table()]
+    for unit in redo.units:
+        rows.append(_table(store.read(f"{folder}/{unit}.parquet")).cast(schema.MANIFEST))
+        if store.exists(rejects := f"{folder}/{unit}.rejects.parquet"):
+            rejected.append(_table(store.read(rejects)).cast(schema.REJECTS))
+    return Before(rows=pa.concat_tables(rows), rejects=pa.concat_tables(rejected))
+
+
+def _table(data: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(data))
+
+
+class Redone:
+    """Finds the candidates of chosen rejects, and joins what came of them with what there was."""
+
+    def __init__(self, before: Before, pieces: Sequence[pa.Table], reasons: Sequence[str]) -> None:
+        """Look the candidates of the rejects up.
+
+        Args:
+            before: The manifest.
+            pieces: All candidates of its corpus, in order.
+            reasons: Which rejects are made anew.
+        """
+        self._before = before
+        self._places: dict[tuple[str, str], int] = {}
+        for piece in pieces:
+            for uri, name in zip(piece["uri"].to_pylist(), piece["utterance_id"].to_pylist(), strict=True):
+                self._places.setdefault((uri, name), len(self._places))
+        self._pieces = pieces
+        chosen = (row for row in before.rejects.to_pylist() if row["reason"] in reasons)
+        self._chosen = {key for row in chosen if (key := self._key(row)) is not None}
+        self._reasons = frozenset(reasons)
+
+    def candidates(self) -> pa.Table:
+        """Give the candidates that are to be probed again, in order."""
+        found = [CANDIDATES.empty_table()]
+        for piece in self._pieces:
+            keys = zip(piece["uri"].to_pylist(), piece["utterance_id"].to_pylist(), strict=True)
+            found.append(piece.filter(pa.array([key in self._chosen for key in keys], pa.bool_())))
+        return pa.concat_tables(found)
+
+    def joined(self, rows: pa.Table, rejects: pa.Table) -> Before:
+        """Join what probing gave with what there was.
+
+        Args:
+            rows: The rows that it gave.
+            rejects: What it rejected.
+        """
+        held = set(self._before.rows["utterance_id"].to_pylist())
+        new = rows.filter(pa.array([name not in held for name in rows["utterance_id"].to_pylist()], pa.bool_()))
+        every = pa.concat_tables([self._before.rows, new])
+        return Before(
+            rows=every.take(pa.array(self._order(every))),
+            rejects=pa.Table.from_pylist(list(self._rejects(rows, held, rejects)), schema=schema.REJECTS),
+        )
+
+    def _key(self, row: dict[str, Any]) -> tuple[str, str] | None:
+        """Find the candidate that a row or a reject came of: itself, a channel of it, or speech in one of these."""
+        names = [row["utterance_id"], row["utterance_id"].rpartition("@")[0]]
+        names += [_CHANNEL.sub("", name) for name in names]
+        return next(((row["uri"], name) for name in names if (row["uri"], name) in self._places), None)
+
+    def _order(self, rows: pa.Table) -> np.ndarray:
+        places, place = [], 0
+        for row in rows.select(["uri", "utterance_id"]).to_pylist():
+            key = self._key(row)
+            place = self._places[key] if key is not None else place
+            places.append(place)
+        channels = rows["channel"].fill_null(-1).to_numpy()
+        order: np.ndarray = np.lexsort((rows["offset_samples"].to_numpy(), channels, np.array(places, np.int64)))
+        return order
+
+    def _rejects(self, rows: pa.Table, held: set[str], rejects: pa.Table) -> Iterator[dict[str, Any]]:
+        """Give the rejects in their order, those made anew in the places of those before."""
+        found: dict[tuple[str, str] | None, list[dict[str, Any]]] = {}
+        before = {(row["uri"], row["utterance_id"]) for row in self._before.rejects.to_pylist()}
+        for row in rejects.to_pylist():
+            # What was fine stays; what comes of its candidate now does not count.
+            if row["utterance_id"] not in held:
+                found.setdefault(self._key(row), []).append(row)
+        for row in rows.to_pylist():
+            if row["utterance_id"] in held and (row["uri"], row["utterance_id"]) in before:
+                detail = f"utterance_id {row['utterance_id']} of {row['uri']} is taken by another recording"
+                reject = {"stage": "manifest", "reason": Reason.DUPLICATE_ID.value, "detail": detail}
+                named = {"utterance_id": row["utterance_id"], "uri": row["uri"]}
+                found.setdefault(self._key(row), []).append({**named, **reject})
+        for row in self._before.rejects.to_pylist():
+            if row["reason"] in self._reasons and (key := self._key(row)) is not None:
+                yield from found.pop(key, [])
+            else:
+                yield row
