@@ -3,7 +3,7 @@
     PipelineError
     |-- SettingsError            a setting that cannot work; found before Ray starts
     |   `-- ClusterShapeError    the cluster cannot run the stage in this shape
-    |-- StorageError             a store that cannot keep our promises, or does not answer
+    |-- StorageError             a store that cannot keep our promises or does not answer, or a machine that kills
     |-- DatasetError             a dataset folder that is absent, unfinished or damaged
     |   |-- PlanMismatchError    the folder holds the work of other settings
     |   |-- SchemaMismatchError  a file whose columns or lineage are not those expected
@@ -35,7 +35,10 @@ class ClusterShapeError(SettingsError):
 
 
 class StorageError(PipelineError):
-    """A store that does not answer, or cannot give the guarantees a commit needs."""
+    """A store that does not answer, or cannot give the guarantees a commit needs; or a machine that ends our processes.
+
+    It says nothing about a recording, and what is committed stays.
+    """
 
 
 class DatasetError(PipelineError):

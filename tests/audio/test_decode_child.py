@@ -21,9 +21,7 @@ from pipeline.schema import Reason
     [
         ("abort", Reason.DECODER_CRASH),
         ("segfault", Reason.DECODER_CRASH),
-        ("kill", Reason.DECODER_CRASH),
         ("hang", Reason.DECODER_TIMEOUT),
-        ("stop", Reason.DECODER_TIMEOUT),
         ("allocate", Reason.DECODER_MEMORY),
         ("error", Reason.UNREADABLE),
     ],
