@@ -323,6 +323,11 @@ class Dataset:
                 # Another process has published it and cleaned up; of a redone unit, the file may be that of before.
                 there = self.store.exists(visible)
                 if not there or (redone and sha256(self.store.read(visible)) != record.sha256):
+                    self.look_again()
+                    current = self.read_commit(commit.unit)
+                    if current is None or current.attempt != commit.attempt:
+                        # The unit has been opened anew since: what this commit showed is of before.
+                        return
                     raise CorruptDatasetError(
                         f"{self.uri}/{visible} is committed but neither it nor {record.attempt_file} exists; "
                         f"delete {self._commit_name(commit.unit)} and {SUCCESS}, and run the stage again"
