@@ -6,7 +6,7 @@ Memory: the manifest and its corpus, as when it was built.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.makers import CANDIDATES
-from pipeline.schema import Reason
 from pipeline.store.dataset import Dataset
 from pipeline.store.generations import Redo
 
@@ -102,12 +101,16 @@ class Redone:
             rows: The rows that it gave.
             rejects: What it rejected.
         """
-        held = set(self._before.rows["utterance_id"].to_pylist())
-        new = rows.filter(pa.array([name not in held for name in rows["utterance_id"].to_pylist()], pa.bool_()))
-        every = pa.concat_tables([self._before.rows, new])
+        held = {row["utterance_id"]: self._key(row) for row in _names(self._before.rows)}
+        # What was fine stays, and what came of its candidate now does not count.
+        own = [self._key(row) if row["utterance_id"] in held else None for row in _names(rows)]
+        again = [
+            key is not None and held[row["utterance_id"]] == key for key, row in zip(own, _names(rows), strict=True)
+        ]
+        every = pa.concat_tables([self._before.rows, rows.filter(pa.array([not one for one in again], pa.bool_()))])
         return Before(
-            rows=every.take(pa.array(self._order(every))),
-            rejects=pa.Table.from_pylist(list(self._rejects(rows, held, rejects)), schema=schema.REJECTS),
+            rows=every.take(pa.array(self._order(every, held))),
+            rejects=pa.Table.from_pylist(list(self._rejects(held, rejects)), schema=schema.REJECTS),
         )
 
     def _key(self, row: dict[str, Any]) -> tuple[str, str] | None:
@@ -116,32 +119,33 @@ class Redone:
         names += [_CHANNEL.sub("", name) for name in names]
         return next(((row["uri"], name) for name in names if (row["uri"], name) in self._places), None)
 
-    def _order(self, rows: pa.Table) -> np.ndarray:
-        places, place = [], 0
-        for row in rows.select(["uri", "utterance_id"]).to_pylist():
+    def _order(self, rows: pa.Table, held: Mapping[str, tuple[str, str] | None]) -> np.ndarray:
+        """Order rows as their candidates; one whose id another recording has taken comes after that."""
+        places: list[float] = []
+        place = 0.0
+        for row in _names(rows):
             key = self._key(row)
             place = self._places[key] if key is not None else place
-            places.append(place)
+            taker = held.get(row["utterance_id"], key)
+            places.append(place if taker is None or taker == key else max(place, self._places[taker] + 0.5))
         channels = rows["channel"].fill_null(-1).to_numpy()
-        order: np.ndarray = np.lexsort((rows["offset_samples"].to_numpy(), channels, np.array(places, np.int64)))
+        order: np.ndarray = np.lexsort((rows["offset_samples"].to_numpy(), channels, np.array(places)))
         return order
 
-    def _rejects(self, rows: pa.Table, held: set[str], rejects: pa.Table) -> Iterator[dict[str, Any]]:
+    def _rejects(self, held: Mapping[str, tuple[str, str] | None], rejects: pa.Table) -> Iterator[dict[str, Any]]:
         """Give the rejects in their order, those made anew in the places of those before."""
         found: dict[tuple[str, str] | None, list[dict[str, Any]]] = {}
-        before = {(row["uri"], row["utterance_id"]) for row in self._before.rejects.to_pylist()}
         for row in rejects.to_pylist():
-            # What was fine stays; what comes of its candidate now does not count.
-            if row["utterance_id"] not in held:
-                found.setdefault(self._key(row), []).append(row)
-        for row in rows.to_pylist():
-            if row["utterance_id"] in held and (row["uri"], row["utterance_id"]) in before:
-                detail = f"utterance_id {row['utterance_id']} of {row['uri']} is taken by another recording"
-                reject = {"stage": "manifest", "reason": Reason.DUPLICATE_ID.value, "detail": detail}
-                named = {"utterance_id": row["utterance_id"], "uri": row["uri"]}
-                found.setdefault(self._key(row), []).append({**named, **reject})
+            key = self._key(row)
+            if key is None or held.get(row["utterance_id"]) != key:
+                found.setdefault(key, []).append(row)
         for row in self._before.rejects.to_pylist():
             if row["reason"] in self._reasons and (key := self._key(row)) is not None:
                 yield from found.pop(key, [])
             else:
                 yield row
+
+
+def _names(rows: pa.Table) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rows.select(["uri", "utterance_id"]).to_pylist()
+    return found
