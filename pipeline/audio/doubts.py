@@ -166,13 +166,13 @@ def _reject(kind: _Kind, name: str, text: str, remote: bool) -> AudioDecodeError
 
 
 def _root_of(path: str, roots: Sequence[str]) -> str:
-    """Name the folder that holds a file: the innermost declared one, else the nearest that there is."""
+    """Name the folder that holds a file: the innermost declared one, else the nearest that holds anything."""
     local = [os.path.realpath(root) for root in roots if not root.startswith("s3://")]
     holding = [root for root in local if path.startswith(f"{root.rstrip('/')}/")]
     if holding:
         return max(holding, key=len)
     folder = os.path.dirname(path)
-    while folder != "/" and not os.path.isdir(folder):
+    while folder != "/" and not _holds_something(folder):
         folder = os.path.dirname(folder)
     return folder
 
