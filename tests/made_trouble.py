@@ -39,11 +39,12 @@ def says(pid, words):
 
 
 def has_open(pid, folder):
-    """Whether a process has a file below a folder open."""
+    """Name a file below a folder that a process has open; None where it has none."""
     try:
-        return any(os.readlink(link.path).startswith(f"{folder}/") for link in os.scandir(f"/proc/{pid}/fd"))
+        opened = [os.readlink(link.path) for link in os.scandir(f"/proc/{pid}/fd")]
     except OSError:
-        return False
+        return None
+    return next((name for name in opened if name.startswith(f"{folder}/")), None)
 
 
 class Trouble:
@@ -73,16 +74,24 @@ class Trouble:
 
 
 class KillsDecoders(Trouble):
-    """Kills decode children below this process while they have a recording of a corpus open."""
+    """Kills decode children below this process while they have a recording open, in a share of the times."""
 
     def __init__(self, seed, corpus, share=0.3):
         super().__init__(seed)
         self._corpus, self._share = str(corpus), share
+        self._due = {}
 
     def act(self):
+        now = time.monotonic()
         for pid in descendants(os.getpid()):
-            opened = says(pid, "pipeline.audio.decode_child") and has_open(pid, self._corpus)
-            if opened and self.chance.random() < self._share:
+            file = says(pid, "pipeline.audio.decode_child") and has_open(pid, self._corpus)
+            if not file:
+                continue
+            if (pid, file) not in self._due:
+                late = now + self.chance.uniform(0, 0.1)
+                self._due[pid, file] = late if self.chance.random() < self._share else float("inf")
+            if self._due[pid, file] <= now:
+                self._due[pid, file] = float("inf")
                 os.kill(pid, self.chance.choice(SIGNALS))
                 self.count += 1
 

@@ -23,7 +23,7 @@ from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
-NUM_FILES = 36
+NUM_FILES = 20
 DATASETS = ("manifest", "features", "codebooks", "tokens")
 LONG = pytest.mark.nightly
 SEED = int(os.environ.get("STRATA_TROUBLE_SEED", time.time_ns() % 10**6))
@@ -47,7 +47,7 @@ def base(tmp_path_factory, small_encoder):
     made.corpus.mkdir(parents=True)
     for number in range(NUM_FILES):
         # 48 kHz stereo of some seconds: a tenth of a second of decoding each.
-        samples = noise(48_000 * (3 + number % 4), channels=2, seed=number)
+        samples = noise(48_000 * (2 + number % 3), channels=2, seed=number)
         soundfile.write(made.corpus / f"{number:03d}.flac", samples, 48_000)
     run_pipeline(pipeline_of(made, made.folder / "run"))
     return made
