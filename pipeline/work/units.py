@@ -259,30 +259,35 @@ class _Children:
 def _in_child(factory: MakerFactory, unit: str, utterances: Sequence[Utterance]) -> Output | Death:
     """Make an output in a fresh process, or say how that died."""
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, factory, unit, list(utterances)), daemon=True)
+    ours, theirs = context.Pipe()
+    # The work goes through our own pipe: multiprocessing (3.11) holds both ends of the one for a process's arguments
+    # while it writes them, and waits for ever where the process dies before it has read 64 KiB of them.
+    process = context.Process(target=_child, args=(theirs,), daemon=True)
     process.start()
-    sender.close()
+    theirs.close()
     result: Output | Exception | None = None
-    # A process that dies while it sends leaves half a message.
+    # A process that dies while it reads or sends leaves half a message.
     with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
-        result = receiver.recv()
+        ours.send((factory, unit, list(utterances)))
+        result = ours.recv()
+    ours.close()
     process.join()
     if isinstance(result, Exception):
         raise result
     return result or Death.of(process.exitcode or 0)
 
 
-def _child(sender: Any, factory: MakerFactory, unit: str, utterances: list[Utterance]) -> None:
+def _child(pipe: Any) -> None:
     try:
+        factory, unit, utterances = pipe.recv()
         output = factory().make(unit, utterances)
         beside = {name: bytes(data) for name, data in output.beside.items()}
-        sender.send(replace(output, data=bytes(output.data), beside=beside))
+        pipe.send(replace(output, data=bytes(output.data), beside=beside))
     except Exception as error:
         try:
-            sender.send(error)
+            pipe.send(error)
         except (pickle.PicklingError, TypeError, AttributeError):
-            sender.send(PipelineError(f"{unit} failed with {type(error).__name__}: {error}"))
+            pipe.send(PipelineError(f"a maker in a child process failed with {type(error).__name__}: {error}"))
 
 
 def mark(utterances: Sequence[Utterance]) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_trouble import descendants, says
 
 from pipeline.errors import PipelineError, StorageError
 from pipeline.store.completion import finish
@@ -176,5 +178,44 @@ def test_an_exception_of_a_careful_child_that_cannot_be_sent_is_still_told(tmp_p
     dataset = Dataset.create(str(tmp_path / "tokens"), PLAN)
     for _ in range(MAX_PLAIN_ATTEMPTS):
         dataset.announce(UNIT)
-    with pytest.raises(PipelineError, match="shard-00000 failed with Unpicklable"):
+    with pytest.raises(PipelineError, match="failed with Unpicklable"):
         make_unit(dataset, UNIT, ROWS, None, factory=Failing, numerics={})
+
+
+class Large:
+    """A factory whose pickle is larger than a pipe's buffer."""
+
+    stage = "tokens"
+
+    def __init__(self):
+        self.ballast = bytes(1 << 20)
+
+    def __call__(self):
+        return self
+
+    def make(self, unit, rows):
+        return output_of(rows)
+
+    def numerics(self):
+        return {}
+
+
+@pytest.mark.timeout(60)
+def test_a_child_that_is_killed_before_it_has_read_its_work_is_no_wait_for_ever(tmp_path, monkeypatch):
+    """The kill comes while the child starts, when nobody reads what it is given."""
+    dataset = Dataset.create(str(tmp_path / "tokens"), PLAN)
+    for _ in range(MAX_PLAIN_ATTEMPTS):
+        dataset.announce(UNIT)
+    killed = []
+
+    def kill():
+        while len(killed) < 3:
+            for pid in descendants(os.getpid()):
+                if pid not in killed and len(killed) < 3 and says(pid, "multiprocessing.spawn"):
+                    killed.append(pid)
+                    os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    commit = make_unit(dataset, UNIT, ROWS, None, factory=Large(), numerics={})
+    assert (commit.data.rows, len(killed)) == (4, 3)
