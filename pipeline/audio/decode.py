@@ -229,7 +229,7 @@ class Decoder:
                 self._drop()
                 reject = trials.died(death, alone=alone)
                 if reject is not None and reject.reason == Reason.DECODER_CRASH:
-                    check_decoder(self._process(fresh=True)[0])
+                    check_decoder(lambda: self._process(fresh=True)[0])
             except BaseException:
                 # Also after Ctrl-C: the answer under way must not be taken for that of the next request.
                 self._drop()
