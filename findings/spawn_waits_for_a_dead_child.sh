@@ -17,7 +17,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 
 def work(data):
@@ -26,13 +25,14 @@ def work(data):
 
 def kill_first_child():
     while True:
-        children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-        threads = os.listdir("/proc/self/task")
-        children += [c for t in threads for c in open(f"/proc/self/task/{t}/children").read().split()]
-        for child in children:
-            if "spawn_main" in open(f"/proc/{child}/cmdline").read():
-                os.kill(int(child), signal.SIGKILL)
-                return
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                for child in open(f"/proc/self/task/{thread}/children").read().split():
+                    if "spawn_main" in open(f"/proc/{child}/cmdline").read():
+                        os.kill(int(child), signal.SIGKILL)
+                        return
+            except OSError:
+                continue
 
 
 if __name__ == "__main__":
