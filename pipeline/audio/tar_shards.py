@@ -8,9 +8,7 @@ memory: a sample (S3: the candidates of 64 tars).
 """
 
 import json
-import logging
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,11 +18,10 @@ from pipeline.audio.candidate import EXTENSIONS, Candidate, printable, stem, sto
 from pipeline.audio.listings import read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.remote import open_ranged
-from pipeline.audio.walking import container_folder
+from pipeline.audio.walking import container_folder, ending_of
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
-
-logger = logging.getLogger(__name__)
 
 MAX_MEMBERS = 10_000_000
 """Most members of a tar that are read."""
@@ -39,47 +36,45 @@ _LABELS = ("txt", "json")
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
 
-def read_shards(corpus: str, files: Sequence[str]) -> Iterator[Candidate]:
+def read_shards(corpus: str, files: Sequence[str], passed_over: PassedOver) -> Iterator[Candidate]:
     """Read tars into candidates, in the order of the files and of their members.
 
     Args:
         corpus: What was asked for; ids begin with a tar's path below its folder.
         files: Absolute local paths or S3 URIs of plain tars.
+        passed_over: Counts members and labels that are not used.
 
     Raises:
         ManifestError: A tar is absent or compressed, or no member of any is audio.
     """
     folder = container_folder(corpus)
-    ignored: Counter[str] = Counter()
     empty = True
     for begin in range(0, len(files), _TARS_HELD):
-        for candidate in _read_some(files[begin : begin + _TARS_HELD], folder, ignored):
+        for candidate in _read_some(files[begin : begin + _TARS_HELD], folder, passed_over):
             empty = False
             yield candidate
-    for what, count in sorted(ignored.items()):
-        logger.info("%s: %d members were ignored: %s", corpus, count, what)
     if empty:
         raise ManifestError(f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)})")
 
 
-def _read_some(files: Sequence[str], folder: str, ignored: Counter[str]) -> Iterator[Candidate]:
+def _read_some(files: Sequence[str], folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
     if not folder.startswith("s3://"):
         for file in files:
-            yield from _read_shard(file, folder, ignored)
+            yield from _read_shard(file, folder, passed_over)
         return
-    counts: list[Counter[str]] = [Counter() for _ in files]
+    counts = [PassedOver() for _ in files]
     with ThreadPoolExecutor(_TARS_AT_ONCE) as pool:
         shards = pool.map(lambda file, count: list(_read_shard(file, folder, count)), files, counts)
         for shard, count in zip(shards, counts, strict=True):
-            ignored.update(count)
+            passed_over.merge(count)
             yield from shard
 
 
-def _read_shard(file: str, folder: str, ignored: Counter[str]) -> Iterator[Candidate]:
+def _read_shard(file: str, folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
     name = file.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://")[: -len(".tar")]
     try:
         with open_ranged(file, _AHEAD_BYTES) as tar:
-            yield from _Shard(file, name, tar, ignored).candidates()
+            yield from _Shard(file, name, tar, passed_over).candidates()
     except OSError as error:
         raise ManifestError(f"the tar {printable(file)} cannot be read: {error}") from error
 
@@ -112,11 +107,11 @@ class _Sample:
 class _Shard:
     """One open tar."""
 
-    def __init__(self, uri: str, name: str, file: IO[bytes], ignored: Counter[str]) -> None:
+    def __init__(self, uri: str, name: str, file: IO[bytes], passed_over: PassedOver) -> None:
         self._uri = uri
         self._name = name
         self._file = file
-        self._ignored = ignored
+        self._passed_over = passed_over
         self._size = file.seek(0, 2)
         file.seek(0)
 
@@ -133,8 +128,11 @@ class _Shard:
                 break
             folder, _, base = member.name.rpartition("/")
             key, _, extension = base.partition(".")
-            if member.isdir() or not key:
-                self._ignored["folders and hidden files"] += 1
+            # A folder has no content of its own: its members are listed by their full names.
+            if member.isdir():
+                continue
+            if not key:
+                self._passed_over.add(Kind.HIDDEN_FILES, example=self._called(member))
                 continue
             if (key := f"{folder}/{key}") != sample.key:
                 yield from self._utterances(sample)
@@ -181,12 +179,12 @@ class _Shard:
         if any(block):
             raise tarfile.ReadError(f"byte {place} is no header")
         if not block:
-            logger.warning("%s has no end mark; it may have been cut between two members", printable(self._uri))
+            self._passed_over.add(Kind.NO_END_MARK, example=self._uri)
 
     def _add(self, sample: _Sample, member: tarfile.TarInfo, extension: str) -> None:
         audio = member.name.lower().endswith(EXTENSIONS)
         if not audio and extension not in _LABELS:
-            self._ignored["neither audio nor .txt nor .json"] += 1
+            self._passed_over.add(Kind.UNREAD_MEMBERS, example=self._called(member), name=ending_of(member.name))
             return
         if audio:
             sample.audio.append(member)
@@ -219,7 +217,7 @@ class _Shard:
 
     def _utterances(self, sample: _Sample) -> Iterator[Candidate]:
         if not sample.audio and (sample.labels or sample.problem):
-            self._ignored["labels without audio"] += 1
+            self._passed_over.add(Kind.UNREAD_LABELS, example=f"{self._name}/{sample.key.lstrip('/')}")
         for member in sample.audio:
             name = stem(member.name)
             try:
@@ -238,6 +236,9 @@ class _Shard:
                 num_bytes=member.size,
                 **labels,
             )
+
+    def _called(self, member: tarfile.TarInfo) -> str:
+        return f"{self._name}.tar: {member.name}"
 
     def _rejected(self, name: str, error: AudioDecodeError) -> Candidate:
         return Candidate(
