@@ -40,6 +40,7 @@ class Kind(StrEnum):
     RECORDING_TEXTS = "recording_texts"
     UNREAD_END = "unread_end"
     NO_END_MARK = "no_end_mark"
+    CHANNELS_CANCEL = "channels_cancel"
     KNOWN = "known"
 
 
@@ -57,6 +58,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.RECORDING_TEXTS: "texts of whole recordings, which are not those of the segments that they were cut into",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
+    Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
     Kind.KNOWN: "utterances that earlier manifests hold",
 }
 """What each kind is, as a report says it."""
@@ -106,10 +108,27 @@ class PassedOver:
             names = {_shown(name): count} if name else {}
             self._counts.setdefault(kind, _Count()).add(count, _shown(example), names)
 
-    def merge(self, other: "PassedOver") -> None:
-        """Add what another has counted; its examples stand behind those that are here."""
+    def merge(self, other: "PassedOver", *, example: str = "") -> None:
+        """Add what another has counted; its examples stand behind those that are here.
+
+        Args:
+            other: The other.
+            example: What is an example of all that it counted, where it has none itself.
+        """
         for kind, found in other._counts.items():
-            self._counts.setdefault(kind, _Count()).add(found.count, found.example, found.names)
+            self._counts.setdefault(kind, _Count()).add(found.count, found.example or _shown(example), found.names)
+
+    def clear(self) -> None:
+        """Begin anew, as where something is read a second time."""
+        self._counts.clear()
+
+    @classmethod
+    def sum(cls, parts: Iterable["PassedOver"]) -> Self:
+        """Add up what several have counted."""
+        total = cls()
+        for part in parts:
+            total.merge(part)
+        return total
 
     def __bool__(self) -> bool:
         return bool(self._counts)

@@ -29,6 +29,7 @@ import soxr
 from pipeline import faults
 from pipeline.audio.containers import BadRecording, check_mp3, check_ogg, check_wave
 from pipeline.audio.views import Fetch, Overlaid, View
+from pipeline.passed_over import Kind, PassedOver
 
 _BLOCK = 65_536
 _STREAM_SECONDS = 10.0
@@ -40,6 +41,8 @@ _MP3_SLACK = 2 * 1152
 # Two of the longest Vorbis blocks.
 _VORBIS_LEAD = 2 * 8192
 _ALARM_GRACE_SECONDS = 10.0
+# Of the energy that the mean of independent channels would have; channels that agree have as many times it.
+_CANCELLED = 0.1
 
 
 class _Sound(soundfile.SoundFile):  # type: ignore[misc]
@@ -133,8 +136,29 @@ def _refusal(reason: str, what: str, error: soundfile.LibsndfileError) -> BadRec
     return BadRecording("decoder_memory" if "malloc" in text.lower() else reason, f"{what}: {text}")
 
 
-def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDArray[Any]:
+class _Mixing:
+    """The energy of channels, and of their mean."""
+
+    def __init__(self) -> None:
+        self._channels = self._mean = 0.0
+
+    def mean(self, block_SC: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Average the channels of a block."""
+        mono: npt.NDArray[Any] = block_SC.mean(axis=1, dtype=np.float64)
+        self._channels += float(np.vdot(block_SC, block_SC))
+        self._mean += float(np.vdot(mono, mono)) * block_SC.shape[1] ** 2
+        return mono
+
+    def cancelled(self) -> bool:
+        """Say whether next to nothing of the channels is left in the mean; silence has nothing to lose."""
+        return self._mean < _CANCELLED * self._channels
+
+
+def _read(
+    sound: _Sound, count: int, channel: int | None, dtype: str, mixing: _Mixing | None = None
+) -> npt.NDArray[Any]:
     """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
+    mixing = mixing or _Mixing()
     samples = np.empty(count, dtype=dtype)
     filled = 0
     while filled < count:
@@ -144,10 +168,8 @@ def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDA
             raise _refusal("truncated", f"decoding failed within {count} samples, after {filled}", error) from error
         if len(block_SC) == 0:
             break
-        if block_SC.shape[1] == 1 or channel is not None:
-            mono = block_SC[:, channel or 0]
-        else:
-            mono = block_SC.mean(axis=1, dtype=np.float64)
+        alone = block_SC.shape[1] == 1 or channel is not None
+        mono = block_SC[:, channel or 0] if alone else mixing.mean(block_SC)
         samples[filled : filled + len(mono)] = mono
         filled += len(mono)
     return samples[:filled]
@@ -212,7 +234,11 @@ def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple
 
 
 def stream(
-    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    sample_rate: int,
+    fetch: Fetch | None = None,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
@@ -222,6 +248,7 @@ def stream(
         limits: Fields of ``DecodeLimits``.
         sample_rate: Rate of the result, Hz.
         fetch: Makes bytes of a remote recording present in the file.
+        passed_over: Counts channels that cancel; whole at the end.
 
     Yields:
         (S,) int16 where that loses nothing, else float32.
@@ -237,11 +264,12 @@ def stream(
         if sound.samplerate != sample_rate:
             resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         _skip_to(recording, offset)
+        mixing = _Mixing()
         got = given = 0
         ended = False
         while not ended:
             wanted = min(count - got, max(1, int(_STREAM_SECONDS * sound.samplerate)))
-            samples = _read(sound, wanted, channel, dtype)
+            samples = _read(sound, wanted, channel, dtype, mixing)
             if dtype == "float32" and not np.isfinite(samples).all():
                 first = got + int(np.argmin(np.isfinite(samples)))
                 raise BadRecording("not_finite", f"sample {offset + first} is NaN or infinite")
@@ -256,13 +284,19 @@ def stream(
             raise BadRecording("truncated", f"{got} of {count} samples from sample {offset} could be decoded")
         if given == 0:
             raise BadRecording("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
+        if passed_over is not None and mixing.cancelled():
+            passed_over.add(Kind.CHANNELS_CANCEL)
 
 
 def decode(
-    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    sample_rate: int,
+    fetch: Fetch | None = None,
+    passed_over: PassedOver | None = None,
 ) -> npt.NDArray[Any]:
     """Decode a segment in one piece; see ``stream``."""
-    pieces = list(stream(request, limits, sample_rate, fetch))
+    pieces = list(stream(request, limits, sample_rate, fetch, passed_over))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
@@ -288,17 +322,20 @@ def serve(
     Yields:
         One message; for a stream one a stretch with ``more`` set, and one without it at the end.
     """
+    passed_over = PassedOver()
     try:
         faults.point("decode", request["key"])
         limits = settings["limits"]
         if request["do"] == "probe":
             yield probe(request, limits, fetch), b""
         elif request["do"] == "stream":
-            for samples in stream(request, limits, settings["sample_rate"], fetch):
+            for samples in stream(request, limits, settings["sample_rate"], fetch, passed_over):
                 yield _message(samples, more=True)
-            yield {"more": False}, b""
+            yield {"more": False, **passed_over.note()}, b""
         else:
-            yield _message(decode(request, limits, settings["sample_rate"], fetch))
+            samples = decode(request, limits, settings["sample_rate"], fetch, passed_over)
+            header, payload = _message(samples)
+            yield header | passed_over.note(), payload
     except BadRecording as refused:
         yield {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
