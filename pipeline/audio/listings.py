@@ -65,12 +65,14 @@ def read_listing(listing: str, passed_over: PassedOver) -> Iterator[Candidate]:
         ManifestError: The listing is absent, unreadable or empty, or has no column of paths.
     """
     folder, _, name = listing.rpartition("/")
-    columns = UnreadColumns(KNOWN_COLUMNS)
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
             for number, row in _rows(file, name.lower(), listing, columns):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _candidate(number, row, folder or "/")
     except (OSError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(f"the listing {listing} cannot be read: {error}") from error
@@ -87,14 +89,14 @@ def _rows(file: IO[bytes], name: str, listing: str, columns: UnreadColumns) -> I
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="" if table else "\n")
     if table:
         return _csv_rows(text, listing, columns, tabs=name.endswith(".tsv"))
-    return _json_rows(text, listing, columns)
+    return _json_rows(text, listing)
 
 
 def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iterator[_Row]:
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _require_uri_column(names, listing)
-    columns.see(names)
+    columns.see(dict.fromkeys(names))
     read = [name for name in names if name in KNOWN_COLUMNS]
     batches = table.iter_batches(batch_size=_PARQUET_BATCH, columns=read)
     return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
@@ -114,7 +116,7 @@ def _csv_rows(text: IO[str], listing: str, columns: UnreadColumns, *, tabs: bool
     _require_uri_column(header, listing)
     if len(set(header)) < len(header):
         raise ManifestError(f"the listing {listing} names a column twice: {', '.join(header)}")
-    columns.see(header)
+    columns.see(dict.fromkeys(header))
     while True:
         try:
             fields = next(reader, None)
@@ -129,7 +131,7 @@ def _csv_rows(text: IO[str], listing: str, columns: UnreadColumns, *, tabs: bool
             yield reader.line_num, f"{len(fields)} fields, but the header has {len(header)}"
 
 
-def _json_rows(text: IO[str], listing: str, columns: UnreadColumns) -> Iterator[_Row]:
+def _json_rows(text: IO[str], listing: str) -> Iterator[_Row]:
     lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
     head = list(itertools.islice(lines, _ROWS_SEARCHED))
     objects = [row for _, line in head if isinstance(row := _json_row(line), dict)]
@@ -137,11 +139,7 @@ def _json_rows(text: IO[str], listing: str, columns: UnreadColumns) -> Iterator[
         raise ManifestError(f"the listing {listing} must hold one JSON object a line, not an array or anything else")
     if head:
         _require_uri_column(sorted({key for row in objects for key in row}), listing)
-    for number, line in itertools.chain(head, lines):
-        row = _json_row(line)
-        if isinstance(row, dict):
-            columns.see(row)
-        yield number, row
+    return ((number, _json_row(line)) for number, line in itertools.chain(head, lines))
 
 
 def _json_row(line: str) -> Mapping[str, Any] | str:

@@ -33,8 +33,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """The names of a column in the order of preference; other columns are passed over and counted."""
 
-_KNOWN_COLUMNS = frozenset(name for names in COLUMNS.values() for name in names)
-
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".rttm": "rttm"}
 _RTTM_FIELDS = (9, 10)
 _MISSING = ("<NA>", "")
@@ -89,11 +87,14 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
     """
     path = absolute(path)
     folder, _, name = path.rpartition("/")
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
-            for number, row in _rows(file, path, form, passed_over):
+            for number, row in _rows(file, path, form, columns, passed_over):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _segment(number, row)
     except FileNotFoundError as error:
         raise ManifestError(f"there is no segment list {path}") from error
@@ -101,9 +102,10 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
         raise ManifestError(f"the segment list {path} cannot be read: {error}") from error
     if empty:
         raise ManifestError(f"the segment list {path} holds no segments")
+    columns.count(passed_over, path)
 
 
-def _rows(file: IO[bytes], path: str, form: str, passed_over: PassedOver) -> Iterator[_Row]:
+def _rows(file: IO[bytes], path: str, form: str, columns: UnreadColumns, passed_over: PassedOver) -> Iterator[_Row]:
     # Bytes that are not UTF-8 travel as surrogates to the row that holds them, which is then refused alone.
     text: Iterable[str] = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = iter(text)
@@ -113,9 +115,9 @@ def _rows(file: IO[bytes], path: str, form: str, passed_over: PassedOver) -> Ite
     lines = itertools.chain([first], lines)
     match form:
         case "csv" | "tsv":
-            return _table_rows(lines, path, passed_over, tabs=form == "tsv")
+            return _table_rows(lines, path, columns, tabs=form == "tsv")
         case "jsonl":
-            return _json_rows(lines, path, passed_over)
+            return ((number, _object(line)) for number, line in enumerate(lines, start=1) if line.strip())
         case "rttm":
             return _rttm_rows(lines, path, passed_over)
         case _:
@@ -136,7 +138,7 @@ def _form(path: str, first: str) -> str:
     raise ManifestError(f"the form of the segment list {path} cannot be told; give segments_format")
 
 
-def _table_rows(lines: Iterator[str], path: str, passed_over: PassedOver, *, tabs: bool) -> Iterator[_Row]:
+def _table_rows(lines: Iterator[str], path: str, columns: UnreadColumns, *, tabs: bool) -> Iterator[_Row]:
     # Strict: a quote left open at the end is an error, not one long field that swallows rows.
     reader = csv.reader(
         lines,
@@ -152,24 +154,12 @@ def _table_rows(lines: Iterator[str], path: str, passed_over: PassedOver, *, tab
                 f"the segment list {path} has no column {', '.join(known)}; "
                 f"it has: {printable(', '.join(header))[:300]}"
             )
-    columns = UnreadColumns(_KNOWN_COLUMNS)
-    columns.see(header)
-    columns.count(passed_over, path)
+    columns.see(dict.fromkeys(header))
     for fields in reader:
         if len(fields) == len(header):
             yield reader.line_num, dict(zip(header, fields, strict=True))
         elif fields:
             yield reader.line_num, f"{len(fields)} fields, but the header has {len(header)}"
-
-
-def _json_rows(lines: Iterator[str], path: str, passed_over: PassedOver) -> Iterator[_Row]:
-    columns = UnreadColumns(_KNOWN_COLUMNS)
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            row = _object(line)
-            columns.see(row if isinstance(row, dict) else ())
-            yield number, row
-    columns.count(passed_over, path)
 
 
 def _object(line: str) -> Mapping[str, Any] | str:

@@ -55,9 +55,10 @@ def _read_table(file: str, folder: str, audio_column: str | None, passed_over: P
     name = file.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://")[: -len(".parquet")]
     with open_table(file) as table:
         column, leaf = _audio_column(table.schema_arrow, file, audio_column)
-        unread = UnreadColumns({column, *_label_columns(table.schema_arrow, column)})
-        unread.see(table.schema_arrow.names)
-        unread.count(passed_over, file)
+        labels = _label_columns(table.schema_arrow, column)
+        read = {field: [name for name in names if name in labels] for field, names in COLUMNS.items()}
+        unread = UnreadColumns({**read, "audio": [column]})
+        unread.see(dict.fromkeys(table.schema_arrow.names))
         number = 0
         for group in range(table.num_row_groups):
             filled = _filled(table, leaf, group)
@@ -65,7 +66,9 @@ def _read_table(file: str, folder: str, audio_column: str | None, passed_over: P
             for row, (values, has_bytes) in enumerate(rows):
                 place = {"member": column, "row_group": group, "row": row} if has_bytes else {}
                 yield _candidate(file, folder, f"{name}/{number}", values, column, place)
+                unread.see(values)
                 number += 1
+        unread.count(passed_over, file)
 
 
 def _audio_column(schema: pa.Schema, file: str, wanted: str | None) -> tuple[str, str]:
