@@ -41,6 +41,8 @@ class Kind(StrEnum):
     UNREAD_END = "unread_end"
     NO_END_MARK = "no_end_mark"
     CHANNELS_CANCEL = "channels_cancel"
+    WITHOUT_WORDS = "without_words"
+    UNMATCHED_PATTERN = "unmatched_pattern"
     KNOWN = "known"
 
 
@@ -59,6 +61,8 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
+    Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
+    Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
     Kind.KNOWN: "utterances that earlier manifests hold",
 }
 """What each kind is, as a report says it."""
