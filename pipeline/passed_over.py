@@ -44,6 +44,7 @@ class Kind(StrEnum):
     WITHOUT_WORDS = "without_words"
     UNMATCHED_PATTERN = "unmatched_pattern"
     KNOWN = "known"
+    OTHER_SPLITS = "other_splits"
 
 
 MEANINGS: Mapping[Kind, str] = {
@@ -64,10 +65,11 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
     Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
     Kind.KNOWN: "utterances that earlier manifests hold",
+    Kind.OTHER_SPLITS: "utterances of other splits than those that were asked for",
 }
 """What each kind is, as a report says it."""
 
-ASKED_FOR = frozenset({Kind.KNOWN})
+ASKED_FOR = frozenset({Kind.KNOWN, Kind.OTHER_SPLITS})
 """Kinds that a setting asks for: they are counted and shown, and --strict does not refuse them."""
 
 
