@@ -17,7 +17,7 @@ from pipeline.audio.listings import COLUMNS, read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.remote import open_ranged
 from pipeline.audio.tar_labels import Label, Members, Sample, fields_of, label_place
-from pipeline.audio.walking import container_folder, ending_of
+from pipeline.audio.walking import container_folder, ending_of, there_is
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
@@ -58,7 +58,9 @@ def read_shards(corpus: str, files: Sequence[str], passed_over: PassedOver) -> I
             empty = False
             yield candidate
     if empty:
-        raise ManifestError(f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)})")
+        raise ManifestError(
+            f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)}){there_is(passed_over)}"
+        )
 
 
 def _read_some(files: Sequence[str], folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
@@ -200,9 +202,9 @@ class _Shard:
                 Reason.BAD_ROW, f"{printable(member.name)} has {member.size} bytes; at most {MAX_LABEL_BYTES} are read"
             )
         if problem is not None:
-            return Label(name=member.name, problem=problem)
+            return Label(name=self._called(member), problem=problem)
         self._file.seek(member.offset_data)
-        return Label(name=member.name, content=self._file.read(member.size))
+        return Label(name=self._called(member), content=self._file.read(member.size))
 
     def _problem(self, member: tarfile.TarInfo) -> AudioDecodeError | None:
         """Say why a member is not read."""
@@ -228,7 +230,7 @@ class _Shard:
             try:
                 if problem := self._problem(member):
                     raise problem
-                row = fields_of(labels)
+                row = fields_of(labels, self._passed_over)
                 self._fields.see(row)
                 values = {**read_labels(row, self._uri.rpartition("/")[0] or "/"), **read_segment(row)}
             except AudioDecodeError as error:
@@ -242,7 +244,7 @@ class _Shard:
                 num_bytes=member.size,
                 **values,
             )
-        self._members_held.count_unread(self._uri, self._passed_over)
+        self._members_held.count_unread(self._passed_over)
         self._members_held = Members()
         self._held_bytes = 0
 
