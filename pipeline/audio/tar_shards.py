@@ -159,7 +159,7 @@ class _Shard:
         number = 0
         try:
             tar = tarfile.TarFile(fileobj=self._file, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
-            while (member := tar.next()) is not None:
+            while (member := tar.next() or self._behind(tar)) is not None:
                 # It keeps every header it has read, for lookups that nobody makes here.
                 tar.members = []  # type: ignore[attr-defined]
                 number += 1
@@ -168,20 +168,35 @@ class _Shard:
                 yield member
                 if member.offset_data + member.size > self._size:
                     raise tarfile.ReadError(f"{printable(member.name)} ends behind it")
-            self._check_end(tar.offset)
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise AudioDecodeError(
                 Reason.TRUNCATED, f"after {number} members the tar is cut or damaged, what follows is lost: {error}"
             ) from error
 
-    def _check_end(self, place: int) -> None:
-        """Look at what stopped ``tarfile``: it takes a damaged header for the end."""
-        self._file.seek(place)
+    def _behind(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Look at what stopped ``tarfile``: it takes a damaged header for the end, and reads nothing behind the end.
+
+        Returns:
+            The first member of a tar that was joined to this one, None where there is none.
+        """
+        self._file.seek(tar.offset)
         block = self._file.read(tarfile.BLOCKSIZE)
         if any(block):
-            raise tarfile.ReadError(f"byte {place} is no header")
+            raise tarfile.ReadError(f"byte {tar.offset} is no header")
         if not block:
             self._passed_over.add(Kind.NO_END_MARK, example=self._uri)
+        while block and not any(block):
+            block = self._file.read(tarfile.BLOCKSIZE)
+        if not block:
+            return None
+        place = self._file.tell() - len(block)
+        try:
+            _Header.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            self._passed_over.add(Kind.UNREAD_END, example=f"{self._uri}, from byte {place} on")
+            return None
+        tar.offset = place
+        return tar.next()
 
     def _add(self, sample: Sample, member: tarfile.TarInfo) -> None:
         self._held_bytes += _HEADER_BYTES

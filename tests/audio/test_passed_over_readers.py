@@ -181,6 +181,35 @@ def test_a_tar_without_an_end_mark_is_counted(tmp_path):
     assert read(path, "webdataset")[1] == {"no_end_mark": {"count": 1, "example": str(path)}}
 
 
+def test_a_tar_that_was_joined_to_another_is_read_too(tmp_path):
+    """All behind the first end mark was lost, and nothing said so."""
+    parts = [write_tar(tmp_path / f"{n}.part", [(f"{n}.wav", b"x" * n), (f"{n}.txt", b"%d" % n)]) for n in range(1, 4)]
+    data = [part.read_bytes() for part in parts]
+    (tmp_path / "s.tar").write_bytes(b"".join(data))
+    found, passed_over = read(tmp_path / "s.tar", "webdataset")
+    assert [(one.utterance_id, one.text, one.num_bytes) for one in found] == [
+        (f"s._{n}", str(n), n) for n in range(1, 4)
+    ]
+    assert passed_over == {}
+    whole = (tmp_path / "s.tar").read_bytes()
+    for one in found:
+        assert whole[one.byte_offset : one.byte_offset + one.num_bytes] == b"x" * one.num_bytes
+    # Damage in what was joined is a reject, as damage elsewhere.
+    (tmp_path / "s.tar").write_bytes(data[0] + data[1][:512] + b"damaged" * 100)
+    found, _ = read(tmp_path / "s.tar", "webdataset")
+    assert [one.problem and one.problem[0] for one in found] == [None, None, "truncated"]
+
+
+@pytest.mark.parametrize("zeros", [0, 10_240, 1 << 20])
+def test_bytes_behind_the_end_of_a_tar_are_counted(tmp_path, zeros):
+    path = write_tar(tmp_path / "s.tar", [("a.wav", b"x")])
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + bytes(zeros) + b"a trailer" * 100)
+    found, passed_over = read(path, "webdataset")
+    assert [one.problem for one in found] == [None]
+    assert passed_over == {"unread_end": {"count": 1, "example": f"{path}, from byte {size + zeros} on"}}
+
+
 # Tables and lists
 
 
