@@ -291,6 +291,6 @@ def test_segments_that_name_no_recording_and_texts_of_whole_recordings_are_count
     assert len(found) == 5
     # A row that is wrong in itself has its own reason.
     assert passed_over.to_json() == {
-        "recording_texts": {"count": 1, "example": "a"},
+        "recording_labels": {"count": 1, "example": "a"},
         "unmatched_segments": {"count": 2, "example": "row 4: c"},
     }
