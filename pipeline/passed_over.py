@@ -40,6 +40,8 @@ class Kind(StrEnum):
     RECORDING_TEXTS = "recording_texts"
     UNREAD_END = "unread_end"
     NO_END_MARK = "no_end_mark"
+    SPELT_MISSING = "spelt_missing"
+    UNUSED_CHANNELS = "unused_channels"
     CHANNELS_CANCEL = "channels_cancel"
     KNOWN = "known"
 
@@ -58,6 +60,8 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.RECORDING_TEXTS: "texts of whole recordings, which are not those of the segments that they were cut into",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
+    Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
+    Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
     Kind.KNOWN: "utterances that earlier manifests hold",
 }

@@ -23,7 +23,7 @@ from pipeline.audio.corpus_settings import CorpusSettings
 from pipeline.audio.decode_settings import DecodeSettings
 from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
-from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
+from pipeline.audio.makers import CANDIDATES, CHANNELS, PROBED, ProbeFactory
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
@@ -187,7 +187,9 @@ def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
         row = asdict(candidate)
         row["reason"], row["detail"] = row.pop("problem") or (None, None)
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+    # Further columns only where they say something: the hash of any other corpus is as it was.
+    further = [field for field in CHANNELS if any(row[field.name] not in (None, ()) for row in rows)]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*CANDIDATES, *further]))
 
 
 def build_manifest(config: BuildManifestConfig) -> StageReport:

@@ -7,7 +7,6 @@ of bytes. What follows damage is lost, said in one reject. Cost on S3: a request
 memory: a sample (S3: the candidates of 64 tars).
 """
 
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from pipeline.audio.candidate import EXTENSIONS, Candidate, printable, stem, storable
+from pipeline.audio.fields import parse_json
 from pipeline.audio.listings import read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.remote import open_ranged
@@ -253,11 +253,11 @@ def _fields(labels: dict[str, bytes]) -> dict[str, Any]:
     row: Any = {}
     try:
         if "json" in labels:
-            row = json.loads(labels["json"].decode("utf-8"))
+            row = parse_json(labels["json"].decode("utf-8-sig"))
         if not isinstance(row, dict):
             raise AudioDecodeError(Reason.BAD_ROW, "the .json of the sample is not an object")
         if "txt" in labels:
-            row["text"] = labels["txt"].decode("utf-8").strip()
+            row["text"] = labels["txt"].decode("utf-8-sig").strip()
     except (ValueError, RecursionError) as error:
         raise AudioDecodeError(Reason.BAD_ROW, f"the labels of the sample cannot be read: {error}") from error
     return row
