@@ -94,8 +94,20 @@ def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iter
     _require_uri_column(names, listing)
     columns.see(names)
     read = [name for name in names if name in KNOWN_COLUMNS]
-    batches = table.iter_batches(batch_size=_PARQUET_BATCH, columns=read)
-    return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+    first = 1
+    for group in range(table.num_row_groups):
+        number, size = first, table.metadata.row_group(group).num_rows
+        try:
+            for batch in table.iter_batches(batch_size=_PARQUET_BATCH, row_groups=[group], columns=read):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+        except (ValueError, pa.ArrowException, OSError) as error:
+            # Arrow says with OSError, but without a number, that bytes are not what they should be.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                raise
+            yield number, f"and those up to {first + size - 1} are lost, the row group is damaged: {error}"
+        first += size
 
 
 def _csv_rows(
