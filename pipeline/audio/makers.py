@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
+from pipeline.audio.loading import RECORDINGS
 from pipeline.audio.places import Place
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
@@ -106,6 +107,7 @@ class Prober:
         rows: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         passed_over = PassedOver()
+        whole = 0
         known: dict[tuple[str, Place | None], AudioInfo] = {}
         for candidate in candidates:
             try:
@@ -121,16 +123,20 @@ class Prober:
                 continue
             for row in found:
                 try:
-                    rows += [row] if self._finder is None else self._finder.rows(row, passed_over)
+                    cut = [row] if self._finder is None else self._finder.rows(row, passed_over)
                 except AudioDecodeError as error:
                     rejects.append(self._reject(row, error))
+                    continue
+                rows += cut
+                whole += sum(_is_whole(each, info) for each in cut)
         table = pa.Table.from_pylist(rows, schema=schema.MANIFEST)
         return Output(
             data=parquet_bytes(table, self._settings.lineage),
             rows=len(rows),
             rejects=rejects_table(rejects),
             seconds=sum(row["num_samples"] / row["sample_rate"] for row in rows),
-            notes={"reasons": reasons(rejects)} | passed_over.note(),
+            notes={"reasons": reasons(rejects), RECORDINGS: {"whole": whole, "parts": len(rows) - whole}}
+            | passed_over.note(),
         )
 
     def _reject(self, row: Mapping[str, Any], error: AudioDecodeError) -> Reject:
@@ -179,6 +185,12 @@ class Prober:
             chosen = named or range(info.num_channels)
             return [{**row, "channel": c, "utterance_id": f"{row['utterance_id']}.ch{c}"} for c in chosen]
         return [row]
+
+
+def _is_whole(row: Mapping[str, Any], info: AudioInfo) -> bool:
+    """Say whether an utterance is all of a file: nothing cut off, no channel of several, not inside a tar or table."""
+    alone = row["channel"] is None or info.num_channels == 1
+    return row["num_samples"] == info.num_samples and alone and Place.of(row) is None
 
 
 def _check_channel(channel: int, info: AudioInfo) -> None:
