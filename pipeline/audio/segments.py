@@ -9,6 +9,7 @@ import math
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -144,13 +145,17 @@ class _Listed:
 
     def of(self, names: Sequence[int]) -> list[ListedSegment]:
         """Give the segments of a recording, which may have several names, by start."""
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for name in names:
             begin, end = int(self._bounds[name]), int(self._bounds[name + 1])
             rows += self._table.slice(begin, end - begin).to_pylist()
         rows.sort(key=lambda row: (math.inf if row["start_seconds"] is None else row["start_seconds"], row["row"]))
-        several = ("problem", "channels")
-        return [ListedSegment(**{**row, **{name: row[name] and tuple(row[name]) for name in several}}) for row in rows]  # type: ignore[arg-type]
+        return [_segment(row) for row in rows]
+
+
+def _segment(row: dict[str, Any]) -> ListedSegment:
+    problem = row["problem"] and tuple(row["problem"])
+    return ListedSegment(**{**row, "problem": problem, "channels": tuple(row["channels"] or ())})
 
 
 def _match(
