@@ -40,6 +40,8 @@ class Kind(StrEnum):
     RECORDING_LABELS = "recording_labels"
     UNREAD_END = "unread_end"
     NO_END_MARK = "no_end_mark"
+    SPELT_MISSING = "spelt_missing"
+    UNUSED_CHANNELS = "unused_channels"
     CHANNELS_CANCEL = "channels_cancel"
     WITHOUT_WORDS = "without_words"
     UNMATCHED_PATTERN = "unmatched_pattern"
@@ -62,6 +64,8 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.RECORDING_LABELS: "recordings whose text or clean_uri is that of the whole, and so of none of its segments",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
+    Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
+    Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
     Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
     Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
@@ -211,7 +215,8 @@ class UnreadColumns:
         if rivals is None:
             rivals = self._meet(names)
         for rival in rivals:
-            given = [name for name in rival if row[name] not in (None, "")]
+            # NaN, which is missing too, is no value that equals itself.
+            given = [name for name in rival if row[name] not in (None, "") and row[name] == row[name]]
             self._names.update(dict.fromkeys(given[1:]))
 
     def _meet(self, names: tuple[str, ...]) -> list[list[str]]:
