@@ -7,7 +7,7 @@ and for at most ``MOST_NAMES`` names of a kind (endings, columns) a count each.
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -37,13 +37,17 @@ class Kind(StrEnum):
     UNREAD_LINES = "unread_lines"
     UNMATCHED_SEGMENTS = "unmatched_segments"
     UNMATCHED_IDS = "unmatched_ids"
-    RECORDING_TEXTS = "recording_texts"
+    RECORDING_LABELS = "recording_labels"
     UNREAD_END = "unread_end"
     NO_END_MARK = "no_end_mark"
     SPELT_MISSING = "spelt_missing"
     UNUSED_CHANNELS = "unused_channels"
     CHANNELS_CANCEL = "channels_cancel"
+    WITHOUT_WORDS = "without_words"
+    UNMATCHED_PATTERN = "unmatched_pattern"
+    WITHOUT_LABEL = "without_label"
     KNOWN = "known"
+    OTHER_SPLITS = "other_splits"
 
 
 MEANINGS: Mapping[Kind, str] = {
@@ -53,21 +57,25 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNFIT_NAMES: "recordings that are not named as in the layout: they are kept, without its labels",
     Kind.UNREAD_MEMBERS: "members of tars that are neither audio nor .txt nor .json, by ending",
     Kind.UNREAD_LABELS: "labels of tars that meet no audio",
-    Kind.UNREAD_COLUMNS: "columns or fields of a table that nothing reads, by name; the count is of tables",
+    Kind.UNREAD_COLUMNS: "columns of tables, or fields of their rows, that are not read, by name; once for each table",
     Kind.UNREAD_LINES: "lines of a list that are of another kind than those that are read",
     Kind.UNMATCHED_SEGMENTS: "segments of a list that name no recording of the corpus; they are rejects too",
     Kind.UNMATCHED_IDS: "entries of a table of labels whose id nothing of the corpus has",
-    Kind.RECORDING_TEXTS: "texts of whole recordings, which are not those of the segments that they were cut into",
+    Kind.RECORDING_LABELS: "recordings whose text or clean_uri is that of the whole, and so of none of its segments",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
     Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
     Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
+    Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
+    Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
+    Kind.WITHOUT_LABEL: "utterances without a label that a setting reads, by column",
     Kind.KNOWN: "utterances that earlier manifests hold",
+    Kind.OTHER_SPLITS: "utterances of other splits than those that were asked for",
 }
 """What each kind is, as a report says it."""
 
-ASKED_FOR = frozenset({Kind.KNOWN})
+ASKED_FOR = frozenset({Kind.KNOWN, Kind.OTHER_SPLITS})
 """Kinds that a setting asks for: they are counted and shown, and --strict does not refuse them."""
 
 
@@ -190,16 +198,36 @@ class PassedOver:
 class UnreadColumns:
     """The columns of one table, or fields of its objects, that nothing reads."""
 
-    def __init__(self, known: Collection[str]) -> None:
-        self._known = known
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        """Say what is read.
+
+        Args:
+            fields: For each field the names that its column may have, of which the first that has a value is read.
+        """
+        self._fields = fields
+        self._rivals: dict[tuple[str, ...], list[list[str]]] = {}
         self._names: dict[str, None] = {}
 
-    def see(self, names: Iterable[str]) -> None:
-        """Meet the names of a header, or of an object."""
-        for name in names:
-            # Objects may have a name of its own each; what is counted by name is bounded anyway.
-            if name not in self._known and len(self._names) < MOST_NAMES:
-                self._names[name] = None
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Meet a row: names that are not known, and values beside others that mean the same."""
+        names = tuple(row)
+        rivals = self._rivals.get(names)
+        if rivals is None:
+            rivals = self._meet(names)
+        for rival in rivals:
+            given = [name for name in rival if row[name] not in (None, "")]
+            self._names.update(dict.fromkeys(given[1:]))
+
+    def _meet(self, names: tuple[str, ...]) -> list[list[str]]:
+        known = {name for options in self._fields.values() for name in options}
+        # Objects may have names of their own each; what is counted by name is bounded anyway.
+        left = MOST_NAMES - len(self._names)
+        self._names.update(dict.fromkeys([name for name in names if name not in known][: max(0, left)]))
+        there = [[name for name in options if name in names] for options in self._fields.values()]
+        rivals = [options for options in there if len(options) > 1]
+        if len(self._rivals) < MOST_NAMES:
+            self._rivals[names] = rivals
+        return rivals
 
     def count(self, passed_over: PassedOver, table: str) -> None:
         """Count each name once for this table."""

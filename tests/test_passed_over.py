@@ -108,12 +108,30 @@ def test_strict_names_kinds_counts_and_examples_and_lets_pass_what_was_asked_for
 def test_a_column_is_counted_once_for_each_table():
     found = PassedOver()
     for table in ("a.csv", "b.csv"):
-        columns = UnreadColumns({"text"})
-        columns.see(["text", "age"])
-        columns.see(["age", ""])
+        columns = UnreadColumns({"text": ("text", "sentence")})
+        columns.see({"text": "a", "age": 1})
+        columns.see({"age": 2, "": 3})
         columns.count(found, table)
     assert found.to_json()["unread_columns"] == {
         "count": 4,
         "example": "a.csv",
         "names": {"(without a name)": 2, "age": 2},
     }
+
+
+def test_of_two_columns_that_mean_the_same_the_second_is_counted_where_both_have_values():
+    found, columns = PassedOver(), UnreadColumns({"text": ("text", "sentence")})
+    columns.see({"text": None, "sentence": "a"})
+    columns.count(found, "a.csv")
+    assert not found
+    columns.see({"text": "a", "sentence": "A!"})
+    columns.count(found, "a.csv")
+    assert found.to_json()["unread_columns"]["names"] == {"sentence": 1}
+
+
+def test_rows_that_each_have_names_of_their_own_take_bounded_memory():
+    found, columns = PassedOver(), UnreadColumns({})
+    for number in range(10 * MOST_NAMES):
+        columns.see({f"name{number}": 1})
+    columns.count(found, "a.jsonl")
+    assert len(columns._rivals) == found[Kind.UNREAD_COLUMNS] == MOST_NAMES

@@ -65,12 +65,14 @@ def read_listing(listing: str, passed_over: PassedOver) -> Iterator[Candidate]:
         ManifestError: The listing is absent, unreadable or empty, or has no column of paths.
     """
     folder, _, name = listing.rpartition("/")
-    columns = UnreadColumns(KNOWN_COLUMNS)
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
             for number, row in _rows(file, name.lower(), listing, columns, passed_over):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _candidate(number, row, folder or "/")
     except (OSError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(f"the listing {listing} cannot be read: {error}") from error
@@ -85,14 +87,14 @@ def _rows(file: IO[bytes], name: str, listing: str, columns: UnreadColumns, pass
     if name.endswith((".csv", ".tsv")):
         return _csv_rows(Lines(file), listing, columns, passed_over, tabs=name.endswith(".tsv"))
     # Between the words of JSON a carriage return is a blank.
-    return _json_rows(Lines(file, returns=False), listing, columns)
+    return _json_rows(Lines(file, returns=False), listing)
 
 
 def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iterator[_Row]:
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _require_uri_column(names, listing)
-    columns.see(names)
+    columns.see(dict.fromkeys(names))
     read = [name for name in names if name in KNOWN_COLUMNS]
     first = 1
     for group in range(table.num_row_groups):
@@ -120,12 +122,12 @@ def _csv_rows(
     _require_uri_column(header, listing)
     if len(set(header)) < len(header):
         raise ManifestError(f"the listing {listing} names a column twice: {', '.join(header)}")
-    columns.see(header)
+    columns.see(dict.fromkeys(header))
     for row in table_rows(reader, lines, header):
         yield row[0], row[1] if isinstance(row[1], str) else fields.untyped(row[1], COLUMNS, passed_over)
 
 
-def _json_rows(lines: Lines, listing: str, columns: UnreadColumns) -> Iterator[_Row]:
+def _json_rows(lines: Lines, listing: str) -> Iterator[_Row]:
     array = lines.peek().lstrip().startswith("[")
     numbered = lines.numbered()
     head = [(number, json_row(line)) for number, line in itertools.islice(numbered, _ROWS_SEARCHED)]
@@ -134,10 +136,7 @@ def _json_rows(lines: Lines, listing: str, columns: UnreadColumns) -> Iterator[_
         raise ManifestError(f"the listing {listing} must hold one JSON object a line, not an array or anything else")
     if head:
         _require_uri_column(sorted({key for row in objects for key in row}), listing)
-    for number, row in itertools.chain(head, ((number, json_row(line)) for number, line in numbered)):
-        if isinstance(row, dict):
-            columns.see(row)
-        yield number, row
+    return itertools.chain(head, ((number, json_row(line)) for number, line in numbered))
 
 
 def _require_uri_column(names: list[str], listing: str) -> None:

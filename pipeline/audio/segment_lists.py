@@ -34,8 +34,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """The names of a column in the order of preference; other columns are passed over and counted."""
 
-_KNOWN_COLUMNS = frozenset(name for names in COLUMNS.values() for name in names)
-
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".rttm": "rttm"}
 _RTTM_FIELDS = (9, 10)
 _RTTM_CHANNEL = re.compile("[0-9]{1,9}")
@@ -98,11 +96,14 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
     """
     path = absolute(path)
     folder, _, name = path.rpartition("/")
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
-            for number, row in _rows(file, path, form, passed_over):
+            for number, row in _rows(file, path, form, columns, passed_over):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _segment(number, row)
     except FileNotFoundError as error:
         raise ManifestError(f"there is no segment list {path}") from error
@@ -110,18 +111,19 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
         raise ManifestError(f"the segment list {path} cannot be read: {error}") from error
     if empty:
         raise ManifestError(f"the segment list {path} holds no segments")
+    columns.count(passed_over, path)
 
 
-def _rows(file: IO[bytes], path: str, form: str, passed_over: PassedOver) -> Iterator[_Row]:
+def _rows(file: IO[bytes], path: str, form: str, columns: UnreadColumns, passed_over: PassedOver) -> Iterator[_Row]:
     lines = Lines(file)
     first = lines.peek()
     if form == "auto":
         form = _form(path, first)
     match form:
         case "csv" | "tsv":
-            return _table_rows(lines, path, passed_over, tabs=form == "tsv")
+            return _table_rows(lines, path, columns, passed_over, tabs=form == "tsv")
         case "jsonl":
-            return _json_rows(lines, path, passed_over)
+            return ((number, json_row(line)) for number, line in lines.numbered())
         case "rttm":
             return _rttm_rows(lines, path, passed_over)
         case _:
@@ -142,7 +144,9 @@ def _form(path: str, first: str) -> str:
     raise ManifestError(f"the form of the segment list {path} cannot be told; give segments_format")
 
 
-def _table_rows(lines: Lines, path: str, passed_over: PassedOver, *, tabs: bool) -> Iterator[_Row]:
+def _table_rows(
+    lines: Lines, path: str, columns: UnreadColumns, passed_over: PassedOver, *, tabs: bool
+) -> Iterator[_Row]:
     reader = table_reader(lines, tabs=tabs)
     header = read_header(reader, f"the segment list {path}")
     for field, others in (("recording", ()), ("start", ()), ("end", ("duration",))):
@@ -152,20 +156,9 @@ def _table_rows(lines: Lines, path: str, passed_over: PassedOver, *, tabs: bool)
                 f"the segment list {path} has no column {', '.join(known)}; "
                 f"it has: {printable(', '.join(header))[:300]}"
             )
-    columns = UnreadColumns(_KNOWN_COLUMNS)
-    columns.see(header)
-    columns.count(passed_over, path)
+    columns.see(dict.fromkeys(header))
     for number, row in table_rows(reader, lines, header):
         yield number, row if isinstance(row, str) else fields.untyped(row, COLUMNS, passed_over)
-
-
-def _json_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Row]:
-    columns = UnreadColumns(_KNOWN_COLUMNS)
-    for number, line in lines.numbered():
-        row = json_row(line)
-        columns.see(row if isinstance(row, dict) else ())
-        yield number, row
-    columns.count(passed_over, path)
 
 
 def _rttm_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Row]:

@@ -111,8 +111,8 @@ def cut_recordings(
             nothing = (Reason.NO_SEGMENT.value, "the segment list has no segment of this recording")
             yield replace(recording, problem=recording.problem or nothing)
         else:
-            if recording.text is not None:
-                passed_over.add(Kind.RECORDING_TEXTS, example=recording.utterance_id)
+            if recording.text is not None or recording.clean_uri is not None:
+                passed_over.add(Kind.RECORDING_LABELS, example=recording.utterance_id)
             of_it = listed.of(places[number])
             for segment, hint in zip(of_it, _hints(of_it, passed_over), strict=True):
                 yield _cut(recording, segment, hint)

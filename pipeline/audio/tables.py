@@ -74,9 +74,10 @@ def _read_table(
         yield rejected("", _damage(error, printable(file)))
         return
     with table:
-        unread = UnreadColumns({column, *_label_columns(table.schema_arrow, column)})
-        unread.see(table.schema_arrow.names)
-        unread.count(passed_over, file)
+        labels = _label_columns(table.schema_arrow, column)
+        read = {field: [name for name in names if name in labels] for field, names in COLUMNS.items()}
+        unread = UnreadColumns({**read, "audio": [column]})
+        unread.see(dict.fromkeys(table.schema_arrow.names))
         first = 0
         for group in range(table.num_row_groups):
             row, size = 0, table.metadata.row_group(group).num_rows
@@ -84,11 +85,13 @@ def _read_table(
                 for values, has_bytes in zip(_labels(table, column, group), _filled(table, leaf, group), strict=True):
                     place = {"member": column, "row_group": group, "row": row} if has_bytes else {}
                     yield _candidate(file, folder, f"{name}/{first + row}", values, column, place)
+                    unread.see(values)
                     row += 1
             except (OSError, ValueError, pa.ArrowException) as error:
                 what = f"rows {first + row} to {first + size - 1} of {printable(file)} are lost: the row group"
                 yield rejected(str(group), _damage(error, what))
             first += size
+        unread.count(passed_over, file)
 
 
 def _damage(error: Exception, what: str) -> AudioDecodeError:

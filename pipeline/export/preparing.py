@@ -2,14 +2,15 @@
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
 from pipeline.export.formats.arrays import Spelling
 from pipeline.export.formats.registry import FORMATS
-from pipeline.export.grouping import Together
+from pipeline.export.grouping import Grouping, Together
 from pipeline.export.ids.encoding import Encoding, Interleaving
 from pipeline.export.ids.merges import unit_bpe
 from pipeline.export.ids.patterns import Pattern
@@ -18,6 +19,7 @@ from pipeline.export.ids.rows import LABEL_COLUMNS, PlainEncoder, labels_of
 from pipeline.export.ids.tokenizer_folder import TextTokenizer
 from pipeline.export.ids.vocabularies import of_part, read_vocabulary, values_of, with_specials
 from pipeline.export.ids.vocabulary import FRAMING, SPEECH, TEXT, Vocabulary
+from pipeline.export.matching import Matching, match
 from pipeline.export.plans import export_plan
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.parts import Part, find_part, part_of, speaker_sides
@@ -40,6 +42,8 @@ class PreparedExport:
         text: The text tokenizer, None without.
         plan: Plan of the export's folder: the settings that all its parts share.
         part: The part that these tokens are, not yet claimed.
+        matching: What word times and document pattern meet.
+        grouping: What a document is, now that this is known.
         together: Documents that share speakers with others, whose side follows from these.
         no_audio_list: Why fairseq's list of recordings would be wrong; None where it is right.
     """
@@ -51,6 +55,8 @@ class PreparedExport:
     text: TextTokenizer | None
     plan: Plan
     part: Part
+    matching: Matching
+    grouping: Grouping
     together: Together
     no_audio_list: str | None
 
@@ -71,7 +77,9 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     """Settle what can be settled without work, and refuse what cannot be exported. Writes nothing.
 
     Raises:
-        SettingsError: Settings do not fit the tokens, the manifest or a format.
+        SettingsError: Settings do not fit the tokens, the manifest or a format; or word times or a document pattern
+            meet no utterance.
+        ManifestError: With ``strict``, they do not meet some.
         DatasetError: An input is not finished.
         PlanMismatchError: The folder was made with other settings.
     """
@@ -86,9 +94,8 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     check_folder(store, plan)
     part = find_part(store, part_of(tokens, manifest.dataset if manifest else None, config.corpus))
     _check_limit(config, pattern)
-    no_audio_list = why_no_audio_list(config, manifest)
-    if "fairseq" in config.formats and no_audio_list is not None:
-        logger.warning("fairseq: .km is written without .tsv: %s", no_audio_list)
+    matching = match(config, tokens, manifest)
+    grouping = replace(config.grouping, plain_names="document_pattern" in matching.plain_names)
     prepared = PreparedExport(
         config=config,
         tokens=tokens,
@@ -97,8 +104,10 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
         text=text,
         plan=plan,
         part=part,
-        together=_together(config, manifest, store, part),
-        no_audio_list=no_audio_list,
+        matching=matching,
+        grouping=grouping,
+        together=_together(config, grouping, manifest, partial(speaker_sides, store, part)),
+        no_audio_list=why_no_audio_list(config, manifest),
     )
     sketch = Spelling(
         vocabulary=prepared.blocks(num_merges=config.bpe_merges),
@@ -110,6 +119,10 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     _ = sketch.vocabulary.dtype
     for name in config.formats:
         FORMATS[name].check(sketch, masked=config.words is not None)
+    if "fairseq" in config.formats and prepared.no_audio_list is not None:
+        logger.warning("fairseq: .km is written without .tsv: %s", prepared.no_audio_list)
+    if config.strict:
+        prepared.matching.passed_over.refuse(tokens.uri)
     return prepared
 
 
@@ -132,20 +145,25 @@ def why_no_audio_list(config: ExportTokensConfig, manifest: Manifest | None) -> 
     return None if parts == 0 else f"{parts:,} utterances are segments, channels or inside other files"
 
 
-def _together(config: ExportTokensConfig, manifest: Manifest | None, store: Store, part: Part) -> Together:
+def _together(
+    config: ExportTokensConfig,
+    grouping: Grouping,
+    manifest: Manifest | None,
+    earlier: Callable[[], Mapping[str, bool | None]],
+) -> Together:
     """Find the documents that share speakers, where sides are those of speakers."""
-    if manifest is None or not (config.split_by_speaker and config.valid_fraction and shares_speakers(config.grouping)):
+    if manifest is None or not (config.split_by_speaker and config.valid_fraction and shares_speakers(grouping)):
         return Together()
     spoken = (
         SpokenDocument(
-            document_id=config.grouping.document_id(name, about),
+            document_id=grouping.document_id(name, about),
             speaker=about["speaker"],
             seconds=about["num_samples"] / about["sample_rate"],
         )
         for _, rows in manifest.scan(["utterance_id", *LABEL_COLUMNS])
         for name, about in labels_of(rows, manifest.roots).items()
     )
-    return put_together(spoken, config.valid_fraction, speaker_sides(store, part))
+    return put_together(spoken, config.valid_fraction, earlier())
 
 
 def _check_manifest(tokens: Dataset, manifest: Manifest) -> None:
@@ -204,7 +222,7 @@ def encoding_of(prepared: PreparedExport, store: Store, part: Part) -> Encoding:
         pattern=prepared.pattern,
         vocabulary=vocabulary,
         frame_rate=prepared.tokens.plan.lineage["frame_rate"],
-        grouping=config.grouping,
+        grouping=prepared.grouping,
         prefix=config.prefix,
         valid_fraction=config.valid_fraction,
         split_by_speaker=config.split_by_speaker,

@@ -97,11 +97,14 @@ def test_what_is_a_part_of_a_file_has_units_and_no_list(tmp_path, corpus, caplog
 
 @pytest.mark.parametrize(
     "settings",
-    [{"deduplicate": True}, {"documents": "split"}, {"max_document_ids": 50}, {"document_pattern": "^(.)"}],
+    [{"deduplicate": True}, {"documents": "speaker"}, {"max_document_ids": 50}, {"document_pattern": "^(.)"}],
     ids=lambda settings: next(iter(settings)),
 )
 def test_lines_that_are_not_all_frames_of_one_recording_have_no_list(tmp_path, settings):
-    folder = tokens_of(tmp_path, corpus=str(recordings(tmp_path)), layout="folder")
+    listing = recordings(tmp_path) / "l.csv"
+    listing.write_text("uri,speaker\n0.wav,ann\n1.wav,ann\n2.wav,bob\n")
+    folder = tokens_of(tmp_path, corpus=str(listing), layout="listing")
+    assert fairseq(folder, tmp_path / "whole")[1] is not None
     _, table, _ = fairseq(folder, tmp_path / "out", **settings)
     assert table is None
 
