@@ -100,6 +100,15 @@ class Alignment:
         }
 
 
+def _labelled(table: pa.Table) -> pa.Table:
+    """Spell ids and labels that are stored as floats as ``fields.spelt`` does: 1089.0 as 1089, and NaN as null."""
+    for name in ("utterance_id", "label"):
+        if pa.types.is_floating(table[name].type):
+            cells = [None if is_missing(cell) else spelt(cell) for cell in table[name].to_pylist()]
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))
+    return table
+
+
 class Names:
     """Utterances, found by the names that a table from elsewhere may have for them.
 
@@ -148,15 +157,6 @@ class Names:
         found = self.find(batch["utterance_id"])
         column = batch.schema.get_field_index("utterance_id")
         return batch.set_column(column, batch.schema.field(column), found).filter(pc.is_valid(found))
-
-
-def _labelled(table: pa.Table) -> pa.Table:
-    """Spell ids and labels that are stored as floats as ``fields.spelt`` does: 1089.0 as 1089, and NaN as null."""
-    for name in ("utterance_id", "label"):
-        if pa.types.is_floating(table[name].type):
-            cells = [None if is_missing(cell) else spelt(cell) for cell in table[name].to_pylist()]
-            table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))
-    return table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ bytes each, 250 with escapes.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -29,14 +29,12 @@ class Matching:
     """What was met.
 
     Attributes:
-        grouping: What a document is, and whether it takes what ids encode to tell.
         utterances: Utterances that are exported.
         matched: By setting, how many of them have words, a document by the pattern, or the label that it reads.
         plain_names: The settings that meet some of them by what their ids encode alone.
         passed_over: Utterances and names that were not met.
     """
 
-    grouping: Grouping
     utterances: int = 0
     matched: Mapping[str, int] = field(default_factory=dict)
     plain_names: tuple[str, ...] = ()
@@ -57,7 +55,7 @@ def match(config: ExportTokensConfig, tokens: Dataset, manifest: Manifest | None
     """
     words, grouping, columns = config.words, config.grouping, _columns(config)
     if words is None and grouping.pattern is None and not columns:
-        return Matching(grouping=grouping)
+        return Matching()
     ids = [name for column in _ids(tokens) for name in column.to_pylist()]
     matched: dict[str, int] = {}
     plain_names, passed_over = [], PassedOver()
@@ -69,13 +67,7 @@ def match(config: ExportTokensConfig, tokens: Dataset, manifest: Manifest | None
         plain_names += ["document_pattern"] * by_plain_name
     if manifest is not None and columns:
         matched |= _match_labels(manifest, columns, ids, passed_over)
-    return Matching(
-        grouping=replace(grouping, plain_names="document_pattern" in plain_names),
-        utterances=len(ids),
-        matched=matched,
-        plain_names=tuple(plain_names),
-        passed_over=passed_over,
-    )
+    return Matching(utterances=len(ids), matched=matched, plain_names=tuple(plain_names), passed_over=passed_over)
 
 
 def _columns(config: ExportTokensConfig) -> dict[str, str]:

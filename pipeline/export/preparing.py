@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
@@ -42,6 +43,7 @@ class PreparedExport:
         plan: Plan of the export's folder: the settings that all its parts share.
         part: The part that these tokens are, not yet claimed.
         matching: What word times and document pattern meet.
+        grouping: What a document is, now that this is known.
         together: Documents that share speakers with others, whose side follows from these.
         no_audio_list: Why fairseq's list of recordings would be wrong; None where it is right.
     """
@@ -54,6 +56,7 @@ class PreparedExport:
     plan: Plan
     part: Part
     matching: Matching
+    grouping: Grouping
     together: Together
     no_audio_list: str | None
 
@@ -91,10 +94,8 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     check_folder(store, plan)
     part = find_part(store, part_of(tokens, manifest.dataset if manifest else None, config.corpus))
     _check_limit(config, pattern)
-    no_audio_list = why_no_audio_list(config, manifest)
-    if "fairseq" in config.formats and no_audio_list is not None:
-        logger.warning("fairseq: .km is written without .tsv: %s", no_audio_list)
     matching = match(config, tokens, manifest)
+    grouping = replace(config.grouping, plain_names="document_pattern" in matching.plain_names)
     prepared = PreparedExport(
         config=config,
         tokens=tokens,
@@ -104,8 +105,9 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
         plan=plan,
         part=part,
         matching=matching,
-        together=_together(config, matching.grouping, manifest, store, part),
-        no_audio_list=no_audio_list,
+        grouping=grouping,
+        together=_together(config, grouping, manifest, partial(speaker_sides, store, part)),
+        no_audio_list=why_no_audio_list(config, manifest),
     )
     sketch = Spelling(
         vocabulary=prepared.blocks(num_merges=config.bpe_merges),
@@ -117,6 +119,8 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     _ = sketch.vocabulary.dtype
     for name in config.formats:
         FORMATS[name].check(sketch, masked=config.words is not None)
+    if "fairseq" in config.formats and prepared.no_audio_list is not None:
+        logger.warning("fairseq: .km is written without .tsv: %s", prepared.no_audio_list)
     if config.strict:
         prepared.matching.passed_over.refuse(tokens.uri)
     return prepared
@@ -142,7 +146,10 @@ def why_no_audio_list(config: ExportTokensConfig, manifest: Manifest | None) -> 
 
 
 def _together(
-    config: ExportTokensConfig, grouping: Grouping, manifest: Manifest | None, store: Store, part: Part
+    config: ExportTokensConfig,
+    grouping: Grouping,
+    manifest: Manifest | None,
+    earlier: Callable[[], Mapping[str, bool | None]],
 ) -> Together:
     """Find the documents that share speakers, where sides are those of speakers."""
     if manifest is None or not (config.split_by_speaker and config.valid_fraction and shares_speakers(grouping)):
@@ -156,7 +163,7 @@ def _together(
         for _, rows in manifest.scan(["utterance_id", *LABEL_COLUMNS])
         for name, about in labels_of(rows, manifest.roots).items()
     )
-    return put_together(spoken, config.valid_fraction, speaker_sides(store, part))
+    return put_together(spoken, config.valid_fraction, earlier())
 
 
 def _check_manifest(tokens: Dataset, manifest: Manifest) -> None:
@@ -215,7 +222,7 @@ def encoding_of(prepared: PreparedExport, store: Store, part: Part) -> Encoding:
         pattern=prepared.pattern,
         vocabulary=vocabulary,
         frame_rate=prepared.tokens.plan.lineage["frame_rate"],
-        grouping=prepared.matching.grouping,
+        grouping=prepared.grouping,
         prefix=config.prefix,
         valid_fraction=config.valid_fraction,
         split_by_speaker=config.split_by_speaker,
