@@ -33,13 +33,17 @@ class AudioInfo:
     """What the header of a recording declares."""
 
     container: str
-    """wav, flac, ogg or mp3."""
+    """wav, w64, aiff, au, caf, sphere, flac, ogg or mp3."""
     sample_rate: int
     """Samples per second of one channel, Hz."""
     num_channels: int
     """Channels in the file."""
     num_samples: int
     """Samples of one channel; counted by decoding where the header does not say (streamed FLAC, MP3)."""
+    trailing_bytes: int = 0
+    """Bytes behind the audio that are neither a part of the container nor a tag, and are passed over."""
+    undeclared: bool = False
+    """Whether the file holds more audio than its header says; all of it is read."""
 
 
 def to_float32(samples: Samples) -> npt.NDArray[np.float32]:

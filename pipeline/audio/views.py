@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.audio.containers import Overlay
+from pipeline.audio.containers.declared import Overlay
 
 Fetch = Callable[[int, int], tuple[int, int]]
 """Makes a range of bytes present, and gives the whole range then present around it."""
@@ -23,6 +23,9 @@ class View(io.RawIOBase):
         start: First byte of the range.
         num_bytes: Length of the range.
         fetch: Brings bytes of the range that are not there yet, counted from its start; None: all are there.
+
+    Attributes:
+        last_read: Where the last read ended.
     """
 
     def __init__(self, path: str, start: int, num_bytes: int, fetch: Fetch | None = None) -> None:
@@ -32,6 +35,7 @@ class View(io.RawIOBase):
         self._fetch = fetch
         self._held = (0, 0)
         self._place = 0
+        self.last_read = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -68,16 +72,23 @@ class View(io.RawIOBase):
             self._held = self._fetch(self._place, stop)
         count = os.preadv(self._file.fileno(), [view[: stop - self._place]], self._start + self._place)
         self._place += count
+        self.last_read = self._place
         return count
 
 
 class Overlaid(io.RawIOBase):
-    """A view that is read with a corrected beginning."""
+    """A view that is read with another beginning or end.
+
+    A reader that guesses how long a file is, and reads no further, is told a multiple of its length: it then ends
+    where no more bytes come. Only the last 128 bytes of that length are there, as zeros, for readers of ID3v1.
+    """
 
     def __init__(self, view: View, overlay: Overlay) -> None:
         self._view = view
         self._overlay = overlay
-        self._size = len(overlay.prefix) + max(0, view.seek(0, os.SEEK_END) - overlay.start)
+        stop = view.seek(0, os.SEEK_END) if overlay.stop is None else overlay.stop
+        self._held = len(overlay.prefix) + max(0, stop - overlay.start)
+        self._size = self._held * overlay.claimed
         self._place = 0
 
     def readable(self) -> bool:
@@ -96,6 +107,12 @@ class Overlaid(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read from the prefix, then from the view."""
         view = memoryview(buffer).cast("B")
+        if self._place >= self._held:
+            count = min(len(view), self._size - self._place) if self._place >= self._size - 128 else 0
+            view[: max(0, count)] = bytes(max(0, count))
+            self._place += max(0, count)
+            return max(0, count)
+        view = view[: self._held - self._place]
         from_prefix = self._overlay.prefix[self._place : self._place + len(view)]
         view[: len(from_prefix)] = from_prefix
         count = len(from_prefix)

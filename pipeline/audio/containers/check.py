@@ -1,0 +1,84 @@
+"""Finds the container of a recording and what it declares, whichever it is.
+
+Imports only the standard library, because the decode child starts with it.
+"""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pipeline.audio.containers.aiff import check_aiff
+from pipeline.audio.containers.au import check_au
+from pipeline.audio.containers.caf import check_caf
+from pipeline.audio.containers.declared import BadRecording, Declared, read_at
+from pipeline.audio.containers.flac import check_flac
+from pipeline.audio.containers.magic import MAGIC_BYTES, name_of, sniff
+from pipeline.audio.containers.mpeg import check_mpeg
+from pipeline.audio.containers.ogg import check_ogg
+from pipeline.audio.containers.riff import check_wave
+from pipeline.audio.containers.sphere import check_sphere
+from pipeline.audio.containers.tags import behind_id3
+from pipeline.audio.containers.wave64 import check_wave64
+
+READ = "WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg or MP3"
+"""The containers that are read, for messages."""
+
+_CHECKS = {
+    "wav": check_wave,
+    "w64": check_wave64,
+    "aiff": check_aiff,
+    "au": check_au,
+    "caf": check_caf,
+    "sphere": check_sphere,
+    "flac": check_flac,
+    "ogg": check_ogg,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A container and its place.
+
+    Attributes:
+        container: wav, w64, aiff, au, caf, sphere, flac, ogg or mp3.
+        start: Its first byte: behind the ID3v2 tags that a file may begin with.
+    """
+
+    container: str
+    start: int
+
+
+def find_container(file: BinaryIO) -> Found:
+    """Name the container of a file by its magic bytes, behind ID3v2 tags where it begins with them.
+
+    Raises:
+        BadRecording: It is none that is read; says what it is, where that is known.
+    """
+    start = behind_id3(file)
+    head = read_at(file, start, MAGIC_BYTES)
+    container = sniff(head)
+    if container is not None:
+        return Found(container=container, start=start)
+    name = name_of(head)
+    if name is not None:
+        raise BadRecording("not_audio", f"this is {name}, not {READ}; convert it (ffmpeg -i FILE FILE.flac)")
+    if start:
+        # Programs leave odd bytes between a tag and the first frame of an MP3.
+        return Found(container="mp3", start=start)
+    raise BadRecording("not_audio", f"it does not begin like {READ}")
+
+
+def check(file: BinaryIO, container: str, *, thorough: bool, remote: bool) -> Declared:
+    """Find out what a container declares, and whether its bytes agree.
+
+    Args:
+        file: The file, from the container's first byte on.
+        container: As ``find_container`` names it.
+        thorough: Whether to search all of it for a second recording, where its ends do not show one.
+        remote: Whether its bytes must be fetched.
+
+    Raises:
+        BadRecording: It declares more than it holds, contradicts itself, or is several recordings.
+    """
+    if container == "mp3":
+        return check_mpeg(file, thorough=thorough, remote=remote)
+    return _CHECKS[container](file, thorough=thorough)
