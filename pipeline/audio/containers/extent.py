@@ -92,10 +92,11 @@ def _is_rest(file: BinaryIO, data: Data, begin: int, end: int) -> bool:
     if begin >= end:
         return True
     for place in {begin, begin + begin % 2, begin + (begin - data.begin) % 2}:
-        if place >= end or data.chunks(file, place, end):
-            return True
+        # First, because a whole recording has the form of a chunk, of which it is one.
         if data.magic.match(read_at(file, place, MAGIC_BYTES)):
             raise joined(data.container)
+        if place >= end or data.chunks(file, place, end):
+            return True
         stop = end_of_audio(file, place)
         if only_tags(file, place, stop) or stop < end and data.chunks(file, place, stop):
             return True

@@ -69,9 +69,12 @@ def check_flac(file: BinaryIO, *, thorough: bool) -> Declared:
     if total == 0:
         return Declared(counted=False)
     last = _last_frame(tail, int.from_bytes(info[10:12], "big"), total)
-    if last is None or last.stop <= total:
-        # Without any frame in the tail something else follows the recording.
-        return Declared(trailing_bytes=0 if last or not tail or _SYNC.search(tail) else len(tail))
+    if last is None:
+        return Declared(trailing_bytes=len(tail))
+    if last.stop <= total:
+        # What is longer than the longest frame that STREAMINFO knows of is more than the last one.
+        known = int.from_bytes(info[15:18], "big")
+        return Declared(trailing_bytes=max(0, len(tail) - last.place - known) if known else 0)
     prefix = info[:18] + (int.from_bytes(info[18:26], "big") >> 36 << 36).to_bytes(8, "big") + info[26:]
     return Declared(overlay=Overlay(prefix=prefix, start=len(prefix), stop=end), counted=False, undeclared=True)
 
