@@ -22,6 +22,7 @@ from pipeline.audio.decode_process import DecodeProcess
 from pipeline.audio.places import Place
 from pipeline.audio.sources import Sources
 from pipeline.errors import AudioDecodeError, SettingsError
+from pipeline.passed_over import NOTE, PassedOver
 from pipeline.schema import Reason
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -40,10 +41,6 @@ class AudioInfo:
     """Channels in the file."""
     num_samples: int
     """Samples of one channel; counted by decoding where the header does not say (streamed FLAC, MP3)."""
-    trailing_bytes: int = 0
-    """Bytes behind the audio that are neither a part of the container nor a tag, and are passed over."""
-    undeclared: bool = False
-    """Whether the file holds more audio than its header says; all of it is read."""
 
 
 def to_float32(samples: Samples) -> npt.NDArray[np.float32]:
@@ -93,12 +90,13 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def probe(self, uri: str, *, part: Place | None = None) -> AudioInfo:
+    def probe(self, uri: str, *, part: Place | None = None, passed_over: PassedOver | None = None) -> AudioInfo:
         """Read the header of a recording.
 
         Args:
             uri: Absolute local path, or ``s3://bucket/key``.
             part: Where in that file the recording lies; None when it is the file.
+            passed_over: Counts what of the recording is not read.
 
         Raises:
             AudioDecodeError: The recording cannot be used; its ``reason`` says why.
@@ -106,6 +104,7 @@ class Decoder:
         """
         with self._lock:
             header, _ = self._ask(uri, part, {"do": "probe", "key": uri})
+        _count(header.pop(NOTE, {}), passed_over, uri, part)
         return AudioInfo(**header)
 
     def decode(
@@ -118,6 +117,7 @@ class Decoder:
         channel: int | None,
         utterance_id: str,
         part: Place | None = None,
+        passed_over: PassedOver | None = None,
     ) -> Samples:
         """Decode a segment to mono at the encoder's rate.
 
@@ -129,6 +129,7 @@ class Decoder:
             channel: The one channel to read; None means the mean of all.
             utterance_id: Name of the utterance, for fault points.
             part: Where in the file the recording lies; None when it is the file.
+            passed_over: Counts what of the recording is not read, and channels that cancel.
 
         Returns:
             (S,) int16 when the source is 16-bit PCM at the encoder's rate and one channel of it is read, else
@@ -149,6 +150,7 @@ class Decoder:
         }
         with self._lock:
             header, payload = self._ask(uri, part, request)
+        _count(header.get(NOTE, {}), passed_over, uri, part)
         samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
         return samples
 
@@ -162,6 +164,7 @@ class Decoder:
         channel: int | None,
         utterance_id: str,
         part: Place | None = None,
+        passed_over: PassedOver | None = None,
     ) -> Iterator[Samples]:
         """Decode a segment of any length in bounded memory; see ``decode``, whose samples it gives.
 
@@ -195,6 +198,7 @@ class Decoder:
                         ended = True
                         raise AudioDecodeError(Reason(header["reason"]), f"{header['detail']} ({uri})")
                 ended = True
+                _count(header.get(NOTE, {}), passed_over, uri, part)
             finally:
                 if not ended and self._child is not None:
                     # What is still in the pipe must not be taken for the answer to the next request.
@@ -228,3 +232,9 @@ class Decoder:
         if "reason" in header:
             raise AudioDecodeError(Reason(header["reason"]), f"{header['detail']} ({source.name})")
         return header, payload
+
+
+def _count(told: Mapping[str, Any], passed_over: PassedOver | None, uri: str, part: Place | None) -> None:
+    """Add what the decode process passed over in a recording, which is the example of all of it."""
+    if passed_over is not None:
+        passed_over.merge(PassedOver.of(told), example=uri if part is None else f"{uri}: {part}")

@@ -26,14 +26,36 @@ import soxr
 from pipeline import faults
 from pipeline.audio.containers.declared import BadRecording
 from pipeline.audio.opening import Opener, Recording, Sound, refusal
+from pipeline.passed_over import Kind, PassedOver
 
 _BLOCK = 65_536
 _STREAM_SECONDS = 10.0
 _ALARM_GRACE_SECONDS = 10.0
+# Of the energy that the mean of independent channels would have; channels that agree have as many times it.
+_CANCELLED = 0.1
 
 
-def _read(sound: Sound, count: int, channel: int | None, dtype: str) -> npt.NDArray[Any]:
+class _Mixing:
+    """The energy of channels, and of their mean."""
+
+    def __init__(self) -> None:
+        self._channels = self._mean = 0.0
+
+    def mean(self, block_SC: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Average the channels of a block."""
+        mono: npt.NDArray[Any] = block_SC.mean(axis=1, dtype=np.float64)
+        self._channels += float(np.vdot(block_SC, block_SC))
+        self._mean += float(np.vdot(mono, mono)) * block_SC.shape[1] ** 2
+        return mono
+
+    def cancelled(self) -> bool:
+        """Say whether next to nothing of the channels is left in the mean; silence has nothing to lose."""
+        return self._mean < _CANCELLED * self._channels
+
+
+def _read(sound: Sound, count: int, channel: int | None, dtype: str, mixing: _Mixing | None = None) -> npt.NDArray[Any]:
     """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
+    mixing = mixing or _Mixing()
     samples = np.empty(count, dtype=dtype)
     filled = 0
     while filled < count:
@@ -43,22 +65,21 @@ def _read(sound: Sound, count: int, channel: int | None, dtype: str) -> npt.NDAr
             raise refusal("truncated", f"decoding failed within {count} samples, after {filled}", error) from error
         if len(block_SC) == 0:
             break
-        if block_SC.shape[1] == 1 or channel is not None:
-            mono = block_SC[:, channel or 0]
-        else:
-            mono = block_SC.mean(axis=1, dtype=np.float64)
+        alone = block_SC.shape[1] == 1 or channel is not None
+        mono = block_SC[:, channel or 0] if alone else mixing.mean(block_SC)
         samples[filled : filled + len(mono)] = mono
         filled += len(mono)
     return samples[:filled]
 
 
-def probe(opener: Opener, request: dict[str, Any]) -> dict[str, Any]:
+def probe(opener: Opener, request: dict[str, Any], passed_over: PassedOver) -> dict[str, Any]:
     """Read a header.
 
     Args:
         opener: Opens the recording.
         request: The recording: ``path`` of a local file, ``start`` and ``num_bytes`` of the recording in it, whether
             that is the ``whole`` file, whether it is ``remote`` (its bytes are to be fetched), and its ``name``.
+        passed_over: Counts bytes behind the recording, and a header that says less than there is.
 
     Returns:
         The fields of ``AudioInfo``.
@@ -77,13 +98,15 @@ def probe(opener: Opener, request: dict[str, Any]) -> dict[str, Any]:
                     raise BadRecording("too_short", "the recording has no samples")
                 wanted = recording.fewest - recording.lead
                 raise BadRecording("truncated", f"decoding ended after {num_samples} of at least {wanted} samples")
+        if recording.trailing_bytes:
+            passed_over.add(Kind.UNREAD_END)
+        if recording.undeclared:
+            passed_over.add(Kind.SHORT_HEADERS)
         return {
             "container": recording.container,
             "sample_rate": recording.sound.samplerate,
             "num_channels": recording.sound.channels,
             "num_samples": num_samples,
-            "trailing_bytes": recording.trailing_bytes,
-            "undeclared": recording.undeclared,
         }
 
 
@@ -113,7 +136,9 @@ def _form(recording: Recording, channel: int | None, sample_rate: int) -> tuple[
     return channel, "int16" if lossless and channel is not None and sound.samplerate == sample_rate else "float32"
 
 
-def stream(opener: Opener, request: dict[str, Any], sample_rate: int) -> Iterator[npt.NDArray[Any]]:
+def stream(
+    opener: Opener, request: dict[str, Any], sample_rate: int, passed_over: PassedOver | None = None
+) -> Iterator[npt.NDArray[Any]]:
     """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
     Args:
@@ -121,6 +146,7 @@ def stream(opener: Opener, request: dict[str, Any], sample_rate: int) -> Iterato
         request: The recording, as for ``probe``, and the manifest's ``offset_samples``, ``num_samples``,
             ``sample_rate`` and ``channel``.
         sample_rate: Rate of the result, Hz.
+        passed_over: Counts channels that cancel; whole at the end.
 
     Yields:
         (S,) int16 where that loses nothing, else float32.
@@ -136,11 +162,12 @@ def stream(opener: Opener, request: dict[str, Any], sample_rate: int) -> Iterato
         if sound.samplerate != sample_rate:
             resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         _skip_to(recording, offset)
+        mixing = _Mixing()
         got = given = 0
         ended = False
         while not ended:
             wanted = min(count - got, max(1, int(_STREAM_SECONDS * sound.samplerate)))
-            samples = _read(sound, wanted, channel, dtype)
+            samples = _read(sound, wanted, channel, dtype, mixing)
             if dtype == "float32" and not np.isfinite(samples).all():
                 first = got + int(np.argmin(np.isfinite(samples)))
                 raise BadRecording("not_finite", f"sample {offset + first} is NaN or infinite")
@@ -157,11 +184,15 @@ def stream(opener: Opener, request: dict[str, Any], sample_rate: int) -> Iterato
             recording.check_end()
         if given == 0:
             raise BadRecording("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
+        if passed_over is not None and mixing.cancelled():
+            passed_over.add(Kind.CHANNELS_CANCEL)
 
 
-def decode(opener: Opener, request: dict[str, Any], sample_rate: int) -> npt.NDArray[Any]:
+def decode(
+    opener: Opener, request: dict[str, Any], sample_rate: int, passed_over: PassedOver | None = None
+) -> npt.NDArray[Any]:
     """Decode a segment in one piece; see ``stream``."""
-    pieces = list(stream(opener, request, sample_rate))
+    pieces = list(stream(opener, request, sample_rate, passed_over))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
@@ -190,16 +221,19 @@ def serve(
     Yields:
         One message; for a stream one a stretch with ``more`` set, and one without it at the end.
     """
+    passed_over = PassedOver()
     try:
         faults.point("decode", request["key"])
         if request["do"] == "probe":
-            yield probe(opener, request), b""
+            header = probe(opener, request, passed_over)
+            yield header | passed_over.note(), b""
         elif request["do"] == "stream":
-            for samples in stream(opener, request, sample_rate):
+            for samples in stream(opener, request, sample_rate, passed_over):
                 yield _message(samples, more=True)
-            yield {"more": False}, b""
+            yield {"more": False, **passed_over.note()}, b""
         else:
-            yield _message(decode(opener, request, sample_rate))
+            header, payload = _message(decode(opener, request, sample_rate, passed_over))
+            yield header | passed_over.note(), payload
     except BadRecording as refused:
         yield {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:

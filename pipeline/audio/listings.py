@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.audio.candidate import Candidate, locate, printable, redact, stem, storable
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver, UnreadColumns
 from pipeline.schema import LABELS, Reason
 from pipeline.store.storage import open_store
 
@@ -36,7 +37,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
     "clean_uri": ("clean_uri",),
 }
-"""The names of a column in the order of preference; other columns are ignored."""
+"""The names of a column in the order of preference; other columns are passed over and counted."""
+
+KNOWN_COLUMNS = frozenset(name for names in COLUMNS.values() for name in names)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -47,7 +50,7 @@ _Row = tuple[int, Mapping[str, Any] | str]
 """The number of a row or line, from 1, and its values by column; or what is wrong with it."""
 
 
-def read_listing(listing: str) -> Iterator[Candidate]:
+def read_listing(listing: str, passed_over: PassedOver) -> Iterator[Candidate]:
     """Read a listing into candidates, in its own order.
 
     An utterance without an id of its own is named by its path from the listing's folder (an absolute path elsewhere
@@ -56,42 +59,50 @@ def read_listing(listing: str) -> Iterator[Candidate]:
 
     Args:
         listing: A local path or S3 URI that ends as one of ``SUFFIXES``; ``.json`` holds JSON lines too.
+        passed_over: Counts columns that are not read.
 
     Raises:
         ManifestError: The listing is absent, unreadable or empty, or has no column of paths.
     """
     folder, _, name = listing.rpartition("/")
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
-            for number, row in _rows(file, name.lower(), listing):
+            for number, row in _rows(file, name.lower(), listing, columns):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _candidate(number, row, folder or "/")
     except (OSError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(f"the listing {listing} cannot be read: {error}") from error
     if empty:
         raise ManifestError(f"the listing {listing} has no rows")
+    columns.count(passed_over, listing)
 
 
-def _rows(file: IO[bytes], name: str, listing: str) -> Iterator[_Row]:
+def _rows(file: IO[bytes], name: str, listing: str, columns: UnreadColumns) -> Iterator[_Row]:
     if name.endswith(".parquet"):
-        return _parquet_rows(file, listing)
+        return _parquet_rows(file, listing, columns)
     # Bytes that are not UTF-8 travel as surrogates to the row that holds them, which is then refused alone.
     table = name.endswith((".csv", ".tsv"))
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="" if table else "\n")
-    return _csv_rows(text, listing, tabs=name.endswith(".tsv")) if table else _json_rows(text, listing)
+    if table:
+        return _csv_rows(text, listing, columns, tabs=name.endswith(".tsv"))
+    return _json_rows(text, listing)
 
 
-def _parquet_rows(file: IO[bytes], listing: str) -> Iterator[_Row]:
+def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iterator[_Row]:
     table = pq.ParquetFile(file)
-    _require_uri_column(table.schema_arrow.names, listing)
-    known = {name for names in COLUMNS.values() for name in names}
-    columns = [name for name in table.schema_arrow.names if name in known]
-    batches = table.iter_batches(batch_size=_PARQUET_BATCH, columns=columns)
+    names = table.schema_arrow.names
+    _require_uri_column(names, listing)
+    columns.see(dict.fromkeys(names))
+    read = [name for name in names if name in KNOWN_COLUMNS]
+    batches = table.iter_batches(batch_size=_PARQUET_BATCH, columns=read)
     return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
 
 
-def _csv_rows(text: IO[str], listing: str, *, tabs: bool) -> Iterator[_Row]:
+def _csv_rows(text: IO[str], listing: str, columns: UnreadColumns, *, tabs: bool) -> Iterator[_Row]:
     # Strict: a quote left open at the end is an error, not one long field that swallows rows.
     reader = csv.reader(
         text,
@@ -105,6 +116,7 @@ def _csv_rows(text: IO[str], listing: str, *, tabs: bool) -> Iterator[_Row]:
     _require_uri_column(header, listing)
     if len(set(header)) < len(header):
         raise ManifestError(f"the listing {listing} names a column twice: {', '.join(header)}")
+    columns.see(dict.fromkeys(header))
     while True:
         try:
             fields = next(reader, None)

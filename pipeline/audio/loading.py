@@ -15,6 +15,7 @@ from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
+from pipeline.passed_over import PassedOver
 from pipeline.schema import PART
 from pipeline.store.completion import success
 from pipeline.store.dataset import SUCCESS, Dataset, sha256, shard_name
@@ -155,16 +156,18 @@ class ShardLoader:
         seconds = row["num_samples"] / row["sample_rate"]
         if self.max_row_seconds < seconds <= self.limits.max_seconds:
             return Utterance(**identity, samples=None, seconds=seconds, source=place)
+        passed_over = PassedOver()
         try:
-            samples = decoder.decode(**decode_arguments(place))
+            samples = decoder.decode(**decode_arguments(place), passed_over=passed_over)
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
-        return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)
+        seconds = len(samples) / self.sample_rate
+        return Utterance(**identity, samples=samples, seconds=seconds, passed_over=passed_over.to_json())
 
-    def stream(self, source: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    def stream(self, source: Mapping[str, Any], passed_over: PassedOver) -> Iterator[np.ndarray]:
         """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
         decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
-        return decoder.stream(**decode_arguments(source))
+        return decoder.stream(**decode_arguments(source), passed_over=passed_over)
 
 
 def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:

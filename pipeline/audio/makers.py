@@ -15,6 +15,7 @@ from pipeline.audio.places import Place
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
 from pipeline.errors import AudioDecodeError, SettingsError
+from pipeline.passed_over import PassedOver
 from pipeline.schema import LABELS, PART, Reason
 from pipeline.store.dataset import Output, parquet_bytes
 from pipeline.store.storage import open_store
@@ -101,13 +102,14 @@ class Prober:
             candidates = pq.read_table(file).to_pylist()
         rows: list[dict[str, Any]] = []
         rejects: list[Reject] = []
+        passed_over = PassedOver()
         known: dict[tuple[str, Place | None], AudioInfo] = {}
         for candidate in candidates:
             try:
                 if candidate["reason"]:
                     raise AudioDecodeError(candidate["reason"], candidate["detail"])
                 place = candidate["uri"], Place.of(candidate)
-                info = known.get(place) or self._decoder.probe(place[0], part=place[1])
+                info = known.get(place) or self._decoder.probe(place[0], part=place[1], passed_over=passed_over)
                 # Segments of one recording follow each other: one header is enough.
                 known = {place: info}
                 found = self._rows(candidate, info)
@@ -116,7 +118,7 @@ class Prober:
                 continue
             for row in found:
                 try:
-                    rows += [row] if self._finder is None else self._finder.rows(row)
+                    rows += [row] if self._finder is None else self._finder.rows(row, passed_over)
                 except AudioDecodeError as error:
                     rejects.append(self._reject(row, error))
         table = pa.Table.from_pylist(rows, schema=schema.MANIFEST)
@@ -125,7 +127,7 @@ class Prober:
             rows=len(rows),
             rejects=rejects_table(rejects),
             seconds=sum(row["num_samples"] / row["sample_rate"] for row in rows),
-            notes={"reasons": reasons(rejects)},
+            notes={"reasons": reasons(rejects)} | passed_over.note(),
         )
 
     def _reject(self, row: Mapping[str, Any], error: AudioDecodeError) -> Reject:

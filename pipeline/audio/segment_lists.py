@@ -8,7 +8,6 @@ import csv
 import io
 import itertools
 import json
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +15,9 @@ from typing import IO, Any
 
 from pipeline.audio.candidate import printable, redact, storable
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
 from pipeline.store.storage import absolute, open_store
-
-logger = logging.getLogger(__name__)
 
 FORMATS = ("auto", "csv", "tsv", "jsonl", "rttm", "kaldi")
 """The forms of a segment list; ``auto`` goes by the ending of its name, then by its first line."""
@@ -33,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "speaker": ("speaker", "speaker_id"),
     "text": ("text", "transcript", "transcription", "sentence"),
 }
-"""The names of a column in the order of preference; other columns are ignored."""
+"""The names of a column in the order of preference; other columns are passed over and counted."""
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".rttm": "rttm"}
 _RTTM_FIELDS = (9, 10)
@@ -68,7 +66,7 @@ class ListedSegment:
     problem: tuple[str, str] | None = None
 
 
-def read_segments(path: str, form: str = "auto") -> Iterator[ListedSegment]:
+def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> Iterator[ListedSegment]:
     """Read a segment list, in its own order.
 
     ==========  ===============================================================================================
@@ -81,6 +79,7 @@ def read_segments(path: str, form: str = "auto") -> Iterator[ListedSegment]:
     Args:
         path: The list, a local path or ``s3://``.
         form: One of ``FORMATS``.
+        passed_over: Counts columns and lines that are not read, and ids of Kaldi tables that no segment has.
 
     Raises:
         ManifestError: The list is absent, empty, unreadable or of no known form. A fault found only while reading
@@ -88,11 +87,14 @@ def read_segments(path: str, form: str = "auto") -> Iterator[ListedSegment]:
     """
     path = absolute(path)
     folder, _, name = path.rpartition("/")
+    columns = UnreadColumns(COLUMNS)
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
-            for number, row in _rows(file, path, form):
+            for number, row in _rows(file, path, form, columns, passed_over):
                 empty = False
+                if not isinstance(row, str):
+                    columns.see(row)
                 yield _segment(number, row)
     except FileNotFoundError as error:
         raise ManifestError(f"there is no segment list {path}") from error
@@ -100,9 +102,10 @@ def read_segments(path: str, form: str = "auto") -> Iterator[ListedSegment]:
         raise ManifestError(f"the segment list {path} cannot be read: {error}") from error
     if empty:
         raise ManifestError(f"the segment list {path} holds no segments")
+    columns.count(passed_over, path)
 
 
-def _rows(file: IO[bytes], path: str, form: str) -> Iterator[_Row]:
+def _rows(file: IO[bytes], path: str, form: str, columns: UnreadColumns, passed_over: PassedOver) -> Iterator[_Row]:
     # Bytes that are not UTF-8 travel as surrogates to the row that holds them, which is then refused alone.
     text: Iterable[str] = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = iter(text)
@@ -112,13 +115,13 @@ def _rows(file: IO[bytes], path: str, form: str) -> Iterator[_Row]:
     lines = itertools.chain([first], lines)
     match form:
         case "csv" | "tsv":
-            return _table_rows(lines, path, tabs=form == "tsv")
+            return _table_rows(lines, path, columns, tabs=form == "tsv")
         case "jsonl":
             return ((number, _object(line)) for number, line in enumerate(lines, start=1) if line.strip())
         case "rttm":
-            return _rttm_rows(lines, path)
+            return _rttm_rows(lines, path, passed_over)
         case _:
-            return _kaldi_rows(lines, path)
+            return _kaldi_rows(lines, path, passed_over)
 
 
 def _form(path: str, first: str) -> str:
@@ -135,7 +138,7 @@ def _form(path: str, first: str) -> str:
     raise ManifestError(f"the form of the segment list {path} cannot be told; give segments_format")
 
 
-def _table_rows(lines: Iterator[str], path: str, *, tabs: bool) -> Iterator[_Row]:
+def _table_rows(lines: Iterator[str], path: str, columns: UnreadColumns, *, tabs: bool) -> Iterator[_Row]:
     # Strict: a quote left open at the end is an error, not one long field that swallows rows.
     reader = csv.reader(
         lines,
@@ -151,6 +154,7 @@ def _table_rows(lines: Iterator[str], path: str, *, tabs: bool) -> Iterator[_Row
                 f"the segment list {path} has no column {', '.join(known)}; "
                 f"it has: {printable(', '.join(header))[:300]}"
             )
+    columns.see(dict.fromkeys(header))
     for fields in reader:
         if len(fields) == len(header):
             yield reader.line_num, dict(zip(header, fields, strict=True))
@@ -166,26 +170,24 @@ def _object(line: str) -> Mapping[str, Any] | str:
     return row if isinstance(row, dict) else "not a JSON object"
 
 
-def _rttm_rows(lines: Iterator[str], path: str) -> Iterator[_Row]:
+def _rttm_rows(lines: Iterator[str], path: str, passed_over: PassedOver) -> Iterator[_Row]:
     """Source: NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan", appendix A."""
-    others = 0
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields or fields[0].startswith(";;"):
             continue
         if fields[0] != "SPEAKER":
-            others += 1
+            passed_over.add(Kind.UNREAD_LINES, example=f"{path}, line {number}", name=fields[0])
         elif len(fields) not in _RTTM_FIELDS:
             yield number, f"{len(fields)} fields, but an RTTM line has {_RTTM_FIELDS[0]} or {_RTTM_FIELDS[1]}"
         else:
             speaker = None if fields[7] in _MISSING else fields[7]
             yield number, {"recording": fields[1], "start": fields[3], "duration": fields[4], "speaker": speaker}
-    if others:
-        logger.info("%s: %d lines are not SPEAKER lines and were passed over", path, others)
 
 
-def _kaldi_rows(lines: Iterator[str], path: str) -> Iterator[_Row]:
+def _kaldi_rows(lines: Iterator[str], path: str, passed_over: PassedOver) -> Iterator[_Row]:
     speakers, texts = _beside(path, "utt2spk"), _beside(path, "text")
+    met: set[str] = set()
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
@@ -196,7 +198,11 @@ def _kaldi_rows(lines: Iterator[str], path: str) -> Iterator[_Row]:
         row: dict[str, Any] = dict(zip(("utterance_id", "recording", "start", "end"), fields, strict=True))
         if _number(fields[3]) == _TO_THE_END:
             row["end"] = math.inf
+        met.add(fields[0])
         yield number, {**row, "speaker": speakers.get(fields[0]), "text": texts.get(fields[0])}
+    for name, table in (("utt2spk", speakers), ("text", texts)):
+        unmet = [key for key in table if key not in met]
+        passed_over.add(Kind.UNMATCHED_IDS, len(unmet), example=f"{unmet[0]} of {name}" if unmet else "", name=name)
 
 
 def _beside(path: str, name: str) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from pipeline.audio.candidate import Candidate, printable, redact, stem
 from pipeline.audio.manifest import MAX_ID_LENGTH, encode_id
 from pipeline.audio.segment_lists import ListedSegment
 from pipeline.errors import ManifestError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
 
 _BATCH = 10_000
@@ -60,7 +61,7 @@ def segment_id(recording_id: str, start_seconds: float, end_seconds: float | Non
 
 
 def cut_recordings(
-    recordings: Iterable[Candidate], segments: Iterable[ListedSegment], corpus: str
+    recordings: Iterable[Candidate], segments: Iterable[ListedSegment], corpus: str, *, passed_over: PassedOver
 ) -> Iterator[Candidate]:
     """Replace every recording of a corpus by the segments that a list has of it.
 
@@ -73,6 +74,7 @@ def cut_recordings(
         recordings: The corpus; its order is kept.
         segments: The list, in any order; segments of a recording come by start, then as listed.
         corpus: Folder of the corpus, or of its listing.
+        passed_over: Counts segments that meet no recording, and texts of whole recordings.
 
     Returns:
         Segments as candidates; with a problem: recordings without a segment, segments without a recording, last.
@@ -98,6 +100,8 @@ def cut_recordings(
             nothing = (Reason.NO_SEGMENT.value, "the segment list has no segment of this recording")
             yield replace(recording, problem=recording.problem or nothing)
         else:
+            if recording.text is not None:
+                passed_over.add(Kind.RECORDING_TEXTS, example=recording.utterance_id)
             for segment in listed.of(places[number]):
                 yield _cut(recording, segment)
     matched = {name for names in places.values() for name in names}
@@ -105,6 +109,8 @@ def cut_recordings(
         if number not in matched:
             why = ambiguous.get(number, "no recording of the corpus has this name")
             for segment in listed.of([number]):
+                if segment.problem is None:
+                    passed_over.add(Kind.UNMATCHED_SEGMENTS, example=f"row {segment.row}: {redact(name)}")
                 yield _orphan(segment, f"{why}: {printable(redact(name))[:200]!r}")
 
 

@@ -29,6 +29,7 @@ from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
 from pipeline.errors import ManifestError
+from pipeline.passed_over import PassedOver
 from pipeline.schema import Reason
 from pipeline.settings import Settings
 from pipeline.store.completion import check_rejects, finish, status
@@ -84,10 +85,11 @@ class BuildManifestConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedManifest:
-    """What the driver knows before Ray starts: the corpus as Arrow pieces, and the plans."""
+    """What the driver knows before Ray starts: the corpus as Arrow pieces, what was passed over, and the plans."""
 
     config: BuildManifestConfig
     pieces: Sequence[pa.Table]
+    passed_over: PassedOver
     plan: Plan
     probe_plan: Plan
 
@@ -96,16 +98,20 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
 
     Raises:
-        ManifestError: The corpus cannot be listed.
+        ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
     source, segmentation = config.recordings, config.segmentation.content()
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
-    candidates, known = _candidates(config, own_roots[0])
+    passed_over = PassedOver()
+    candidates, known = _candidates(config, own_roots[0], passed_over)
     pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
     if not pieces:
         new = " that are not known already" if config.known else ""
         raise ManifestError(f"{source.corpus} has no recordings in the {source.layout} layout{new}")
+    passed_over.log(logger, source.corpus)
+    if source.strict:
+        passed_over.refuse(source.corpus)
     roots = sorted({*own_roots, *map(absolute, source.roots)})
     corpus_hash = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
@@ -143,21 +149,24 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         units=[shard_name(number) for number in range(len(pieces))],
         totals={"rows": rows},
     )
-    return PreparedManifest(config=config, pieces=pieces, plan=plan, probe_plan=probe_plan)
+    return PreparedManifest(config=config, pieces=pieces, passed_over=passed_over, plan=plan, probe_plan=probe_plan)
 
 
-def _candidates(config: BuildManifestConfig, root: str) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
+def _candidates(
+    config: BuildManifestConfig, root: str, passed_over: PassedOver
+) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
     """List what may become utterances, and what the content key says of earlier manifests."""
     source, segments = config.recordings, config.segmentation.segments
-    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column)
+    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column, passed_over=passed_over)
     if segments:
-        candidates = cut_recordings(candidates, read_segments(segments, config.segmentation.segments_format), root)
+        listed = read_segments(segments, config.segmentation.segments_format, passed_over=passed_over)
+        candidates = cut_recordings(candidates, listed, root, passed_over=passed_over)
     if not config.known:
         return candidates, {}
     # The stage gives utterances ids of its own where it cuts recordings or parts channels.
     new_ids = bool(config.segmentation.vad) or source.channels == "split"
     earlier = Known(config.known, whole_recordings=new_ids)
-    return earlier.new(candidates), {"known": earlier.sha256}
+    return earlier.new(candidates, passed_over), {"known": earlier.sha256}
 
 
 def _pieces(candidates: Iterator[Candidate], most: int) -> Iterator[pa.Table]:
@@ -185,7 +194,8 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     """Build the manifest of a corpus.
 
     Raises:
-        ManifestError: The corpus cannot be listed; or, with ``strict``, two recordings share an id.
+        ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over, or two
+            recordings share an id.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
         TooManyRejectsError: More than ``max_reject_fraction`` of the recordings cannot be used.
     """
@@ -216,7 +226,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
             numerics_mode="any",
             max_reject_fraction=config.decoding.max_reject_fraction,
         )
-        _write_manifest(dataset, scratch, config)
+        _write_manifest(dataset, scratch, prepared)
     end = status(dataset)
     check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
@@ -230,6 +240,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         rejects=end.rejects,
         reject_reasons=end.reasons,
         num_bytes=end.num_bytes,
+        passed_over=end.passed_over,
     )
 
 
@@ -242,8 +253,9 @@ def _write_candidates(prepared: PreparedManifest) -> Dataset:
     return scratch
 
 
-def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestConfig) -> None:
+def _write_manifest(dataset: Dataset, scratch: Dataset, prepared: PreparedManifest) -> None:
     """Join the probed pieces, drop duplicates, plan the shards and commit the manifest's files."""
+    config, passed_over = prepared.config, _all_passed_over(prepared, scratch)
     probed = pa.concat_tables(read_unit(scratch, unit) for unit in scratch.plan.units)
     rejected = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
     first = duplicate_rows(probed["utterance_id"])
@@ -268,10 +280,23 @@ def _write_manifest(dataset: Dataset, scratch: Dataset, config: BuildManifestCon
     minutes = config.recordings.shard_minutes or shard_minutes(float(seconds.sum()))
     shards = plan_shards(seconds, minutes)
     rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
-    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects)
+    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects, passed_over)
 
 
-def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table) -> None:
+def _all_passed_over(prepared: PreparedManifest, scratch: Dataset) -> PassedOver:
+    """Add what probing passed over to what listing did, and refuse it where that was asked for."""
+    probed = PassedOver.of(status(scratch).passed_over)
+    if prepared.config.recordings.strict:
+        probed.refuse(prepared.config.recordings.corpus)
+    both = PassedOver()
+    both.merge(prepared.passed_over)
+    both.merge(probed)
+    return both
+
+
+def _commit_files(
+    dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table, passed_over: PassedOver
+) -> None:
     shards = rows["shard"].to_numpy()
     starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.zeros(0, int)
     ends = np.r_[starts[1:], len(shards)]
@@ -305,7 +330,7 @@ def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects
             rows=held.stop - held.start,
             rejects=out,
             seconds=float(seconds[held].sum()),
-            notes={"reasons": dict(Counter(out["reason"].to_pylist()))},
+            notes={"reasons": dict(Counter(out["reason"].to_pylist()))} | (passed_over.note() if number == 0 else {}),
         )
         if dataset.read_commit(unit) is None:
             dataset.commit(unit, dataset.announce(unit), output, {})

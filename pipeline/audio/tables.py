@@ -14,22 +14,26 @@ import pyarrow.parquet as pq
 
 from pipeline.audio.candidate import Candidate, locate, printable
 from pipeline.audio.cells import audio_leaf, cells, open_table
-from pipeline.audio.listings import COLUMNS, read_id, read_labels, read_segment
+from pipeline.audio.listings import COLUMNS, KNOWN_COLUMNS, read_id, read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.walking import container_folder
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver, UnreadColumns
 from pipeline.schema import Reason
 
 _BATCH = 1000
 
 
-def read_tables(corpus: str, files: Sequence[str], audio_column: str | None) -> Iterator[Candidate]:
+def read_tables(
+    corpus: str, files: Sequence[str], audio_column: str | None, passed_over: PassedOver
+) -> Iterator[Candidate]:
     """Read Parquet files into candidates, in the order of the files and of their rows.
 
     Args:
         corpus: What was asked for; ids and paths begin at its folder.
         files: Absolute local paths or S3 URIs.
         audio_column: Column of the audio; None where just one holds audio.
+        passed_over: Counts columns that are not read.
 
     Raises:
         ManifestError: A file cannot be read, or it is not clear which column is audio; or there are no rows.
@@ -38,7 +42,7 @@ def read_tables(corpus: str, files: Sequence[str], audio_column: str | None) -> 
     empty = True
     for file in files:
         try:
-            for candidate in _read_table(file, folder, audio_column):
+            for candidate in _read_table(file, folder, audio_column, passed_over):
                 empty = False
                 yield candidate
         except (OSError, pa.ArrowException) as error:
@@ -47,10 +51,14 @@ def read_tables(corpus: str, files: Sequence[str], audio_column: str | None) -> 
         raise ManifestError(f"the Parquet files of {corpus} have no rows")
 
 
-def _read_table(file: str, folder: str, audio_column: str | None) -> Iterator[Candidate]:
+def _read_table(file: str, folder: str, audio_column: str | None, passed_over: PassedOver) -> Iterator[Candidate]:
     name = file.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://")[: -len(".parquet")]
     with open_table(file) as table:
         column, leaf = _audio_column(table.schema_arrow, file, audio_column)
+        labels = _label_columns(table.schema_arrow, column)
+        read = {field: [name for name in names if name in labels] for field, names in COLUMNS.items()}
+        unread = UnreadColumns({**read, "audio": [column]})
+        unread.see(dict.fromkeys(table.schema_arrow.names))
         number = 0
         for group in range(table.num_row_groups):
             filled = _filled(table, leaf, group)
@@ -58,7 +66,9 @@ def _read_table(file: str, folder: str, audio_column: str | None) -> Iterator[Ca
             for row, (values, has_bytes) in enumerate(rows):
                 place = {"member": column, "row_group": group, "row": row} if has_bytes else {}
                 yield _candidate(file, folder, f"{name}/{number}", values, column, place)
+                unread.see(values)
                 number += 1
+        unread.count(passed_over, file)
 
 
 def _audio_column(schema: pa.Schema, file: str, wanted: str | None) -> tuple[str, str]:
@@ -80,11 +90,16 @@ def _audio_column(schema: pa.Schema, file: str, wanted: str | None) -> tuple[str
     return column, found[column]
 
 
+def _label_columns(schema: pa.Schema, column: str) -> list[str]:
+    """Name the columns that hold labels: paths of audio elsewhere than in its column are not of this layout."""
+    known = KNOWN_COLUMNS - set(COLUMNS["uri"])
+    return [name for name in schema.names if name in known and name != column and not audio_leaf(schema, name)]
+
+
 def _labels(table: pq.ParquetFile, column: str, group: int) -> Iterator[Mapping[str, Any]]:
     """Give the other columns of a row group, and the path inside the audio column."""
-    known = {name for names in COLUMNS.values() for name in names}
     schema = table.schema_arrow
-    wanted = [name for name in schema.names if name in known and name != column and not audio_leaf(schema, name)]
+    wanted = _label_columns(schema, column)
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
         wanted.append(f"{column}.path")
@@ -108,7 +123,6 @@ def _candidate(
     file: str, folder: str, number: str, values: Mapping[str, Any], column: str, place: dict[str, Any]
 ) -> Candidate:
     given = None
-    # Paths of audio elsewhere than in its column are not of this layout.
     row = {name: value for name, value in values.items() if name != column}
     try:
         given = read_id(row)

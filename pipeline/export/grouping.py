@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.audio.manifest import decode_id
 from pipeline.errors import SettingsError
 from pipeline.schema import LABELS
 
@@ -33,10 +34,12 @@ class Grouping:
     Attributes:
         by: ``utterance``; ``recording``, all segments of one; or a column of the manifest.
         pattern: Where given, a regular expression whose first group, in the utterance_id, names the document instead.
+        plain_names: Whether it is also looked for in what the id encodes, where it finds nothing in the id.
     """
 
     by: str = "utterance"
     pattern: str | None = None
+    plain_names: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in ("utterance", "recording", *LABELS):
@@ -56,6 +59,11 @@ class Grouping:
     def _pattern(self) -> re.Pattern[str] | None:
         return re.compile(self.pattern) if self.pattern is not None else None
 
+    def found(self, name: str) -> str | None:
+        """Give what the pattern finds in a name; None where that is nothing."""
+        found = self._pattern.search(name) if self._pattern is not None else None
+        return (found[1] or None) if found else None
+
     def document_id(self, utterance_id: str, labels: Mapping[str, Any]) -> str:
         """Name an utterance's document; its own name where the column is null or the pattern finds nothing.
 
@@ -64,8 +72,10 @@ class Grouping:
             labels: Its row of the manifest; may be empty where documents are utterances.
         """
         if self._pattern is not None:
-            found = self._pattern.search(utterance_id)
-            return found[1] if found and found[1] else utterance_id
+            found = self.found(utterance_id)
+            if found is None and self.plain_names and (plain := decode_id(utterance_id)) is not None:
+                found = self.found(plain)
+            return found or utterance_id
         if self.by == "utterance":
             return utterance_id
         if self.by == "recording":

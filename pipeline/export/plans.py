@@ -1,5 +1,6 @@
 """The plans of an export's datasets: what their bytes depend on, and what readers need to know of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline import schema
@@ -50,7 +51,7 @@ def export_plan(config: ExportTokensConfig, tokens: Dataset, pattern: Pattern, t
     return Plan(kind="export", content=content, lineage={"kind": "export"}, units=())
 
 
-def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part) -> Plan:
+def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part, plain_names: Sequence[str]) -> Plan:
     """Plan the sequences of a part.
 
     Args:
@@ -58,6 +59,7 @@ def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part
         tokens: The tokens dataset of the part.
         encoding: How its utterances become rows.
         part: The part.
+        plain_names: ``Matching.plain_names``.
     """
     content = {
         **shared.content,
@@ -67,6 +69,8 @@ def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part
         "manifest_sha256": part.manifest_sha256,
         "corpus": part.corpus,
         "words_sha256": Alignment(encoding.interleaving.words).sha256() if encoding.interleaving else None,
+        # Exports from before names were looked up so met nothing there, in silence; they are refused, others go on.
+        **({"plain_names": list(plain_names)} if plain_names else {}),
     }
     return Plan(
         kind="sequences",

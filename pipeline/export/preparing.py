@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
@@ -16,6 +16,7 @@ from pipeline.export.ids.rows import PlainEncoder
 from pipeline.export.ids.tokenizer_folder import TextTokenizer
 from pipeline.export.ids.vocabularies import of_part, read_vocabulary, values_of, with_specials
 from pipeline.export.ids.vocabulary import FRAMING, SPEECH, TEXT, Vocabulary
+from pipeline.export.matching import Matching, match
 from pipeline.export.plans import export_plan
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.parts import Part, find_part, part_of
@@ -35,6 +36,7 @@ class PreparedExport:
         text: The text tokenizer, None without.
         plan: Plan of the export's folder: the settings that all its parts share.
         part: The part that these tokens are, not yet claimed.
+        matching: What word times and document pattern meet.
     """
 
     config: ExportTokensConfig
@@ -44,6 +46,7 @@ class PreparedExport:
     text: TextTokenizer | None
     plan: Plan
     part: Part
+    matching: Matching
 
     def blocks(self, num_merges: int) -> Vocabulary:
         """Lay out the ids of text, layers and merges, without special tokens."""
@@ -62,7 +65,9 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     """Settle what can be settled without work, and refuse what cannot be exported. Writes nothing.
 
     Raises:
-        SettingsError: Settings do not fit the tokens, the manifest or a format.
+        SettingsError: Settings do not fit the tokens, the manifest or a format; or word times or a document pattern
+            meet no utterance.
+        ManifestError: With ``strict``, they do not meet some.
         DatasetError: An input is not finished.
         PlanMismatchError: The folder was made with other settings.
     """
@@ -78,7 +83,14 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     part = find_part(store, part_of(tokens, manifest.dataset if manifest else None, config.corpus))
     _check_limit(config, pattern)
     prepared = PreparedExport(
-        config=config, tokens=tokens, manifest=manifest, pattern=pattern, text=text, plan=plan, part=part
+        config=config,
+        tokens=tokens,
+        manifest=manifest,
+        pattern=pattern,
+        text=text,
+        plan=plan,
+        part=part,
+        matching=match(tokens, config.words, config.grouping),
     )
     sketch = Spelling(
         vocabulary=prepared.blocks(num_merges=config.bpe_merges),
@@ -90,6 +102,8 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     _ = sketch.vocabulary.dtype
     for name in config.formats:
         FORMATS[name].check(sketch, masked=config.words is not None)
+    if config.strict:
+        prepared.matching.passed_over.refuse(tokens.uri)
     return prepared
 
 
@@ -149,7 +163,7 @@ def encoding_of(prepared: PreparedExport, store: Store, part: Part) -> Encoding:
         pattern=prepared.pattern,
         vocabulary=vocabulary,
         frame_rate=prepared.tokens.plan.lineage["frame_rate"],
-        grouping=config.grouping,
+        grouping=replace(config.grouping, plain_names="document_pattern" in prepared.matching.plain_names),
         prefix=config.prefix,
         valid_fraction=config.valid_fraction,
         split_by_speaker=config.split_by_speaker,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline import faults
+from pipeline.passed_over import PassedOver
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
@@ -76,6 +77,7 @@ def run_stage(
                 progress.show()
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
+    PassedOver.of(end.passed_over).log(logger, dataset.uri)
     check_rejects(end, max_reject_fraction)
     report = tally.report(end, workers=workers, dataset_sha256=finish(dataset))
     whole = report.units_done_now == report.units

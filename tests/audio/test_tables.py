@@ -11,13 +11,14 @@ from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver
 
 SOUNDS = [noise(3_000 + 100 * seed, seed=seed) for seed in range(40)]
 FLACS = [encoded(sound) for sound in SOUNDS]
 
 
 def candidates(corpus, column=None):
-    return list(read_corpus(str(corpus), "parquet", column))
+    return list(read_corpus(str(corpus), "parquet", column, passed_over=PassedOver()))
 
 
 def decode(decoder, candidate):

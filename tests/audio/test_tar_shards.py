@@ -13,10 +13,11 @@ from pipeline.audio.corpora import corpus_roots, read_corpus
 from pipeline.audio.decode import Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver
 
 
 def candidates(corpus):
-    return list(read_corpus(str(corpus), "webdataset"))
+    return list(read_corpus(str(corpus), "webdataset", passed_over=PassedOver()))
 
 
 def reasons(found):
