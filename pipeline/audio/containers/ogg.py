@@ -20,8 +20,9 @@ _HEAD_BYTES = 8192
 _TAIL_BYTES = 131_072
 _PAGE = re.compile(b"OggS\x00")
 _FIRST = (b"OggS\x00\x02", b"OggS\x00\x06")
-_READ = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC")
+_READ = (b"\x01vorbis", b"OpusHead")
 _NOT_READ = {
+    b"\x7fFLAC": "FLAC",
     b"Speex   ": "Speex",
     b"\x80theora": "Theora",
     b"fishead\0": "Skeleton",
@@ -87,7 +88,9 @@ def _check_codecs(head: bytes, firsts: list[tuple[int, int]]) -> None:
         return
     names = [name for packet in packets for magic, name in _NOT_READ.items() if packet.startswith(magic)]
     what = " and ".join(names) or "an unknown codec"
-    raise BadRecording("not_audio", f"this is Ogg with {what}, not Vorbis, Opus or FLAC; convert it (ffmpeg -i)")
+    raise BadRecording(
+        "not_audio", f"this is Ogg with {what}, not with Vorbis or Opus; convert it (ffmpeg -i FILE FILE.flac)"
+    )
 
 
 def _is_page(file: BinaryIO, place: int) -> bool:

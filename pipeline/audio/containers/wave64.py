@@ -65,11 +65,16 @@ def check_wave64(file: BinaryIO, *, thorough: bool) -> Declared:
 
 def _are_chunks(file: BinaryIO, begin: int, end: int) -> bool:
     """Say whether chunks of W64, and nothing else, lie in a part of a file; each begins at a multiple of 8."""
-    begin = (begin + 7) // 8 * 8
-    while begin + _HEAD <= end:
-        size = struct.unpack("<Q", read_at(file, begin + 16, 8))[0]
-        if size < _HEAD:
+    while begin < end:
+        aligned = min((begin + 7) // 8 * 8, end)
+        if any(read_at(file, begin, aligned - begin)):
             return False
-        begin += size
-        begin = begin if begin >= end else (begin + 7) // 8 * 8
-    return begin >= end and begin - end < 8
+        begin = aligned
+        if begin + _HEAD <= end:
+            size = struct.unpack("<Q", read_at(file, begin + 16, 8))[0]
+            if size < _HEAD:
+                return False
+            begin += size
+        elif begin < end:
+            return False
+    return begin == end
