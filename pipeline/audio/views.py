@@ -88,7 +88,8 @@ class Overlaid(io.RawIOBase):
         self._overlay = overlay
         stop = view.seek(0, os.SEEK_END) if overlay.stop is None else overlay.stop
         self._held = len(overlay.prefix) + max(0, stop - overlay.start)
-        self._size = self._held * overlay.claimed
+        self._size = (self._held + overlay.padding) * overlay.claimed
+        self._zeros = self._size - (overlay.padding if overlay.claimed == 1 else 128)
         self._place = 0
 
     def readable(self) -> bool:
@@ -108,10 +109,10 @@ class Overlaid(io.RawIOBase):
         """Read from the prefix, then from the view."""
         view = memoryview(buffer).cast("B")
         if self._place >= self._held:
-            count = min(len(view), self._size - self._place) if self._place >= self._size - 128 else 0
-            view[: max(0, count)] = bytes(max(0, count))
-            self._place += max(0, count)
-            return max(0, count)
+            count = max(0, min(len(view), self._size - self._place)) if self._place >= self._zeros else 0
+            view[:count] = bytes(count)
+            self._place += count
+            return count
         view = view[: self._held - self._place]
         from_prefix = self._overlay.prefix[self._place : self._place + len(view)]
         view[: len(from_prefix)] = from_prefix

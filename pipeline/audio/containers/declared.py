@@ -33,12 +33,14 @@ class Overlay:
         prefix: The bytes that it begins with.
         start: First byte of the rest.
         stop: Byte after the last; None reads to the end.
+        padding: Zeros behind the rest.
         claimed: Times its length that the file is said to have, for a reader that stops where it guesses the end.
     """
 
     prefix: bytes
     start: int
     stop: int | None = None
+    padding: int = 0
     claimed: int = 1
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pipeline.audio.containers.declared import Declared, Overlay, read_at, size_of
-from pipeline.audio.containers.extent import Data, check_held, extent
+from pipeline.audio.containers.extent import Data, Extent, check_held, extent
 
 STREAMING_SIZES = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
 """Sizes that writers to a pipe leave behind: ffmpeg 2^32-1, sox 0x7FFFF000, arecord 2^31, unclosed files 0."""
@@ -136,15 +136,29 @@ def check_wave(file: BinaryIO, *, thorough: bool) -> Declared:
     contradicted = riff_size not in STREAMING_SIZES and place + size > riff_size + 8 + 1
     check_held(data, end - place, contradicted=contradicted)
     held = extent(file, data, thorough=thorough)
-    num_samples = form.num_samples(held.size, fact)
     # What libsndfile reads rightly is left to it: a plain file is read without Python in between.
-    right = held.size == size or 0 < end - place == held.size <= size
-    overlay = None if right and kind != b"BW64" else wave_overlay(form, place, held.size, num_samples if fact else 0)
+    right = kind != b"BW64" and (held.size == size or 0 < end - place == held.size <= size)
+    return declared_wave(form, place, held, fact, right=right)
+
+
+def declared_wave(form: Form, begin: int, held: Extent, fact: int, *, right: bool) -> Declared:
+    """Say what a WAV or W64 declares, once the place of its audio is known.
+
+    Args:
+        form: Its form.
+        begin: First byte of the audio.
+        held: Its extent.
+        fact: What the ``fact`` chunk says; 0 where there is none.
+        right: Whether the header says that extent in a way that libsndfile understands.
+    """
+    num_samples = form.num_samples(held.size, fact)
+    overlay = None
+    # libsndfile drops a last block of MS ADPCM that is not whole.
+    padding = -held.size % form.block if form.codec in (_MS_ADPCM, _IMA_ADPCM) else 0
+    if padding or not right:
+        overlay = wave_overlay(form, begin, held.size, padding=padding, fact=num_samples if fact else None)
     return Declared(
-        overlay=overlay,
-        num_samples=num_samples,
-        trailing_bytes=held.trailing_bytes,
-        undeclared=held.undeclared,
+        overlay=overlay, num_samples=num_samples, trailing_bytes=held.trailing_bytes, undeclared=held.undeclared
     )
 
 
@@ -162,24 +176,26 @@ def are_chunks(file: BinaryIO, begin: int, end: int, order: str) -> bool:
     return begin == end or known
 
 
-def wave_overlay(form: Form, start: int, size: int, fact: int | None = None) -> Overlay:
+def wave_overlay(form: Form, start: int, held: int, *, padding: int, fact: int | None) -> Overlay:
     """Give audio a WAV header that says its true size, in 64 bits where it must.
 
     Args:
         form: Its form.
         start: First byte of the audio.
-        size: Bytes of audio.
-        fact: Samples of a channel as a ``fact`` chunk says it; None or 0 for no such chunk.
+        held: Bytes of audio.
+        padding: Zeros that make its last block whole.
+        fact: Samples of a channel as a ``fact`` chunk says it; None for no such chunk.
     """
-    order = form.order
+    order, size = form.order, held + padding
     content = form.content + bytes(len(form.content) % 2)
     head = b"fmt " + struct.pack(f"{order}I", len(form.content)) + content
-    if fact:
-        head += b"fact" + struct.pack(f"{order}II", 4, fact)
+    if fact is not None:
+        head += b"fact" + struct.pack(f"{order}II", 4, min(fact, 0xFFFF_FFFF))
     if len(head) + 20 + size < 1 << 32:
         riff = b"RIFX" if order == ">" else b"RIFF"
         prefix = riff + struct.pack(f"{order}I", len(head) + 12 + size) + b"WAVE" + head
-        return Overlay(prefix=prefix + b"data" + struct.pack(f"{order}I", size), start=start, stop=start + size)
-    sizes = struct.pack("<QQQI", len(head) + 48 + size, size, size // form.block, 0)
-    prefix = b"RF64" + b"\xff" * 4 + b"WAVEds64" + struct.pack("<I", 28) + sizes + head + b"data" + b"\xff" * 4
-    return Overlay(prefix=prefix, start=start, stop=start + size)
+        prefix += b"data" + struct.pack(f"{order}I", size)
+    else:
+        sizes = struct.pack("<QQQI", len(head) + 48 + size, size, size // form.block, 0)
+        prefix = b"RF64" + b"\xff" * 4 + b"WAVEds64" + struct.pack("<I", 28) + sizes + head + b"data" + b"\xff" * 4
+    return Overlay(prefix=prefix, start=start, stop=start + held, padding=padding)

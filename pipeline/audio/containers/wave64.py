@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from pipeline.audio.containers.declared import Declared, read_at, size_of
 from pipeline.audio.containers.extent import Data, check_held, extent
-from pipeline.audio.containers.riff import STREAMING_SIZES, Form, wave_overlay
+from pipeline.audio.containers.riff import STREAMING_SIZES, Form, declared_wave
 
 _MAGIC = re.compile(rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", re.DOTALL)
 _HEAD = 24
@@ -54,13 +54,7 @@ def check_wave64(file: BinaryIO, *, thorough: bool) -> Declared:
     )
     check_held(data, end - place)
     held = extent(file, data, thorough=thorough)
-    num_samples = form.num_samples(held.size, fact)
-    overlay = None
-    if held.size != data.size:
-        overlay = wave_overlay(form, place, held.size, num_samples if fact else None)
-    return Declared(
-        overlay=overlay, num_samples=num_samples, trailing_bytes=held.trailing_bytes, undeclared=held.undeclared
-    )
+    return declared_wave(form, place, held, fact, right=held.size == data.size)
 
 
 def _are_chunks(file: BinaryIO, begin: int, end: int) -> bool:
