@@ -16,7 +16,7 @@ from pipeline.audio.containers.mpeg import check_mpeg
 from pipeline.audio.containers.ogg import check_ogg
 from pipeline.audio.containers.riff import check_wave
 from pipeline.audio.containers.sphere import check_sphere
-from pipeline.audio.containers.tags import behind_id3
+from pipeline.audio.containers.tags import behind_id3, behind_zeros
 from pipeline.audio.containers.wave64 import check_wave64
 
 READ = "WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg or MP3"
@@ -53,17 +53,19 @@ def find_container(file: BinaryIO) -> Found:
     Raises:
         BadRecording: It is none that is read; says what it is, where that is known.
     """
-    start = behind_id3(file)
-    head = read_at(file, start, MAGIC_BYTES)
-    container = sniff(head)
-    if container is not None:
-        return Found(container=container, start=start)
-    name = name_of(head)
+    tagged = behind_id3(file)
+    name = None
+    for start in (tagged, behind_zeros(file, tagged)) if tagged else (0,):
+        head = read_at(file, start, MAGIC_BYTES)
+        container = sniff(head)
+        if container is not None:
+            return Found(container=container, start=start)
+        name = name_of(head) or name
     if name is not None:
         raise BadRecording("not_audio", f"this is {name}, not {READ}; convert it (ffmpeg -i FILE FILE.flac)")
-    if start:
+    if tagged:
         # Programs leave odd bytes between a tag and the first frame of an MP3.
-        return Found(container="mp3", start=start)
+        return Found(container="mp3", start=tagged)
     raise BadRecording("not_audio", f"it does not begin like {READ}")
 
 

@@ -19,17 +19,20 @@ _ID3 = re.compile(rb"ID3[\x02-\x04][\x00-\x1f][\x00-\xff][\x00-\x7f]{4}")
 
 
 def behind_id3(file: BinaryIO) -> int:
-    """Give the place behind the ID3v2 tags, and zeros after them, that a file begins with."""
+    """Give the place behind the ID3v2 tags that a file begins with."""
     place = 0
     for _ in range(_MOST_TAGS):
         length = _id3_length(read_at(file, place, 10))
         if length == 0:
             break
         place += length
-    if place:
-        padding = read_at(file, place, TAIL_BYTES)
-        place += len(padding) - len(padding.lstrip(b"\0"))
     return place
+
+
+def behind_zeros(file: BinaryIO, place: int) -> int:
+    """Give the place behind the zeros, of which some programs leave a few after a tag."""
+    padding = read_at(file, place, TAIL_BYTES)
+    return place + len(padding) - len(padding.lstrip(b"\0"))
 
 
 def _id3_length(head: bytes) -> int:
