@@ -111,3 +111,11 @@ def test_a_segment_of_blocks_is_a_slice_of_the_whole_and_the_end_is_no_noise(
     for offset in (1, 777, 11_111, count - 300):
         segment = read(decoder, path, offset=offset, count=300).samples
         assert np.array_equal(segment, whole[offset : offset + 300])
+
+
+@pytest.mark.parametrize("count", [1_000, 5_953, 20_000])
+def test_the_halved_fact_of_two_channels_that_libsndfile_writes_hides_no_audio(decoder, tmp_path, count):
+    data = recorded(noise(count, channels=2), "WAV", "IMA_ADPCM", RATE)
+    fact = struct.unpack("<I", data[data.index(b"fact") + 8 :][:4])[0]
+    found = read(decoder, write(tmp_path, data)).samples
+    assert len(found) == 2 * fact + len(found) % 2 >= count
