@@ -19,6 +19,7 @@ from pipeline.audio.containers.declared import BadRecording, Declared, joined
 from pipeline.audio.views import Fetch, Overlaid, View
 
 _BLOCK = 65_536
+_LOCAL_BLOCK = 4_096
 _FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3"}
 # What libsndfile gives for a FLAC whose encoder wrote to a pipe.
 _NO_LENGTH = 2**63 - 1
@@ -114,7 +115,6 @@ class Opener:
         remote = source["remote"]
         with contextlib.ExitStack() as opened:
             view = opened.enter_context(_view(source, 0, self._fetch))
-            # Buffered: the checks read a few bytes at a time, and of a remote object 64 KiB come anyway.
             found, declared = self._declared(source, view, thorough=thorough)
             num_bytes = source["num_bytes"] - found.start
             if found.start:
@@ -138,15 +138,17 @@ class Opener:
         key = source["name"], path, source["start"], source["num_bytes"], changed
         if self._last is not None and self._last[0] == key and self._last[1] >= thorough:
             return self._last[2], self._last[3]
-        file = io.BufferedReader(view, _BLOCK)
+        # Of a remote object 64 KiB come anyway.
+        file = io.BufferedReader(view, _BLOCK if remote else _LOCAL_BLOCK)
         found = find_container(file)
-        file.detach()
-        with contextlib.ExitStack() as opened:
-            if found.start:
-                view = opened.enter_context(_view(source, found.start, self._fetch))
-            file = io.BufferedReader(view, _BLOCK)
+        if not found.start:
             declared = check(file, found.container, thorough=thorough, remote=remote)
-            file.detach()
+        else:
+            with _view(source, found.start, self._fetch) as behind:
+                inner = io.BufferedReader(behind, _BLOCK if remote else _LOCAL_BLOCK)
+                declared = check(inner, found.container, thorough=thorough, remote=remote)
+        # Else it would close the view.
+        file.detach()
         self._last = key, thorough, found, declared
         return found, declared
 

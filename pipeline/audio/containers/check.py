@@ -76,11 +76,11 @@ def check(file: BinaryIO, container: str, *, thorough: bool, remote: bool) -> De
         file: The file, from the container's first byte on.
         container: As ``find_container`` names it.
         thorough: Whether to search all of it for a second recording, where its ends do not show one.
-        remote: Whether its bytes must be fetched.
+        remote: Whether its bytes must be fetched: the middle of a FLAC or Ogg is not, for that search.
 
     Raises:
         BadRecording: It declares more than it holds, contradicts itself, or is several recordings.
     """
     if container == "mp3":
         return check_mpeg(file, thorough=thorough, remote=remote)
-    return _CHECKS[container](file, thorough=thorough)
+    return _CHECKS[container](file, thorough=thorough and not (remote and container in ("flac", "ogg")))

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pipeline.audio.containers.declared import Declared, Overlay, find, joined, read_at
+from pipeline.audio.containers.declared import Declared, Overlay, find, joined, read_at, size_of
 from pipeline.audio.containers.tags import TAIL_BYTES, end_of_audio
 
 # A frame's first four bytes, as far as they are fixed.
@@ -59,24 +59,36 @@ def check_flac(file: BinaryIO, *, thorough: bool) -> Declared:
         return Declared()
     total = int.from_bytes(info[18:26], "big") & (1 << 36) - 1
     begin = _behind_metadata(file)
-    end = end_of_audio(file, begin)
+    end = size_of(file)
     if thorough and next(find(file, _SECOND, begin, end), None) is not None:
         raise joined("FLAC")
-    # A frame may be larger than its samples by its head and foot alone, unless the encoder was odd.
-    longest = int.from_bytes(info[15:18], "big") or int.from_bytes(info[10:12], "big") * (info[20] >> 1 & 7 + 1) * 4
-    count = min(end - begin, max(TAIL_BYTES, longest + longest // 8 + 64))
-    tail = read_at(file, end - count, count)
     if total == 0:
         return Declared(counted=False)
-    last = _last_frame(tail, int.from_bytes(info[10:12], "big"), total)
+    block, longest = int.from_bytes(info[10:12], "big"), int.from_bytes(info[15:18], "big")
+    if longest and _ends_rightly(file, begin, end, total, block=block, longest=longest):
+        return Declared()
+    end = end_of_audio(file, begin)
+    count = min(end - begin, max(TAIL_BYTES, 2 * longest))
+    tail = read_at(file, end - count, count)
+    last = _last_frame(tail, block, total)
     if last is None:
         return Declared(trailing_bytes=len(tail))
     if last.stop <= total:
         # What is longer than the longest frame that STREAMINFO knows of is more than the last one.
-        known = int.from_bytes(info[15:18], "big")
-        return Declared(trailing_bytes=max(0, len(tail) - last.place - known) if known else 0)
+        return Declared(trailing_bytes=max(0, len(tail) - last.place - longest) if longest else 0)
     prefix = info[:18] + (int.from_bytes(info[18:26], "big") >> 36 << 36).to_bytes(8, "big") + info[26:]
     return Declared(overlay=Overlay(prefix=prefix, start=len(prefix), stop=end), counted=False, undeclared=True)
+
+
+def _ends_rightly(file: BinaryIO, begin: int, end: int, total: int, *, block: int, longest: int) -> bool:
+    """Say whether the last frame in the bytes that it may take is the last of those that STREAMINFO counts."""
+    count = min(end - begin, longest)
+    tail = read_at(file, end - count, count)
+    place = len(tail)
+    while (place := tail.rfind(b"\xff", 0, place)) >= 0:
+        if _SYNC.match(tail, place) and (frame := _frame(tail, place, block)) is not None:
+            return frame.stop == total
+    return False
 
 
 def _behind_metadata(file: BinaryIO) -> int:
