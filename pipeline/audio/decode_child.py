@@ -154,7 +154,8 @@ def stream(
     Raises:
         Refused: The recording cannot be used; what was given is void.
     """
-    with opener.open(request, thorough=False) as recording:
+    wanted = request["offset_samples"] + request["num_samples"]
+    with opener.open(request, thorough=False, wanted=wanted) as recording:
         _check_segment(request, recording, opener.limits)
         sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
         channel, dtype = _form(recording, request["channel"], sample_rate)

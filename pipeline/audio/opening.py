@@ -5,8 +5,6 @@ segments of one recording follow each other.
 """
 
 import contextlib
-import io
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +16,6 @@ from pipeline.audio.containers.check import READ, Found, check, find_container
 from pipeline.audio.containers.declared import BadRecording, Declared, joined
 from pipeline.audio.views import Fetch, Overlaid, View
 
-_BLOCK = 65_536
-_LOCAL_BLOCK = 4_096
 _FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3"}
 # What libsndfile gives for a FLAC whose encoder wrote to a pipe.
 _NO_LENGTH = 2**63 - 1
@@ -102,12 +98,13 @@ class Opener:
         self._last: tuple[Any, bool, Found, Declared] | None = None
 
     @contextmanager
-    def open(self, source: dict[str, Any], *, thorough: bool) -> Iterator[Recording]:
+    def open(self, source: dict[str, Any], *, thorough: bool, wanted: int = 0) -> Iterator[Recording]:
         """Open a recording and refuse a header that cannot be true or breaks a limit.
 
         Args:
             source: See ``decode_child.probe``.
             thorough: Whether to search the whole of it for a second recording.
+            wanted: Samples that a manifest counts: of a FLAC that declares as many no more is asked.
 
         Raises:
             BadRecording: The recording cannot be used.
@@ -115,7 +112,7 @@ class Opener:
         remote = source["remote"]
         with contextlib.ExitStack() as opened:
             view = opened.enter_context(_view(source, 0, self._fetch))
-            found, declared = self._declared(source, view, thorough=thorough)
+            found, declared = self._declared(source, view, thorough=thorough, wanted=wanted)
             num_bytes = source["num_bytes"] - found.start
             if found.start:
                 view = opened.enter_context(_view(source, found.start, self._fetch))
@@ -132,24 +129,21 @@ class Opener:
                 recording = _checked(sound, found.container, declared, num_bytes, self.limits)
                 yield replace(recording, check_end=lambda: _check_end(view, found.container)) if remote else recording
 
-    def _declared(self, source: dict[str, Any], view: View, *, thorough: bool) -> tuple[Found, Declared]:
+    def _declared(self, source: dict[str, Any], view: View, *, thorough: bool, wanted: int) -> tuple[Found, Declared]:
         path, remote = source["path"], source["remote"]
-        changed = None if remote else os.stat(path).st_mtime_ns
+        changed = None if remote else view.changed()
         key = source["name"], path, source["start"], source["num_bytes"], changed
         if self._last is not None and self._last[0] == key and self._last[1] >= thorough:
             return self._last[2], self._last[3]
-        # Of a remote object 64 KiB come anyway.
-        file = io.BufferedReader(view, _BLOCK if remote else _LOCAL_BLOCK)
-        found = find_container(file)
+        found = find_container(view)
+        settings = {"thorough": thorough, "remote": remote, "wanted": wanted}
         if not found.start:
-            declared = check(file, found.container, thorough=thorough, remote=remote)
+            declared = check(view, found.container, **settings)
         else:
             with _view(source, found.start, self._fetch) as behind:
-                inner = io.BufferedReader(behind, _BLOCK if remote else _LOCAL_BLOCK)
-                declared = check(inner, found.container, thorough=thorough, remote=remote)
-        # Else it would close the view.
-        file.detach()
-        self._last = key, thorough, found, declared
+                declared = check(behind, found.container, **settings)
+        if thorough or found.container != "flac":
+            self._last = key, thorough, found, declared
         return found, declared
 
 
@@ -170,13 +164,10 @@ def _check_end(view: View, container: str) -> None:
 
     Before that its bytes were not there, and the ends of two recordings of equal length look like that of one.
     """
-    if container in _COMPRESSED and view.seek(0, os.SEEK_END) - view.last_read > _READ_AHEAD:
-        file = io.BufferedReader(view, _BLOCK)
-        try:
-            if check(file, container, thorough=True, remote=False).undeclared:
-                raise joined(container)
-        finally:
-            file.detach()
+    if container not in _COMPRESSED or view.size - view.last_read <= _READ_AHEAD:
+        return
+    if check(view, container, thorough=True, remote=False).undeclared:
+        raise joined(container)
 
 
 def _checked(sound: Sound, container: str, declared: Declared, num_bytes: int, limits: dict[str, Any]) -> Recording:

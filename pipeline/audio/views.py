@@ -1,6 +1,6 @@
 """Files as the decode child reads them: a part of a file, or one whose bytes come only when they are asked for.
 
-Imports only the standard library, because the decode child starts with it. Cost: a Python call a read of libsndfile,
+Cost: a Python call a read of libsndfile,
 8 KiB each; a plain local file is read without any of this.
 """
 
@@ -25,13 +25,14 @@ class View(io.RawIOBase):
         fetch: Brings bytes of the range that are not there yet, counted from its start; None: all are there.
 
     Attributes:
+        size: Length of the range.
         last_read: Where the last read ended.
     """
 
     def __init__(self, path: str, start: int, num_bytes: int, fetch: Fetch | None = None) -> None:
         self._file = io.FileIO(path)
         self._start = start
-        self._size = num_bytes
+        self.size = num_bytes
         self._fetch = fetch
         self._held = (0, 0)
         self._place = 0
@@ -52,7 +53,7 @@ class View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move within the range."""
-        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
         if place < 0:
             raise OSError(f"byte {place} lies before the file")
         self._place = place
@@ -65,15 +66,31 @@ class View(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read on, fetching first what is missing."""
         view = memoryview(buffer).cast("B")
-        stop = min(self._place + len(view), self._size)
+        stop = min(self._place + len(view), self.size)
         if stop <= self._place:
             return 0
-        if self._fetch is not None and not (self._held[0] <= self._place and stop <= self._held[1]):
-            self._held = self._fetch(self._place, stop)
+        self._bring(self._place, stop)
         count = os.preadv(self._file.fileno(), [view[: stop - self._place]], self._start + self._place)
         self._place += count
         self.last_read = self._place
         return count
+
+    def at(self, place: int, count: int) -> bytes:
+        """Read a range of the range, wherever the next read begins; fewer bytes where it ends before."""
+        stop = min(place + count, self.size)
+        if place < 0 or stop <= place:
+            return b""
+        self._bring(place, stop)
+        return os.pread(self._file.fileno(), stop - place, self._start + place)
+
+    def changed(self) -> int:
+        """Say when the file was last written, ns."""
+        return os.fstat(self._file.fileno()).st_mtime_ns
+
+    def _bring(self, begin: int, end: int) -> None:
+        """Fetch what is missing."""
+        if self._fetch is not None and not (self._held[0] <= begin and end <= self._held[1]):
+            self._held = self._fetch(begin, end)
 
 
 class Overlaid(io.RawIOBase):

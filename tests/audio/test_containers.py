@@ -1,4 +1,3 @@
-import io
 import struct
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from pipeline.audio.containers.mpeg import check_mpeg
 from pipeline.audio.containers.ogg import check_ogg
 from pipeline.audio.containers.riff import check_wave
 from pipeline.audio.decode import Decoder
+from pipeline.audio.views import View
 
 RATE = 16_000
 SAMPLES = (1000 * np.sin(np.arange(30_000))).astype(np.int16)
 
 
 def opened(path):
-    return io.BytesIO(Path(path).read_bytes())
+    return View(str(path), 0, Path(path).stat().st_size)
 
 
 def wave_with_sizes(path, *, riff, data, tail=b""):

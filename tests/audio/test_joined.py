@@ -1,7 +1,5 @@
 """Recordings joined by ``cat``: all of them is read, or the file is a reject; never the first alone in silence."""
 
-import io
-
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +9,7 @@ from made_recordings import ID3, ffmpeg_samples, mp3, patched, read, recorded, s
 from pipeline.audio.containers.declared import SCANNED_BYTES, BadRecording, find
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.opening import Opener
+from pipeline.audio.views import View
 from pipeline.errors import AudioDecodeError
 from pipeline.passed_over import Kind
 from pipeline.schema import Reason
@@ -162,7 +161,11 @@ def test_an_ogg_of_a_codec_that_is_not_read_is_named(decoder, tmp_path, codec, n
     assert caught.value.reason == Reason.NOT_AUDIO
 
 
-def test_a_file_is_scanned_in_pieces_and_no_magic_bytes_lie_between_them():
-    for place in range(SCANNED_BYTES - 8, SCANNED_BYTES + 2):
-        data = bytes(place) + b"fLaC\0\0\0\x22" + bytes(100)
-        assert list(find(io.BytesIO(data), b"fLaC\0\0\0\x22", 0, len(data))) == [place]
+def test_a_file_is_scanned_in_pieces_and_no_magic_bytes_lie_between_them(tmp_path):
+    magic = b"fLaC\0\0\0\x22"
+    for place in (0, 1, 2, 3, *range(SCANNED_BYTES - 9, SCANNED_BYTES + 3)):
+        data = bytes(place) + magic + bytes(101)
+        with View(str(write(tmp_path / "a", data)), 0, len(data)) as file:
+            assert list(find(file, magic, 0, len(data))) == [place]
+            assert not list(find(file, magic, place + 1, len(data)))
+            assert not list(find(file, magic, 0, place + 7))

@@ -1,15 +1,14 @@
 """AIFF and AIFC.
 
-Imports only the standard library. Cost: the heads of all chunks.
+Cost: the heads of all chunks.
 """
 
 import math
 import re
 import struct
-from typing import BinaryIO
 
 from pipeline.audio.containers.caf import Samples
-from pipeline.audio.containers.declared import BadRecording, Declared, read_at, size_of
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared
 from pipeline.audio.containers.extent import Data, check_held, extent
 from pipeline.audio.containers.riff import STREAMING_SIZES, are_chunks
 
@@ -35,21 +34,21 @@ _CODINGS = {
 }
 
 
-def check_aiff(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_aiff(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how much audio an AIFF or AIFC holds.
 
     Raises:
         BadRecording: It holds less than it declares, or several recordings are joined.
     """
-    end = size_of(file)
+    end = file.size
     common, sound, place = b"", None, 12
-    while len(head := read_at(file, place, 8)) == 8:
+    while len(head := file.at(place, 8)) == 8:
         name, size = struct.unpack(">4sI", head)
         place += 8
         if name == b"COMM":
-            common = read_at(file, place, min(size, 64))
+            common = file.at(place, min(size, 64))
         elif name == b"SSND" and sound is None:
-            offset = read_at(file, place, 4)
+            offset = file.at(place, 4)
             skipped = _HEAD_OF_SSND + (int.from_bytes(offset, "big") if len(offset) == 4 else 0)
             sound = place + skipped, size - skipped, size
         elif not _NAME.fullmatch(name):
@@ -60,7 +59,7 @@ def check_aiff(file: BinaryIO, *, thorough: bool) -> Declared:
     if len(common) < 18 or sound is None:
         return Declared()
     begin, size, written = sound
-    coding = common[18:22] if read_at(file, 8, 4) == b"AIFC" else b"NONE"
+    coding = common[18:22] if file.at(8, 4) == b"AIFC" else b"NONE"
     samples, frames = _samples(common, coding), int.from_bytes(common[2:6], "big")
     block = samples.num_bytes * samples.channels if samples else 1
     if samples is not None and written not in STREAMING_SIZES:

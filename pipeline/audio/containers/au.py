@@ -1,13 +1,12 @@
 """AU and SND of Sun and NeXT.
 
-Imports only the standard library. Cost: the head.
+Cost: the head.
 """
 
 import re
 import struct
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import BadRecording, Declared, Overlay, read_at, size_of
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared, Overlay
 from pipeline.audio.containers.extent import Data, check_held, extent
 
 _UNKNOWN = 0xFFFF_FFFF
@@ -15,14 +14,14 @@ _UNKNOWN = 0xFFFF_FFFF
 _SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
-def check_au(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_au(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how much audio an AU holds.
 
     Raises:
         BadRecording: It holds less than it declares, or several recordings are joined.
     """
-    end = size_of(file)
-    head = read_at(file, 0, 24)
+    end = file.size
+    head = file.at(0, 24)
     if len(head) < 24:
         return Declared()
     order = ">" if head[:4] == b".snd" else "<"
@@ -48,7 +47,7 @@ def check_au(file: BinaryIO, *, thorough: bool) -> Declared:
     overlay = None
     if held.size != size and known:
         # "Unknown" is the one size that fits any length.
-        prefix = head[:8] + b"\xff" * 4 + read_at(file, 12, begin - 12)
+        prefix = head[:8] + b"\xff" * 4 + file.at(12, begin - 12)
         overlay = Overlay(prefix=prefix, start=begin, stop=begin + held.size)
     return Declared(
         overlay=overlay,
@@ -58,6 +57,6 @@ def check_au(file: BinaryIO, *, thorough: bool) -> Declared:
     )
 
 
-def _are_none(file: BinaryIO, begin: int, end: int) -> bool:
+def _are_none(file: Bytes, begin: int, end: int) -> bool:
     """Say that there are no chunks in this container."""
     return False

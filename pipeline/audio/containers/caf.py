@@ -1,14 +1,13 @@
 """CAF, Apple's Core Audio Format; also the form in which big-endian audio of any length is handed to libsndfile.
 
-Imports only the standard library. Cost: the heads of all chunks.
+Cost: the heads of all chunks.
 """
 
 import re
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import BadRecording, Declared, Overlay, read_at, size_of
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared, Overlay
 from pipeline.audio.containers.extent import Data, check_held, extent
 
 _MAGIC = re.compile(rb"caff\0\x01\0\0desc", re.DOTALL)
@@ -52,20 +51,20 @@ class Samples:
         return Overlay(prefix=prefix + b"data" + struct.pack(">qI", size + 4, 0), start=start, stop=start + size)
 
 
-def check_caf(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_caf(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how much audio a CAF holds.
 
     Raises:
         BadRecording: It holds less than it declares, or several recordings are joined.
     """
-    end = size_of(file)
+    end = file.size
     samples, coding, place = None, "", 8
-    while len(head := read_at(file, place, 12)) == 12:
+    while len(head := file.at(place, 12)) == 12:
         name, size = struct.unpack(">4sq", head)
         place += 12
         if name == b"data":
             break
-        content = read_at(file, place, min(max(size, 0), _DESC_BYTES))
+        content = file.at(place, min(max(size, 0), _DESC_BYTES))
         if name == b"desc" and len(content) == _DESC_BYTES:
             rate, code, flags, block, _, channels, bits = struct.unpack(">d4s5I", content)
             coding = code.decode("latin-1")
@@ -112,10 +111,10 @@ def check_caf(file: BinaryIO, *, thorough: bool) -> Declared:
     )
 
 
-def _are_chunks(file: BinaryIO, begin: int, end: int) -> bool:
+def _are_chunks(file: Bytes, begin: int, end: int) -> bool:
     """Say whether chunks of CAF, and nothing else, lie in a part of a file."""
     while begin + 12 <= end:
-        name, size = struct.unpack(">4sq", read_at(file, begin, 12))
+        name, size = struct.unpack(">4sq", file.at(begin, 12))
         if not _NAME.fullmatch(name) or size < 0:
             return False
         begin += 12 + size

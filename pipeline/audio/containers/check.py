@@ -1,15 +1,11 @@
-"""Finds the container of a recording and what it declares, whichever it is.
-
-Imports only the standard library, because the decode child starts with it.
-"""
+"""Finds the container of a recording and what it declares, whichever it is."""
 
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from pipeline.audio.containers.aiff import check_aiff
 from pipeline.audio.containers.au import check_au
 from pipeline.audio.containers.caf import check_caf
-from pipeline.audio.containers.declared import BadRecording, Declared, read_at
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared
 from pipeline.audio.containers.flac import check_flac
 from pipeline.audio.containers.magic import MAGIC_BYTES, name_of, sniff
 from pipeline.audio.containers.mpeg import check_mpeg
@@ -29,8 +25,6 @@ _CHECKS = {
     "au": check_au,
     "caf": check_caf,
     "sphere": check_sphere,
-    "flac": check_flac,
-    "ogg": check_ogg,
 }
 
 
@@ -47,16 +41,17 @@ class Found:
     start: int
 
 
-def find_container(file: BinaryIO) -> Found:
+def find_container(file: Bytes) -> Found:
     """Name the container of a file by its magic bytes, behind ID3v2 tags where it begins with them.
 
     Raises:
         BadRecording: It is none that is read; says what it is, where that is known.
     """
-    tagged = behind_id3(file)
-    name = None
+    head, tagged, name = file.at(0, MAGIC_BYTES), 0, None
+    if head.startswith(b"ID3"):
+        tagged = behind_id3(file)
     for start in (tagged, behind_zeros(file, tagged)) if tagged else (0,):
-        head = read_at(file, start, MAGIC_BYTES)
+        head = file.at(start, MAGIC_BYTES) if start else head
         container = sniff(head)
         if container is not None:
             return Found(container=container, start=start)
@@ -69,7 +64,7 @@ def find_container(file: BinaryIO) -> Found:
     raise BadRecording("not_audio", f"it does not begin like {READ}")
 
 
-def check(file: BinaryIO, container: str, *, thorough: bool, remote: bool) -> Declared:
+def check(file: Bytes, container: str, *, thorough: bool, remote: bool, wanted: int = 0) -> Declared:
     """Find out what a container declares, and whether its bytes agree.
 
     Args:
@@ -77,10 +72,15 @@ def check(file: BinaryIO, container: str, *, thorough: bool, remote: bool) -> De
         container: As ``find_container`` names it.
         thorough: Whether to search all of it for a second recording, where its ends do not show one.
         remote: Whether its bytes must be fetched: the middle of a FLAC or Ogg is not, for that search.
+        wanted: Samples that a manifest counts: a FLAC that declares as many is read as it is.
 
     Raises:
         BadRecording: It declares more than it holds, contradicts itself, or is several recordings.
     """
     if container == "mp3":
         return check_mpeg(file, thorough=thorough, remote=remote)
-    return _CHECKS[container](file, thorough=thorough and not (remote and container in ("flac", "ogg")))
+    if container == "flac":
+        return check_flac(file, thorough=thorough and not remote, wanted=0 if thorough else wanted)
+    if container == "ogg":
+        return check_ogg(file, thorough=thorough and not remote)
+    return _CHECKS[container](file, thorough=thorough)

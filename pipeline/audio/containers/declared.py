@@ -1,11 +1,13 @@
 """What the bytes of a container say of its audio, beside what libsndfile makes of them.
 
-Imports only the standard library, because the decode child starts with it.
+Imports of other projects numpy alone, because the decode child starts with it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
+
+import numpy as np
 
 SCANNED_BYTES = 1 << 20
 """How much of a file is searched at once."""
@@ -78,25 +80,31 @@ def joined(what: str) -> BadRecording:
     return BadRecording("truncated", f"several {what} recordings are joined and only the first can be read; split them")
 
 
-def size_of(file: BinaryIO) -> int:
-    """Give the length of a file, bytes."""
-    return file.seek(0, 2)
+class Bytes(Protocol):
+    """The bytes of a recording, read from any place."""
+
+    size: int
+    """How many there are."""
+
+    def at(self, place: int, count: int) -> bytes:
+        """Read a range; fewer bytes where the recording ends before."""
 
 
-def read_at(file: BinaryIO, place: int, count: int) -> bytes:
-    """Read a range of a file; fewer bytes where it ends before."""
-    file.seek(place)
-    return file.read(count)
+def find(file: Bytes, needle: bytes, begin: int, end: int) -> Iterator[int]:
+    """Search a part of a file for at least four bytes; gives where they begin.
 
-
-def find(file: BinaryIO, needle: bytes, begin: int, end: int) -> Iterator[int]:
-    """Search a part of a file for bytes; gives where they begin."""
+    All pairs of bytes are compared at once with the first or the second pair of the needle: a quarter of what
+    ``bytes.find`` takes.
+    """
     while begin < end:
-        data = read_at(file, begin, min(SCANNED_BYTES + len(needle) - 1, end - begin))
-        place = data.find(needle)
-        while place >= 0:
-            yield begin + place
-            place = data.find(needle, place + 1)
+        data = file.at(begin, min(SCANNED_BYTES + len(needle) - 1, end - begin))
+        pairs = np.frombuffer(data, "<u2", count=len(data) // 2)
+        places: list[int] = []
+        for shift in (0, 1):
+            equal = pairs == int.from_bytes(needle[shift : shift + 2], "little")
+            if equal.any():
+                places += (2 * np.flatnonzero(equal) - shift).tolist()
+        yield from (begin + place for place in sorted(places) if place >= 0 and data.startswith(needle, place))
         if not data:
             return
         begin += SCANNED_BYTES

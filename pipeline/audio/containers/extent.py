@@ -3,15 +3,14 @@
 A size may be stale (the recorder was stopped), wrapped (past 4 GiB), or the first of several joined recordings. What
 lies behind the audio that is declared must be known by its form, or it is audio too.
 
-Imports only the standard library. Cost: the heads of the chunks behind the audio, and the last 64 KiB.
+Cost: the heads of the chunks behind the audio, and the last 64 KiB.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import BadRecording, find, joined, read_at, size_of
+from pipeline.audio.containers.declared import BadRecording, Bytes, find, joined
 from pipeline.audio.containers.magic import MAGIC_BYTES
 from pipeline.audio.containers.tags import end_of_audio, only_tags
 
@@ -36,7 +35,7 @@ class Data:
     begin: int
     size: int | None
     block: int
-    chunks: Callable[[BinaryIO, int, int], bool]
+    chunks: Callable[[Bytes, int, int], bool]
     magics: tuple[bytes, ...]
     magic: re.Pattern[bytes]
 
@@ -56,7 +55,7 @@ class Extent:
     trailing_bytes: int = 0
 
 
-def extent(file: BinaryIO, data: Data, *, thorough: bool) -> Extent:
+def extent(file: Bytes, data: Data, *, thorough: bool) -> Extent:
     """Find the end of the audio.
 
     Args:
@@ -67,7 +66,7 @@ def extent(file: BinaryIO, data: Data, *, thorough: bool) -> Extent:
     Raises:
         BadRecording: Several recordings are joined.
     """
-    end = size_of(file)
+    end = file.size
     if data.size is None:
         if thorough and _second(file, data, data.begin, end):
             raise joined(data.container)
@@ -87,13 +86,13 @@ def extent(file: BinaryIO, data: Data, *, thorough: bool) -> Extent:
     return Extent(size=stop - data.begin, undeclared=True)
 
 
-def _is_rest(file: BinaryIO, data: Data, begin: int, end: int) -> bool:
+def _is_rest(file: Bytes, data: Data, begin: int, end: int) -> bool:
     """Say whether what begins there is known and no audio; a chunk begins at an even byte, or should."""
     if begin >= end:
         return True
     for place in {begin, begin + begin % 2, begin + (begin - data.begin) % 2}:
         # First, because a whole recording has the form of a chunk, of which it is one.
-        if data.magic.match(read_at(file, place, MAGIC_BYTES)):
+        if data.magic.match(file.at(place, MAGIC_BYTES)):
             raise joined(data.container)
         if place >= end or data.chunks(file, place, end):
             return True
@@ -103,17 +102,17 @@ def _is_rest(file: BinaryIO, data: Data, begin: int, end: int) -> bool:
     return False
 
 
-def _second(file: BinaryIO, data: Data, begin: int, end: int) -> bool:
+def _second(file: Bytes, data: Data, begin: int, end: int) -> bool:
     """Say whether a second recording begins in a part of the file."""
     places = (place for magic in data.magics for place in find(file, magic, begin, end))
-    return any(data.magic.match(read_at(file, place, MAGIC_BYTES)) for place in places)
+    return any(data.magic.match(file.at(place, MAGIC_BYTES)) for place in places)
 
 
-def _open_end(file: BinaryIO, data: Data, end: int) -> int:
+def _open_end(file: Bytes, data: Data, end: int) -> int:
     """Give the end of audio whose size nobody says: before tags, and before chunks that end the file."""
     stop = max(data.begin, end_of_audio(file, data.begin))
     base = max(data.begin, stop - 65_536)
-    tail = read_at(file, base, stop - base)
+    tail = file.at(base, stop - base)
     for match in re.finditer(
         rb"LIST|bext|id3 |ID3 |iXML|_PMX|cue |smpl|PEAK|fact|ANNO|NAME|AUTH|\(c\) |COMT|MARK", tail
     ):

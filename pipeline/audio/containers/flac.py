@@ -1,6 +1,6 @@
 """FLAC: whether the recording ends where its STREAMINFO says, and whether a second one is joined to it.
 
-libsndfile reads as many samples as STREAMINFO counts, and no further. Imports only the standard library. Cost: the
+libsndfile reads as many samples as STREAMINFO counts, and no further. Cost: the
 last 64 KiB of a file; all of it where a second recording is searched for.
 
 Source:
@@ -9,9 +9,8 @@ Source:
 
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import Declared, Overlay, find, joined, read_at, size_of
+from pipeline.audio.containers.declared import Bytes, Declared, Overlay, find, joined
 from pipeline.audio.containers.tags import TAIL_BYTES, end_of_audio
 
 # A frame's first four bytes, as far as they are fixed.
@@ -44,22 +43,25 @@ class _Frame:
     stop: int
 
 
-def check_flac(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_flac(file: Bytes, *, thorough: bool, wanted: int = 0) -> Declared:
     """Compare the last frame with the number of samples that STREAMINFO says.
 
     Args:
         file: The file.
         thorough: Whether to search all of it for a second recording.
+        wanted: Samples that are to be read: a header that says as many is believed. 0: it is not.
 
     Raises:
         BadRecording: A second recording is joined to the first.
     """
-    info = read_at(file, 0, 8 + _STREAMINFO_BYTES)
+    info = file.at(0, 8 + _STREAMINFO_BYTES)
     if len(info) < 8 + _STREAMINFO_BYTES or info[4] & 0x7F:
         return Declared()
     total = int.from_bytes(info[18:26], "big") & (1 << 36) - 1
+    if 0 < wanted <= total:
+        return Declared()
     begin = _behind_metadata(file)
-    end = size_of(file)
+    end = file.size
     if thorough and next(find(file, _SECOND, begin, end), None) is not None:
         raise joined("FLAC")
     if total == 0:
@@ -69,7 +71,7 @@ def check_flac(file: BinaryIO, *, thorough: bool) -> Declared:
         return Declared()
     end = end_of_audio(file, begin)
     count = min(end - begin, max(TAIL_BYTES, 2 * longest))
-    tail = read_at(file, end - count, count)
+    tail = file.at(end - count, count)
     last = _last_frame(tail, block, total)
     if last is None:
         return Declared(trailing_bytes=len(tail))
@@ -80,10 +82,10 @@ def check_flac(file: BinaryIO, *, thorough: bool) -> Declared:
     return Declared(overlay=Overlay(prefix=prefix, start=len(prefix), stop=end), counted=False, undeclared=True)
 
 
-def _ends_rightly(file: BinaryIO, begin: int, end: int, total: int, *, block: int, longest: int) -> bool:
+def _ends_rightly(file: Bytes, begin: int, end: int, total: int, *, block: int, longest: int) -> bool:
     """Say whether the last frame in the bytes that it may take is the last of those that STREAMINFO counts."""
     count = min(end - begin, longest)
-    tail = read_at(file, end - count, count)
+    tail = file.at(end - count, count)
     place = len(tail)
     while (place := tail.rfind(b"\xff", 0, place)) >= 0:
         if _SYNC.match(tail, place) and (frame := _frame(tail, place, block)) is not None:
@@ -91,11 +93,11 @@ def _ends_rightly(file: BinaryIO, begin: int, end: int, total: int, *, block: in
     return False
 
 
-def _behind_metadata(file: BinaryIO) -> int:
+def _behind_metadata(file: Bytes) -> int:
     """Give the place of the first frame."""
     place = 4
     for _ in range(_MOST_BLOCKS):
-        head = read_at(file, place, 4)
+        head = file.at(place, 4)
         place += 4 + int.from_bytes(head[1:], "big")
         if len(head) < 4 or head[0] & 0x80:
             break

@@ -1,7 +1,4 @@
-"""Which container a file is, by its first bytes: those that are read, and names for those that are not.
-
-Imports only the standard library, because the decode child starts with it.
-"""
+"""Which container a file is, by its first bytes: those that are read, and names for those that are not."""
 
 import re
 

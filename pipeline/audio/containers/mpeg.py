@@ -1,9 +1,8 @@
 """MPEG audio, as in MP3: how many frames there are, and where the first sample is.
 
 libsndfile believes the count of frames in a Xing tag, and reads no further. Without one it guesses from the first bit
-rate, 4,079,808 samples where 960,000 were, 175,176 where 320,000 were, and reads no further than its guess. Imports
-only the standard library. Cost: 0.1 s per hour of audio, for a walk from frame to frame; not done of remote files
-that are large and say their size.
+rate, 4,079,808 samples where 960,000 were, 175,176 where 320,000 were, and reads no further than its guess. Cost: 0.1 s
+per hour of audio, for a walk from frame to frame; not done of remote files that are large and say their size.
 
 Source:
     ISO/IEC 11172-3 (2.4.1.3) and 13818-3: the frame header. Xing's and LAME's tag: "Xing" or "Info" behind the side
@@ -13,9 +12,8 @@ Source:
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import SCANNED_BYTES, BadRecording, Declared, Overlay, read_at
+from pipeline.audio.containers.declared import SCANNED_BYTES, BadRecording, Bytes, Declared, Overlay
 from pipeline.audio.containers.magic import sniff
 from pipeline.audio.containers.tags import TAIL_BYTES, end_of_audio, only_tags
 
@@ -67,7 +65,7 @@ class Walk:
     other: bool
 
 
-def check_mpeg(file: BinaryIO, *, thorough: bool, remote: bool) -> Declared:
+def check_mpeg(file: Bytes, *, thorough: bool, remote: bool) -> Declared:
     """Find the length of an MP3, or that it must be counted.
 
     Args:
@@ -81,14 +79,14 @@ def check_mpeg(file: BinaryIO, *, thorough: bool, remote: bool) -> Declared:
     begin = _first_frame(file)
     if begin is None:
         return Declared(counted=False)
-    head = read_at(file, begin, 4)
+    head = file.at(begin, 4)
     end = end_of_audio(file, begin)
     lengths, spf = _lengths(head), samples_per_frame(head)
     length = lengths.get(head[1] << 8 | head[2])
     if length is None:
         # Free format: a bit rate that no table holds.
         return Declared(counted=False)
-    first = read_at(file, begin, length)
+    first = file.at(begin, length)
     tag = _tag(first)
     if tag is None or tag.num_frames is None:
         start = begin + length if tag is not None else begin
@@ -144,9 +142,9 @@ def _lengths(head: bytes) -> dict[int, int]:
     return found
 
 
-def _first_frame(file: BinaryIO) -> int | None:
+def _first_frame(file: Bytes) -> int | None:
     """Find the first frame: the file's first bytes, or else where frames follow each other."""
-    data = read_at(file, 0, TAIL_BYTES)
+    data = file.at(0, TAIL_BYTES)
     if sniff(data[:4]) == "mp3" and data[:3] != b"ID3":
         return 0
     return next(_begins(data), None)
@@ -172,7 +170,7 @@ def _chained(data: bytes, place: int) -> bool:
     return True
 
 
-def walk(file: BinaryIO, begin: int, end: int, lengths: dict[int, int]) -> Walk:
+def walk(file: Bytes, begin: int, end: int, lengths: dict[int, int]) -> Walk:
     """Go from frame to frame, over tags and little else between them.
 
     Args:
@@ -185,7 +183,7 @@ def walk(file: BinaryIO, begin: int, end: int, lengths: dict[int, int]) -> Walk:
     while place + 4 <= end:
         at = place - base
         if at + 4 > len(data):
-            base, data, at = place, read_at(file, place, min(SCANNED_BYTES, end - place)), 0
+            base, data, at = place, file.at(place, min(SCANNED_BYTES, end - place)), 0
             if len(data) < 4:
                 break
         length = lengths.get(data[at + 1] << 8 | data[at + 2]) if data[at] == 0xFF else None
@@ -199,19 +197,19 @@ def walk(file: BinaryIO, begin: int, end: int, lengths: dict[int, int]) -> Walk:
         further = _resume(file, place, end)
         if further is None:
             break
-        if lengths.get(int.from_bytes(read_at(file, further + 1, 2), "big")) is None:
+        if lengths.get(int.from_bytes(file.at(further + 1, 2), "big")) is None:
             return Walk(num_frames=count, stop=place, other=True)
         place = further
     return Walk(num_frames=count, stop=place, other=False)
 
 
-def _resume(file: BinaryIO, place: int, end: int) -> int | None:
+def _resume(file: Bytes, place: int, end: int) -> int | None:
     """Find the next place from which frames follow each other; None where there is none within 64 KiB or a tag."""
-    head = read_at(file, place, 10)
+    head = file.at(place, 10)
     if head[:3] == b"ID3" and len(head) == 10:
         a, b, c, d = head[6:10]
         place += 10 + (a << 21 | b << 14 | c << 7 | d)
-    found = next(_begins(read_at(file, place, min(TAIL_BYTES, max(0, end - place)))), None)
+    found = next(_begins(file.at(place, min(TAIL_BYTES, max(0, end - place)))), None)
     return None if found is None else place + found
 
 

@@ -1,7 +1,7 @@
 """Ogg: whether the file is one whole recording, and of what codec.
 
-libsndfile takes what is there for the whole recording, and the first recording for all. Imports only the standard
-library. Cost: the first 8 and the last 128 KiB; all of a file where a second recording is searched for.
+libsndfile takes what is there for the whole recording, and the first recording for all. Cost: the first 8 and the last
+128 KiB; all of a file where a second recording is searched for.
 
 Source:
     RFC 3533 (section 6): the page header. RFC 7845, Vorbis I and the FLAC mapping: first packets of codecs.
@@ -10,9 +10,8 @@ Source:
 import re
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import BadRecording, Declared, find, joined, read_at
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared, find, joined
 from pipeline.audio.containers.tags import end_of_audio
 
 _HEAD_BYTES = 8192
@@ -31,7 +30,7 @@ _NOT_READ = {
 }
 
 
-def check_ogg(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_ogg(file: Bytes, *, thorough: bool) -> Declared:
     """Check the pages at the beginning and at the end of an Ogg file.
 
     Args:
@@ -42,7 +41,7 @@ def check_ogg(file: BinaryIO, *, thorough: bool) -> Declared:
         BadRecording: No stream is of a codec that is read, the last page is cut or says less than one before it, or a
             second recording is joined to the first.
     """
-    head = read_at(file, 0, _HEAD_BYTES)
+    head = file.at(0, _HEAD_BYTES)
     firsts = list(_first_pages(head))
     _check_codecs(head, firsts)
     behind = max((place + length for place, length in firsts), default=0)
@@ -52,7 +51,7 @@ def check_ogg(file: BinaryIO, *, thorough: bool) -> Declared:
             if any(_is_page(file, place) for place in find(file, magic, behind, end)):
                 raise joined("Ogg")
     begin = max(0, end - _TAIL_BYTES)
-    tail = read_at(file, begin, end - begin)
+    tail = file.at(begin, end - begin)
     pages = [match.start() for match in _PAGE.finditer(tail)]
     if not pages:
         return Declared(trailing_bytes=len(tail))
@@ -93,9 +92,9 @@ def _check_codecs(head: bytes, firsts: list[tuple[int, int]]) -> None:
     )
 
 
-def _is_page(file: BinaryIO, place: int) -> bool:
+def _is_page(file: Bytes, place: int) -> bool:
     """Say whether a whole page with a right checksum begins there, and not samples that look like one."""
-    page = read_at(file, place, 65_307)
+    page = file.at(place, 65_307)
     segments = page[26] if len(page) > 26 else 255
     length = 27 + segments + sum(page[27 : 27 + segments])
     if len(page) < length:

@@ -2,15 +2,14 @@
 
 libsndfile takes the samples it finds for those declared: a WAV that was cut looks whole to it, one whose size says
 too little ends early, one without a size is empty, and a last block that is not whole decodes to noise.
-Imports only the standard library. Cost: the heads of all chunks.
+Cost: the heads of all chunks.
 """
 
 import re
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import Declared, Overlay, read_at, size_of
+from pipeline.audio.containers.declared import Bytes, Declared, Overlay
 from pipeline.audio.containers.extent import Data, Extent, check_held, extent
 
 STREAMING_SIZES = (0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**64 - 1)
@@ -86,7 +85,7 @@ class Form:
         return fact if 0 < fact < found and found - fact <= 2 * per_block and not stale else found
 
 
-def check_wave(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_wave(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how much audio a WAV holds.
 
     Args:
@@ -97,18 +96,18 @@ def check_wave(file: BinaryIO, *, thorough: bool) -> Declared:
         BadRecording: The data chunk is larger than the file: ``header_lies`` when the RIFF size contradicts it too,
             ``truncated`` when both agree on a longer file, or when several recordings are joined.
     """
-    end = size_of(file)
-    kind, riff_size = struct.unpack("<4sI", read_at(file, 0, 8))
+    end = file.size
+    kind, riff_size = struct.unpack("<4sI", file.at(0, 8))
     order = ">" if kind == b"RIFX" else "<"
     if order == ">":
         riff_size = int.from_bytes(struct.pack("<I", riff_size), "big")
     form, long_size, fact, place = None, None, 0, 12
-    while len(head := read_at(file, place, 8)) == 8:
+    while len(head := file.at(place, 8)) == 8:
         name, size = struct.unpack(f"{order}4sI", head)
         place += 8
         if name == b"data":
             break
-        content = read_at(file, place, min(size, 64))
+        content = file.at(place, min(size, 64))
         if name == b"fmt " and len(content) >= 14:
             form = Form(content=content, order=order)
         elif name == b"ds64" and len(content) >= 16:
@@ -164,16 +163,16 @@ def declared_wave(form: Form, begin: int, held: Extent, fact: int, *, right: boo
     )
 
 
-def are_chunks(file: BinaryIO, begin: int, end: int, order: str) -> bool:
+def are_chunks(file: Bytes, begin: int, end: int, order: str) -> bool:
     """Say whether RIFF chunks, and nothing else, lie in a part of a file; the last may be cut if it is a known one."""
     known = False
     while begin + 8 <= end:
-        name, size = struct.unpack(f"{order}4sI", read_at(file, begin, 8))
+        name, size = struct.unpack(f"{order}4sI", file.at(begin, 8))
         known = _KNOWN.fullmatch(name) is not None
         if not known and not _PRINTABLE.fullmatch(name):
             return False
         begin += 8 + size
-        if begin + 1 == end or begin < end and begin % 2 == 1 and read_at(file, begin, 1) == b"\0":
+        if begin + 1 == end or begin < end and begin % 2 == 1 and file.at(begin, 1) == b"\0":
             begin += 1
     return begin == end or known
 

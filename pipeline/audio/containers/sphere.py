@@ -1,16 +1,15 @@
 """NIST SPHERE, in which LDC and NIST publish speech: a head of text, then plain samples.
 
-libsndfile reads heads of 1,024 bytes alone, and takes all that follows for samples. Imports only the standard library.
+libsndfile reads heads of 1,024 bytes alone, and takes all that follows for samples.
 
 Source:
     NIST, SPeech HEader REsources 2.6, ``doc/sphere.doc`` (names and types of the fields).
 """
 
 import re
-from typing import BinaryIO
 
 from pipeline.audio.containers.caf import Samples
-from pipeline.audio.containers.declared import BadRecording, Declared, read_at, size_of
+from pipeline.audio.containers.declared import BadRecording, Bytes, Declared
 from pipeline.audio.containers.extent import Data, check_held, extent
 
 _MAGIC = re.compile(rb"NIST_1A\n +[0-9]+\n", re.DOTALL)
@@ -19,19 +18,19 @@ _MOST_HEAD_BYTES = 1 << 20
 _CODINGS = {"pcm": "lpcm", "ulaw": "ulaw", "mu-law": "ulaw", "mulaw": "ulaw", "alaw": "alaw", "a-law": "alaw"}
 
 
-def check_sphere(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_sphere(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how samples lie in a SPHERE file, and how many they are.
 
     Raises:
         BadRecording: Its samples are compressed, its head is not understood, it holds less than it declares, or
             several recordings are joined.
     """
-    end = size_of(file)
-    length = read_at(file, 8, 8).strip()
+    end = file.size
+    length = file.at(8, 8).strip()
     begin = int(length) if length.isdigit() else 0
     if not 16 < begin <= min(end, _MOST_HEAD_BYTES):
         raise BadRecording("truncated", f"the head of the SPHERE file declares {begin} bytes, the file holds {end}")
-    fields = _fields(read_at(file, 16, begin - 16))
+    fields = _fields(file.at(16, begin - 16))
     samples = _samples(fields)
     block = samples.num_bytes * samples.channels
     count = fields.get("sample_count", "")
@@ -95,6 +94,6 @@ def _samples(fields: dict[str, str]) -> Samples:
     )
 
 
-def _are_none(file: BinaryIO, begin: int, end: int) -> bool:
+def _are_none(file: Bytes, begin: int, end: int) -> bool:
     """Say that there are no chunks in this container."""
     return False

@@ -1,15 +1,14 @@
 """Tags before and behind the audio of any file: ID3v1, ID3v2, APEv2, Lyrics3. Programs add them to every container.
 
-Imports only the standard library. Cost: the last 64 KiB of a file, once.
+Cost: the last 64 KiB of a file, once.
 
 Source:
     ID3v1 and ID3v2 (id3.org), APEv2 and Lyrics3 (hydrogenaud.io): magic bytes and sizes.
 """
 
 import re
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import read_at, size_of
+from pipeline.audio.containers.declared import Bytes
 
 TAIL_BYTES = 65_536
 """What is looked at of the end of a file."""
@@ -18,20 +17,20 @@ _MOST_TAGS = 16
 _ID3 = re.compile(rb"ID3[\x02-\x04][\x00-\x1f][\x00-\xff][\x00-\x7f]{4}")
 
 
-def behind_id3(file: BinaryIO) -> int:
+def behind_id3(file: Bytes) -> int:
     """Give the place behind the ID3v2 tags that a file begins with."""
     place = 0
     for _ in range(_MOST_TAGS):
-        length = _id3_length(read_at(file, place, 10))
+        length = _id3_length(file.at(place, 10))
         if length == 0:
             break
         place += length
     return place
 
 
-def behind_zeros(file: BinaryIO, place: int) -> int:
+def behind_zeros(file: Bytes, place: int) -> int:
     """Give the place behind the zeros, of which some programs leave a few after a tag."""
-    padding = read_at(file, place, TAIL_BYTES)
+    padding = file.at(place, TAIL_BYTES)
     return place + len(padding) - len(padding.lstrip(b"\0"))
 
 
@@ -43,16 +42,16 @@ def _id3_length(head: bytes) -> int:
     return 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)
 
 
-def end_of_audio(file: BinaryIO, begin: int = 0) -> int:
+def end_of_audio(file: Bytes, begin: int = 0) -> int:
     """Give the place where the tags begin that a file ends with; its end where there are none.
 
     Args:
         file: The file.
         begin: Where its audio begins; no tag reaches before it.
     """
-    end = size_of(file)
+    end = file.size
     base = max(begin, end - TAIL_BYTES)
-    tail = read_at(file, base, end - base)
+    tail = file.at(base, end - base)
     for _ in range(_MOST_TAGS):
         length = _last_tag(tail[: max(0, end - base)])
         if length == 0 or end - length < begin:
@@ -79,7 +78,7 @@ def _last_tag(data: bytes) -> int:
     return len(data) - next(ends, len(data))
 
 
-def only_tags(file: BinaryIO, begin: int, end: int) -> bool:
+def only_tags(file: Bytes, begin: int, end: int) -> bool:
     """Say whether a part of a file is tags that follow each other, and zeros.
 
     Args:
@@ -90,7 +89,7 @@ def only_tags(file: BinaryIO, begin: int, end: int) -> bool:
     for _ in range(_MOST_TAGS):
         if begin >= end:
             return True
-        head = read_at(file, begin, 32)
+        head = file.at(begin, 32)
         if head[:8] == b"APETAGEX" and len(head) == 32:
             # Of a header its size counts what follows it.
             begin += int.from_bytes(head[12:16], "little") + 32
@@ -101,6 +100,6 @@ def only_tags(file: BinaryIO, begin: int, end: int) -> bool:
     return only_zeros(file, begin, end)
 
 
-def only_zeros(file: BinaryIO, begin: int, end: int) -> bool:
+def only_zeros(file: Bytes, begin: int, end: int) -> bool:
     """Say whether a part of a file is zeros, and not so many that they may be silence: fewer than 64 KiB."""
-    return begin >= end or end - begin < TAIL_BYTES and not any(read_at(file, begin, end - begin))
+    return begin >= end or end - begin < TAIL_BYTES and not any(file.at(begin, end - begin))

@@ -1,13 +1,12 @@
 """W64, Sony's WAV with 64-bit sizes and GUIDs for names: the same form, another frame.
 
-Imports only the standard library. Cost: the heads of all chunks.
+Cost: the heads of all chunks.
 """
 
 import re
 import struct
-from typing import BinaryIO
 
-from pipeline.audio.containers.declared import Declared, read_at, size_of
+from pipeline.audio.containers.declared import Bytes, Declared
 from pipeline.audio.containers.extent import Data, check_held, extent
 from pipeline.audio.containers.riff import STREAMING_SIZES, Form, declared_wave
 
@@ -18,19 +17,19 @@ _GUID_END = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _OPEN = (*STREAMING_SIZES, 2**63 - 1, _HEAD)
 
 
-def check_wave64(file: BinaryIO, *, thorough: bool) -> Declared:
+def check_wave64(file: Bytes, *, thorough: bool) -> Declared:
     """Find out how much audio a W64 holds; see ``riff.check_wave``.
 
     Raises:
         BadRecording: It holds less than it declares, or several recordings are joined.
     """
-    end = size_of(file)
+    end = file.size
     form, fact, place = None, 0, 40
-    while len(head := read_at(file, place, _HEAD)) == _HEAD:
+    while len(head := file.at(place, _HEAD)) == _HEAD:
         name, size = head[:4], struct.unpack("<Q", head[16:])[0]
         if head[4:16] == _GUID_END and name == b"data":
             break
-        content = read_at(file, place + _HEAD, min(max(0, size - _HEAD), 64))
+        content = file.at(place + _HEAD, min(max(0, size - _HEAD), 64))
         if head[4:16] == _GUID_END and name == b"fmt " and len(content) >= 14:
             form = Form(content=content, order="<")
         elif head[4:16] == _GUID_END and name == b"fact" and len(content) >= 8:
@@ -57,15 +56,15 @@ def check_wave64(file: BinaryIO, *, thorough: bool) -> Declared:
     return declared_wave(form, place, held, fact, right=held.size == data.size)
 
 
-def _are_chunks(file: BinaryIO, begin: int, end: int) -> bool:
+def _are_chunks(file: Bytes, begin: int, end: int) -> bool:
     """Say whether chunks of W64, and nothing else, lie in a part of a file; each begins at a multiple of 8."""
     while begin < end:
         aligned = min((begin + 7) // 8 * 8, end)
-        if any(read_at(file, begin, aligned - begin)):
+        if any(file.at(begin, aligned - begin)):
             return False
         begin = aligned
         if begin + _HEAD <= end:
-            size = struct.unpack("<Q", read_at(file, begin + 16, 8))[0]
+            size = struct.unpack("<Q", file.at(begin + 16, 8))[0]
             if size < _HEAD:
                 return False
             begin += size
