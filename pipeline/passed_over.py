@@ -37,14 +37,16 @@ class Kind(StrEnum):
     UNREAD_LINES = "unread_lines"
     UNMATCHED_SEGMENTS = "unmatched_segments"
     UNMATCHED_IDS = "unmatched_ids"
-    RECORDING_TEXTS = "recording_texts"
+    RECORDING_LABELS = "recording_labels"
     UNREAD_END = "unread_end"
     SHORT_HEADERS = "short_headers"
     NO_END_MARK = "no_end_mark"
     CHANNELS_CANCEL = "channels_cancel"
     WITHOUT_WORDS = "without_words"
     UNMATCHED_PATTERN = "unmatched_pattern"
+    WITHOUT_LABEL = "without_label"
     KNOWN = "known"
+    OTHER_SPLITS = "other_splits"
 
 
 MEANINGS: Mapping[Kind, str] = {
@@ -58,18 +60,20 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNREAD_LINES: "lines of a list that are of another kind than those that are read",
     Kind.UNMATCHED_SEGMENTS: "segments of a list that name no recording of the corpus; they are rejects too",
     Kind.UNMATCHED_IDS: "entries of a table of labels whose id nothing of the corpus has",
-    Kind.RECORDING_TEXTS: "texts of whole recordings, which are not those of the segments that they were cut into",
+    Kind.RECORDING_LABELS: "recordings whose text or clean_uri is that of the whole, and so of none of its segments",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.SHORT_HEADERS: "recordings whose header says less than the file holds: all of it is read",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
     Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
     Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
+    Kind.WITHOUT_LABEL: "utterances without a label that a setting reads, by column",
     Kind.KNOWN: "utterances that earlier manifests hold",
+    Kind.OTHER_SPLITS: "utterances of other splits than those that were asked for",
 }
 """What each kind is, as a report says it."""
 
-ASKED_FOR = frozenset({Kind.KNOWN})
+ASKED_FOR = frozenset({Kind.KNOWN, Kind.OTHER_SPLITS})
 """Kinds that a setting asks for: they are counted and shown, and --strict does not refuse them."""
 
 

@@ -54,6 +54,11 @@ class Manifest:
         return [shard_name(shard) for shard in self._index["shard"].to_pylist()]
 
     @property
+    def strict(self) -> bool:
+        """Whether it was built with ``--strict``, so that whoever reads it passes nothing over either."""
+        return bool(self.dataset.plan.content.get("strict"))
+
+    @property
     def num_rows(self) -> int:
         """Utterances in all shards."""
         return int(sum(self._index["num_rows"].to_pylist()))

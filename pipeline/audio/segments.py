@@ -100,8 +100,8 @@ def cut_recordings(
             nothing = (Reason.NO_SEGMENT.value, "the segment list has no segment of this recording")
             yield replace(recording, problem=recording.problem or nothing)
         else:
-            if recording.text is not None:
-                passed_over.add(Kind.RECORDING_TEXTS, example=recording.utterance_id)
+            if recording.text is not None or recording.clean_uri is not None:
+                passed_over.add(Kind.RECORDING_LABELS, example=recording.utterance_id)
             for segment in listed.of(places[number]):
                 yield _cut(recording, segment)
     matched = {name for names in places.values() for name in names}

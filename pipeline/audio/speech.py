@@ -63,8 +63,8 @@ class SpeechFinder:
                 f"no speech of {self.settings.min_speech_seconds:g} s in {heard / SAMPLE_RATE:.1f} s; the highest "
                 f"probability is {loudest:.2f}, the threshold {self.settings.threshold:g}",
             )
-        if row["text"] is not None:
-            passed_over.add(Kind.RECORDING_TEXTS, example=row["utterance_id"])
+        if row["text"] is not None or row["clean_uri"] is not None:
+            passed_over.add(Kind.RECORDING_LABELS, example=row["utterance_id"])
         return [self._row(row, segment.start, segment.end) for segment in segments]
 
     def _blocks(self, row: Mapping[str, Any], passed_over: PassedOver) -> Iterator[npt.NDArray[np.float32]]:

@@ -28,7 +28,7 @@ KINDS = ("txt", "json")
 
 @dataclass(kw_only=True, eq=False)
 class Label:
-    """A member that holds labels: its content, or why it cannot be read."""
+    """A member that holds labels, its name with that of its tar: its content, or why it cannot be read."""
 
     name: str
     content: bytes = b""
@@ -67,11 +67,11 @@ class Members:
                         found[kind] = label
                 yield member, found
 
-    def count_unread(self, tar: str, passed_over: PassedOver) -> None:
+    def count_unread(self, passed_over: PassedOver) -> None:
         """Count the labels that no recording has taken."""
         for label in self.labels:
             if not label.used:
-                passed_over.add(Kind.UNREAD_LABELS, example=f"{tar}: {label.name}", name=ending_of(label.name))
+                passed_over.add(Kind.UNREAD_LABELS, example=label.name, name=ending_of(label.name))
 
 
 def label_place(name: str) -> tuple[str, str] | None:
@@ -80,8 +80,12 @@ def label_place(name: str) -> tuple[str, str] | None:
     return (before, ending.lower()) if dot and ending.lower() in KINDS else None
 
 
-def fields_of(labels: Mapping[str, Label]) -> dict[str, Any]:
+def fields_of(labels: Mapping[str, Label], passed_over: PassedOver) -> dict[str, Any]:
     """Join the labels of a recording: the fields of its JSON, and its text, which goes before one in the JSON.
+
+    Args:
+        labels: By kind.
+        passed_over: Counts texts in JSON that differ from the text.
 
     Raises:
         AudioDecodeError: BAD_ROW for a label that cannot be read.
@@ -96,7 +100,10 @@ def fields_of(labels: Mapping[str, Label]) -> dict[str, Any]:
         if not isinstance(row, dict):
             raise AudioDecodeError(Reason.BAD_ROW, "the .json of the sample is not an object")
         if "txt" in labels:
-            row["text"] = labels["txt"].content.decode("utf-8").strip()
+            text = labels["txt"].content.decode("utf-8").strip()
+            if row.get("text", text) not in (text, None, ""):
+                passed_over.add(Kind.UNREAD_LABELS, example=labels["json"].name, name="text of .json")
+            row["text"] = text
     except (ValueError, RecursionError) as error:
         raise AudioDecodeError(Reason.BAD_ROW, f"the labels of the sample cannot be read: {error}") from error
     return row

@@ -17,7 +17,7 @@ from pipeline.audio.listings import COLUMNS, read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.remote import open_ranged
 from pipeline.audio.tar_labels import Label, Members, Sample, fields_of, label_place
-from pipeline.audio.walking import container_folder, ending_of
+from pipeline.audio.walking import container_folder, ending_of, there_is
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
@@ -58,7 +58,9 @@ def read_shards(corpus: str, files: Sequence[str], passed_over: PassedOver) -> I
             empty = False
             yield candidate
     if empty:
-        raise ManifestError(f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)})")
+        raise ManifestError(
+            f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)}){there_is(passed_over)}"
+        )
 
 
 def _read_some(files: Sequence[str], folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
@@ -157,7 +159,7 @@ class _Shard:
         number = 0
         try:
             tar = tarfile.TarFile(fileobj=self._file, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
-            while (member := tar.next()) is not None:
+            while (member := tar.next() or self._behind(tar)) is not None:
                 # It keeps every header it has read, for lookups that nobody makes here.
                 tar.members = []  # type: ignore[attr-defined]
                 number += 1
@@ -167,20 +169,35 @@ class _Shard:
                 # The size of a sparse member is that of its file, holes too; the next header follows what is stored.
                 if (tar.offset if member.issparse() else member.offset_data + member.size) > self._size:
                     raise tarfile.ReadError(f"{printable(member.name)} ends behind it")
-            self._check_end(tar.offset)
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise AudioDecodeError(
                 Reason.TRUNCATED, f"after {number} members the tar is cut or damaged, what follows is lost: {error}"
             ) from error
 
-    def _check_end(self, place: int) -> None:
-        """Look at what stopped ``tarfile``: it takes a damaged header for the end."""
-        self._file.seek(place)
+    def _behind(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Look at what stopped ``tarfile``: it takes a damaged header for the end, and reads nothing behind the end.
+
+        Returns:
+            The first member of a tar that was joined to this one, None where there is none.
+        """
+        self._file.seek(tar.offset)
         block = self._file.read(tarfile.BLOCKSIZE)
         if any(block):
-            raise tarfile.ReadError(f"byte {place} is no header")
+            raise tarfile.ReadError(f"byte {tar.offset} is no header")
         if not block:
             self._passed_over.add(Kind.NO_END_MARK, example=self._uri)
+        while block and not any(block):
+            block = self._file.read(tarfile.BLOCKSIZE)
+        if not block:
+            return None
+        place = self._file.tell() - len(block)
+        try:
+            _Header.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            self._passed_over.add(Kind.UNREAD_END, example=f"{self._uri}, from byte {place} on")
+            return None
+        tar.offset = place
+        return tar.next()
 
     def _add(self, sample: Sample, member: tarfile.TarInfo) -> None:
         self._held_bytes += _HEADER_BYTES
@@ -201,9 +218,9 @@ class _Shard:
                 Reason.BAD_ROW, f"{printable(member.name)} has {member.size} bytes; at most {MAX_LABEL_BYTES} are read"
             )
         if problem is not None:
-            return Label(name=member.name, problem=problem)
+            return Label(name=self._called(member), problem=problem)
         self._file.seek(member.offset_data)
-        return Label(name=member.name, content=self._file.read(member.size))
+        return Label(name=self._called(member), content=self._file.read(member.size))
 
     def _problem(self, member: tarfile.TarInfo) -> AudioDecodeError | None:
         """Say why a member is not read."""
@@ -229,7 +246,7 @@ class _Shard:
             try:
                 if problem := self._problem(member):
                     raise problem
-                row = fields_of(labels)
+                row = fields_of(labels, self._passed_over)
                 self._fields.see(row)
                 values = {**read_labels(row, self._uri.rpartition("/")[0] or "/"), **read_segment(row)}
             except AudioDecodeError as error:
@@ -243,7 +260,7 @@ class _Shard:
                 num_bytes=member.size,
                 **values,
             )
-        self._members_held.count_unread(self._uri, self._passed_over)
+        self._members_held.count_unread(self._passed_over)
         self._members_held = Members()
         self._held_bytes = 0
 

@@ -1,6 +1,7 @@
-"""Whether word times and a document pattern meet the utterances that are exported, before anything is written.
+"""Whether word times, a document pattern and labels meet the utterances that are exported, before anything is written.
 
-Reads the ids of the tokens, and the word times once. Memory: all ids, about 150 bytes each, 250 with escapes.
+Reads the ids of the tokens, the word times and the labels once, where a setting names them. Memory: all ids, about 150
+bytes each, 250 with escapes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.audio.alignment import Alignment, Names
+from pipeline.audio.loading import Manifest
 from pipeline.audio.manifest import decode_id
 from pipeline.errors import SettingsError
 from pipeline.export.grouping import Grouping
+from pipeline.export.ids.prefix import fields_of
+from pipeline.export.settings import ExportTokensConfig
 from pipeline.passed_over import Kind, PassedOver
+from pipeline.schema import LABELS
 from pipeline.store.dataset import Dataset
 
 
@@ -25,7 +30,7 @@ class Matching:
 
     Attributes:
         utterances: Utterances that are exported.
-        matched: How many of them have words, and how many the pattern names a document of; by setting.
+        matched: By setting, how many of them have words, a document by the pattern, or the label that it reads.
         plain_names: The settings that meet some of them by what their ids encode alone.
         passed_over: Utterances and names that were not met.
     """
@@ -36,18 +41,20 @@ class Matching:
     passed_over: PassedOver = field(default_factory=PassedOver)
 
 
-def match(tokens: Dataset, words: str | None, grouping: Grouping) -> Matching:
-    """Look for the utterances of some tokens in word times, and with a document pattern.
+def match(config: ExportTokensConfig, tokens: Dataset, manifest: Manifest | None) -> Matching:
+    """Look for the utterances of some tokens in all that settings name.
 
     Args:
+        config: Settings: words, a document pattern, and columns of the manifest.
         tokens: The tokens dataset.
-        words: URI of an alignment whose labels are words, None without.
-        grouping: What a document is.
+        manifest: Their manifest, None without.
 
     Raises:
-        SettingsError: The word times have no utterance of these tokens, or the pattern finds none.
+        SettingsError: The word times have no utterance of these tokens, the pattern finds none, or none has the label
+            that divides them into documents or sides.
     """
-    if words is None and grouping.pattern is None:
+    words, grouping, columns = config.words, config.grouping, _columns(config)
+    if words is None and grouping.pattern is None and not columns:
         return Matching()
     ids = [name for column in _ids(tokens) for name in column.to_pylist()]
     matched: dict[str, int] = {}
@@ -58,7 +65,42 @@ def match(tokens: Dataset, words: str | None, grouping: Grouping) -> Matching:
     if grouping.pattern is not None:
         matched["document_pattern"], by_plain_name = _match_pattern(grouping, ids, passed_over)
         plain_names += ["document_pattern"] * by_plain_name
+    if manifest is not None and columns:
+        matched |= _match_labels(manifest, columns, ids, passed_over)
     return Matching(utterances=len(ids), matched=matched, plain_names=tuple(plain_names), passed_over=passed_over)
+
+
+def _columns(config: ExportTokensConfig) -> dict[str, str]:
+    """Give the columns of the manifest that settings read, by setting."""
+    columns = {f"prefix {column}": column for column in fields_of(config.prefix)}
+    if config.split_by_speaker:
+        columns["split_by_speaker"] = "speaker"
+    if config.documents in LABELS:
+        columns["documents"] = config.documents
+    return columns
+
+
+def _match_labels(
+    manifest: Manifest, columns: Mapping[str, str], ids: list[str], passed_over: PassedOver
+) -> dict[str, int]:
+    """Count the utterances that have the labels which settings read."""
+    wanted, found = pa.array(ids, pa.string()), dict.fromkeys(columns, 0)
+    for _, rows in manifest.scan(sorted({"utterance_id", *columns.values()})):
+        rows = rows.filter(pc.is_in(rows["utterance_id"], wanted))
+        for column in sorted(set(columns.values())):
+            without = rows.filter(pc.is_null(rows[column]))["utterance_id"]
+            example = without[0].as_py() if len(without) else ""
+            passed_over.add(Kind.WITHOUT_LABEL, len(without), example=example, name=column)
+        for setting, column in columns.items():
+            found[setting] += rows.num_rows - rows[column].null_count
+    for setting in ("documents", "split_by_speaker"):
+        if found.get(setting, 1) == 0:
+            raise SettingsError(
+                f"{setting} reads the {columns[setting]}, which no utterance of these tokens has in "
+                f"{manifest.dataset.uri}, so that each would be by itself; leave the setting away, or build a manifest "
+                "with that label"
+            )
+    return found
 
 
 def _ids(tokens: Dataset) -> Iterator[pa.ChunkedArray]:

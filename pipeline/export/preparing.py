@@ -90,7 +90,7 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
         text=text,
         plan=plan,
         part=part,
-        matching=match(tokens, config.words, config.grouping),
+        matching=match(config, tokens, manifest),
     )
     sketch = Spelling(
         vocabulary=prepared.blocks(num_merges=config.bpe_merges),

@@ -148,6 +148,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
 
     Raises:
         CodebookMismatchError: The codebooks were fitted on other features.
+        ManifestError: Something is passed over, and the manifest was built with ``strict``.
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
@@ -174,6 +175,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         use_gpu=from_audio or config.search.engine == "faiss-gpu",
         numerics_mode=config.encoding.numerics,
         max_reject_fraction=config.encoding.decoding.max_reject_fraction,
+        strict=config.manifest is not None and Manifest(config.manifest).strict,
     )
     found = from_notes([commit.notes for commit in dataset.commits()])
     return replace(report, agreement={column: asdict(value) for column, value in found.items()})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline import faults
-from pipeline.passed_over import PassedOver
+from pipeline.passed_over import NOTE, PassedOver
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
@@ -43,6 +43,7 @@ def run_stage(
     use_gpu: bool = True,
     numerics_mode: str,
     max_reject_fraction: float,
+    strict: bool = False,
 ) -> StageReport:
     """Do what a dataset lacks, show progress, finish it and report. Where nothing is lacking, no runner is chosen.
 
@@ -55,11 +56,15 @@ def run_stage(
         use_gpu: Whether the stage has work for GPUs.
         numerics_mode: See ``Runner.units``.
         max_reject_fraction: Share of the input's utterances that may be rejected.
+        strict: Whether to stop at the first unit of which something is passed over.
 
     Raises:
+        ManifestError: Something is passed over, and ``strict`` is set; what is done stays.
         TooManyRejectsError: More were rejected; what is done stays.
     """
     start = status(dataset)
+    if strict:
+        PassedOver.of(start.passed_over).refuse(dataset.uri)
     tally = Tally(start)
     pending = dataset.pending()
     workers = ""
@@ -75,6 +80,8 @@ def run_stage(
             for done in units:
                 tally.add(done)
                 progress.show()
+                if strict:
+                    PassedOver.of(done.commit.notes.get(NOTE, {})).refuse(f"{done.commit.unit} of {dataset.uri}")
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
     PassedOver.of(end.passed_over).log(logger, dataset.uri)

@@ -10,8 +10,6 @@ from made_tokens import speak, write_manifest, write_tokens
 
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import ManifestError, PlanMismatchError, SettingsError
-from pipeline.export.grouping import Grouping
-from pipeline.export.matching import match
 from pipeline.export.stage import export_tokens
 from pipeline.store.dataset import Dataset
 
@@ -131,5 +129,21 @@ def test_exports_by_ids_go_on_and_one_that_met_nothing_in_silence_is_refused(cor
 def test_nothing_is_looked_for_without_words_and_pattern(corpus, tmp_path):
     report = export(corpus, tmp_path / "out")
     assert (report.matched, report.passed_over) == ({}, {})
-    assert match(Dataset.open(str(corpus / "tokens")), None, Grouping()).utterances == 0
     assert tree(tmp_path / "out" / "megatron")
+
+
+@pytest.mark.parametrize("settings", [{"documents": "speaker"}, {"split_by_speaker": True}])
+def test_labels_that_no_utterance_has_are_refused_and_those_that_some_lack_are_counted(tmp_path, settings):
+    """At 5237d84 each utterance became a document, or a side, by itself."""
+    made = speak(tmp_path / "c" / "audio", [2.0] * 6)
+    for folder, labels in (("c", {"u000": {"speaker": "s"}, "u003": {"speaker": "s"}}), ("d", {})):
+        manifest = write_manifest(tmp_path / folder / "manifest", made, labels=labels)
+        digest = json.loads(manifest.store.read("_SUCCESS"))["dataset_sha256"]
+        write_tokens(tmp_path / folder / "tokens", made, input_sha256=digest)
+    (setting,) = settings
+    report = export(tmp_path / "c", tmp_path / "out", **settings)
+    assert report.matched == {setting: 2}
+    assert report.passed_over == {"without_label": {"count": 4, "example": "u001", "names": {"speaker": 4}}}
+    with pytest.raises(SettingsError, match=f"{setting} reads the speaker, which no utterance"):
+        export(tmp_path / "d", tmp_path / "other", **settings)
+    assert not (tmp_path / "other").exists()
