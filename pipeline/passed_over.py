@@ -39,6 +39,7 @@ class Kind(StrEnum):
     UNMATCHED_IDS = "unmatched_ids"
     RECORDING_LABELS = "recording_labels"
     UNREAD_END = "unread_end"
+    SHORT_HEADERS = "short_headers"
     NO_END_MARK = "no_end_mark"
     SPELT_MISSING = "spelt_missing"
     UNUSED_CHANNELS = "unused_channels"
@@ -63,6 +64,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNMATCHED_IDS: "entries of a table of labels whose id nothing of the corpus has",
     Kind.RECORDING_LABELS: "recordings whose text or clean_uri is that of the whole, and so of none of its segments",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
+    Kind.SHORT_HEADERS: "recordings whose header says less than the file holds: all of it is read",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
     Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
     Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",

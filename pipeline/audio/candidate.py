@@ -12,7 +12,10 @@ from urllib.parse import unquote
 from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3")
+EXTENSIONS = (
+    *(".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3"),
+    *(".sph", ".aiff", ".aif", ".aifc", ".au", ".snd", ".w64", ".rf64", ".caf"),
+)
 """What counts as a recording when a folder is searched, in any case."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

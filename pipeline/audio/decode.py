@@ -34,7 +34,7 @@ class AudioInfo:
     """What the header of a recording declares."""
 
     container: str
-    """wav, flac, ogg or mp3."""
+    """wav, w64, aiff, au, caf, sphere, flac, ogg or mp3."""
     sample_rate: int
     """Samples per second of one channel, Hz."""
     num_channels: int

@@ -166,7 +166,8 @@ class _Shard:
                 if number > MAX_MEMBERS:
                     raise AudioDecodeError(Reason.TOO_LONG, f"members after the first {MAX_MEMBERS} are not read")
                 yield member
-                if member.offset_data + member.size > self._size:
+                # The size of a sparse member is that of its file, holes too; the next header follows what is stored.
+                if (tar.offset if member.issparse() else member.offset_data + member.size) > self._size:
                     raise tarfile.ReadError(f"{printable(member.name)} ends behind it")
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise AudioDecodeError(

@@ -134,4 +134,5 @@ def test_reading_rows_in_order_reads_a_row_group_once(tmp_path):
     with Decoder(sample_rate=RATE) as decoder:
         for sound, one in zip(SOUNDS, found, strict=True):
             assert np.array_equal(decode(decoder, one), sound)
-    assert bytes_read() - before < 1.2 * path.stat().st_size
+        # Before its end the decode child, which reads the recordings from memory, is not in the count.
+        assert bytes_read() - before < 1.2 * path.stat().st_size
