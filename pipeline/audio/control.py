@@ -31,7 +31,7 @@ def check_decoder(start: Callable[[], DecodeProcess]) -> None:
         with open(file, "wb", closefd=False) as target:
             target.write(wave)
         source = {"path": f"/proc/{os.getpid()}/fd/{file}", "start": 0, "num_bytes": len(wave), "whole": True}
-        header = _asked(start, {**source, "remote": False, "container": "wav", "careful": False})
+        header = _asked(start, {**source, "remote": False, "name": "control", "careful": False})
     finally:
         os.close(file)
     if header.get("num_samples") != _SAMPLES:

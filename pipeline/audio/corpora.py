@@ -1,11 +1,12 @@
 """Corpora: the layouts in which speech lies on disk or S3, read into candidates in a stable order.
 
 Folders are walked in the order of path components, by code point: the same on every machine, local or S3. Every
-recording becomes a candidate; one whose name does not fit the layout keeps its place without labels and is counted
-in the log. Links to folders are not followed, links to files are listed. Memory: one folder (S3: all names).
+recording becomes a candidate; one whose name does not fit the layout keeps its place without labels and is counted,
+as is whatever else is there. Links to folders are not followed, links to files are listed. Memory: one folder (S3: all
+names).
 """
 
-import logging
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,16 +14,23 @@ from dataclasses import replace
 
 from pipeline.audio.candidate import EXTENSIONS, printable, stem, storable
 from pipeline.audio.candidate import Candidate as Candidate
+from pipeline.audio.lines import LongLine, pairs
 from pipeline.audio.listings import SUFFIXES, read_listing
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.tables import read_tables
 from pipeline.audio.tar_shards import read_shards
-from pipeline.audio.walking import container_files, container_folder, require_folder, walk
+from pipeline.audio.walking import (
+    container_files,
+    container_folder,
+    pass_over_file,
+    require_folder,
+    there_is,
+    walk,
+)
 from pipeline.errors import ManifestError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
 from pipeline.store.storage import join, open_store
-
-logger = logging.getLogger(__name__)
 
 LAYOUTS = ("folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb")
 """The layouts that ``read_corpus`` knows."""
@@ -57,8 +65,12 @@ _EMODB_TEXTS = {
 _Labeller = Callable[[Candidate, str], Candidate | None]
 """Fills the labels of a candidate from its path below the corpus; None where the path does not fit the layout."""
 
+_TRANSCRIPTS = ".trans.txt"
 
-def read_corpus(corpus: str, layout: str, audio_column: str | None = None) -> Iterator[Candidate]:
+
+def read_corpus(
+    corpus: str, layout: str, audio_column: str | None = None, *, passed_over: PassedOver
+) -> Iterator[Candidate]:
     """Read a corpus into candidates, in an order that depends on its content only.
 
     ==============  ================================================  ==================================
@@ -79,6 +91,7 @@ def read_corpus(corpus: str, layout: str, audio_column: str | None = None) -> It
         corpus: Folder, listing, Parquet file or pattern of tars, a local path or ``s3://``.
         layout: One of ``LAYOUTS``.
         audio_column: Column of audio of the layout parquet; None finds it.
+        passed_over: Counts what of the corpus is not read; whole when the iterator has ended.
 
     Returns:
         Candidates; those with a ``problem`` are to be rejected for it.
@@ -90,20 +103,20 @@ def read_corpus(corpus: str, layout: str, audio_column: str | None = None) -> It
     corpus = _absolute(corpus)
     if layout == "listing":
         _require_listing(corpus)
-        return read_listing(corpus)
+        return read_listing(corpus, passed_over)
     if layout in ("webdataset", "parquet"):
-        files = container_files(corpus, layout)
-        return read_shards(corpus, files) if layout == "webdataset" else read_tables(corpus, files, audio_column)
-    labellers: dict[str, Callable[[str], _Labeller]] = {
-        "folder": lambda _: lambda candidate, _path: candidate,
-        "librispeech": _librispeech,
-        "fsdd": lambda _: _fsdd,
-        "emodb": lambda _: _emodb,
-    }
-    if layout not in labellers:
+        files = container_files(corpus, layout, passed_over)
+        if layout == "webdataset":
+            return read_shards(corpus, files, passed_over)
+        return read_tables(corpus, files, audio_column, passed_over)
+    labellers: dict[str, _Labeller] = {"folder": lambda candidate, _: candidate, "fsdd": _fsdd, "emodb": _emodb}
+    if layout not in (*labellers, "librispeech"):
         raise ManifestError(f"a corpus has the layout {', '.join(LAYOUTS)}; got {layout!r}")
     require_folder(corpus)
-    return _read_folder(corpus, layout, labellers[layout](corpus))
+    if layout == "librispeech":
+        chapters = _LibriSpeech(corpus, passed_over)
+        return _read_folder(corpus, layout, chapters.label, passed_over, used=chapters.used)
+    return _read_folder(corpus, layout, labellers[layout], passed_over)
 
 
 def corpus_roots(corpus: str, layout: str) -> list[str]:
@@ -137,22 +150,33 @@ def _require_listing(listing: str) -> None:
         raise ManifestError(f"a listing ends in {', '.join(SUFFIXES)}; got {listing}")
 
 
-def _read_folder(corpus: str, layout: str, label: _Labeller) -> Iterator[Candidate]:
+def _read_folder(
+    corpus: str,
+    layout: str,
+    label: _Labeller,
+    passed_over: PassedOver,
+    used: Callable[[str], bool] = lambda _: False,
+) -> Iterator[Candidate]:
+    """Walk a folder; ``used`` says of a file that is no recording whether the labels came from it."""
     found = unlabelled = 0
-    for path in _recordings(corpus):
+    for path in walk(corpus, passed_over):
+        if not path.lower().endswith(EXTENSIONS):
+            if not used(path):
+                pass_over_file(path, passed_over)
+            continue
         found += 1
         candidate = _plain(corpus, path)
         labelled = candidate if candidate.problem else label(candidate, path)
-        unlabelled += labelled is None
+        if labelled is None:
+            unlabelled += 1
+            passed_over.add(Kind.UNFIT_NAMES, example=path)
         yield labelled or candidate
     if not found:
-        raise ManifestError(f"{corpus} holds no recordings ({', '.join(EXTENSIONS)}), or does not exist")
+        raise ManifestError(f"{corpus} holds no recordings ({', '.join(EXTENSIONS)}){there_is(passed_over)}")
     if unlabelled == found and layout != "folder":
         raise ManifestError(
             f"none of the {found} recordings under {corpus} is named as in the layout {layout}; use the layout folder"
         )
-    if unlabelled:
-        logger.warning("%d of %d recordings are not named as in the layout %s", unlabelled, found, layout)
 
 
 def _plain(corpus: str, path: str) -> Candidate:
@@ -164,52 +188,52 @@ def _plain(corpus: str, path: str) -> Candidate:
     return Candidate(utterance_id=encode_id(stem(path)), uri=printable(uri), problem=problem)
 
 
-def _recordings(corpus: str) -> Iterator[str]:
-    """Give the paths of all recordings below a corpus, and log what else was there."""
-    others = 0
-    for path in walk(corpus):
-        if path.lower().endswith(EXTENSIONS):
-            yield path
-        else:
-            others += 1
-    if others:
-        logger.info("%s: %d files with other endings than audio's are not recordings", corpus, others)
+class _LibriSpeech:
+    """The labels of LibriSpeech, a chapter at a time: its recordings come before its transcripts in a walk."""
 
+    def __init__(self, corpus: str, passed_over: PassedOver) -> None:
+        self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
+        self._transcripts = ""
+        self._texts: dict[str, str | LongLine] = {}
+        self._unmet: set[str] = set()
 
-def _librispeech(corpus: str) -> _Labeller:
-    store = open_store(corpus)
-    chapter: tuple[str, dict[str, str]] = ("", {})
-
-    def label(candidate: Candidate, path: str) -> Candidate | None:
-        nonlocal chapter
+    def label(self, candidate: Candidate, path: str) -> Candidate | None:
         *folders, file = path.split("/")
         name = stem(file)
         match = _LIBRISPEECH.fullmatch(name)
         if match is None or list(match.groups()) != folders[-2:]:
             return None
-        transcripts = "/".join([*folders, f"{match[1]}-{match[2]}.trans.txt"])
-        if transcripts != chapter[0]:
+        transcripts = "/".join([*folders, f"{match[1]}-{match[2]}{_TRANSCRIPTS}"])
+        if transcripts != self._transcripts:
+            self._transcripts = transcripts
             try:
-                chapter = transcripts, _transcripts(store.read(transcripts))
+                self._texts = pairs(io.BytesIO(self._store.read(transcripts)), errors="strict")
             except FileNotFoundError:
-                chapter = transcripts, {}
+                self._texts = {}
             except UnicodeDecodeError as error:
-                raise ManifestError(f"{join(corpus, transcripts)} is not UTF-8 text: {error}") from error
+                raise ManifestError(f"{join(self._corpus, transcripts)} is not UTF-8 text: {error}") from error
+            self._unmet = set(self._texts)
+        self._unmet.discard(name)
+        text = self._texts.get(name)
+        if isinstance(text, LongLine):
+            detail = f"line {text.number} of {join(self._corpus, transcripts)}: {text}"
+            return replace(candidate, utterance_id=encode_id(name), problem=(Reason.BAD_ROW.value, detail))
         return replace(
             candidate,
             utterance_id=encode_id(name),
-            text=chapter[1].get(name),
+            text=text,
             speaker=match[1],
             language="en",
-            split=folders[-3] if len(folders) > 2 else corpus.rpartition("/")[2],
+            split=folders[-3] if len(folders) > 2 else self._corpus.rpartition("/")[2],
         )
 
-    return label
-
-
-def _transcripts(data: bytes) -> dict[str, str]:
-    pairs = (line.partition(" ") for line in data.decode("utf-8").split("\n"))
-    return {name: text.strip() for name, _, text in pairs if text.strip()}
+    def used(self, path: str) -> bool:
+        """Say whether a file that is no recording held the labels of the recordings before it."""
+        if path != self._transcripts:
+            return False
+        for name in sorted(self._unmet):
+            self._passed_over.add(Kind.UNMATCHED_IDS, example=f"{name} of {path}", name=_TRANSCRIPTS)
+        return True
 
 
 def _fsdd(candidate: Candidate, path: str) -> Candidate | None:

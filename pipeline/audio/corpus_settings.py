@@ -28,7 +28,8 @@ class CorpusSettings(Settings):
     shard_minutes: float | None = None
     """Minutes of audio in a shard; default: total / 256, at least 0.5 and at most 30."""
     strict: bool = False
-    """Stop at a duplicate utterance id instead of rejecting the later one."""
+    """Stop, before anything is written, where a part of the corpus would be passed over (files of other endings, labels
+    or columns that nothing reads ...), and at a duplicate utterance id instead of rejecting the later one."""
 
     def __post_init__(self) -> None:
         if self.layout not in corpora.LAYOUTS:

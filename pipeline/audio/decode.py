@@ -25,6 +25,7 @@ from pipeline.audio.places import Place
 from pipeline.audio.sources import Sources
 from pipeline.audio.trials import Trials
 from pipeline.errors import SettingsError
+from pipeline.passed_over import NOTE, PassedOver
 from pipeline.schema import Reason
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ class AudioInfo:
     """What the header of a recording declares."""
 
     container: str
-    """wav, flac, ogg or mp3."""
+    """wav, w64, aiff, au, caf, sphere, flac, ogg or mp3."""
     sample_rate: int
     """Samples per second of one channel, Hz."""
     num_channels: int
@@ -92,12 +93,13 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def probe(self, uri: str, *, part: Place | None = None) -> AudioInfo:
+    def probe(self, uri: str, *, part: Place | None = None, passed_over: PassedOver | None = None) -> AudioInfo:
         """Read the header of a recording.
 
         Args:
             uri: Absolute local path, or ``s3://bucket/key``.
             part: Where in that file the recording lies; None when it is the file.
+            passed_over: Counts what of the recording is not read.
 
         Raises:
             AudioDecodeError: The recording cannot be used; its ``reason`` says why.
@@ -105,6 +107,7 @@ class Decoder:
         """
         with self._lock:
             ((header, _),) = self._answers(uri, part, {"do": "probe", "key": uri})
+        _count(header.pop(NOTE, {}), passed_over, uri, part)
         return AudioInfo(**header)
 
     def decode(
@@ -117,6 +120,7 @@ class Decoder:
         channel: int | None,
         utterance_id: str,
         part: Place | None = None,
+        passed_over: PassedOver | None = None,
     ) -> Samples:
         """Decode a segment to mono at the encoder's rate.
 
@@ -128,6 +132,7 @@ class Decoder:
             channel: The one channel to read; None means the mean of all.
             utterance_id: Name of the utterance, for fault points.
             part: Where in the file the recording lies; None when it is the file.
+            passed_over: Counts what of the recording is not read, and channels that cancel.
 
         Returns:
             (S,) int16 when the source is 16-bit PCM at the encoder's rate and one channel of it is read, else
@@ -148,6 +153,7 @@ class Decoder:
         }
         with self._lock:
             ((header, payload),) = self._answers(uri, part, request)
+        _count(header.get(NOTE, {}), passed_over, uri, part)
         samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
         return samples
 
@@ -161,6 +167,7 @@ class Decoder:
         channel: int | None,
         utterance_id: str,
         part: Place | None = None,
+        passed_over: PassedOver | None = None,
     ) -> Iterator[Samples]:
         """Decode a segment of any length in bounded memory; see ``decode``, whose samples it gives.
 
@@ -186,6 +193,8 @@ class Decoder:
                 if header["more"]:
                     samples: Samples = np.frombuffer(payload, dtype=header["dtype"])
                     yield samples
+                else:
+                    _count(header.get(NOTE, {}), passed_over, uri, part)
 
     def close(self) -> None:
         """End the child process and let go of the last recording; a later call starts anew."""
@@ -252,3 +261,9 @@ class Decoder:
         if self._child is not None:
             self._child.close(force=True)
             self._child = None
+
+
+def _count(told: Mapping[str, Any], passed_over: PassedOver | None, uri: str, part: Place | None) -> None:
+    """Add what the decode process passed over in a recording, which is the example of all of it."""
+    if passed_over is not None:
+        passed_over.merge(PassedOver.of(told), example=uri if part is None else f"{uri}: {part}")

@@ -9,7 +9,6 @@ Memory: one utterance at the encoder's rate, twice, or 10 s of it where it is st
 asked for, plus what a container needs to seek; a recording without a length is decoded whole to probe it.
 """
 
-import io
 import json
 import os
 import resource
@@ -17,8 +16,6 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,141 +24,63 @@ import soundfile
 import soxr
 
 from pipeline import faults
-from pipeline.audio.containers import BadRecording, check_mp3, check_ogg, check_wave
-from pipeline.audio.views import Fetch, Overlaid, View
+from pipeline.audio.containers.declared import BadRecording
+from pipeline.audio.opening import Opener, Recording, Sound, refusal
+from pipeline.audio.views import View
+from pipeline.passed_over import Kind, PassedOver
 
 _BLOCK = 65_536
 _STREAM_SECONDS = 10.0
-_CONTAINERS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
-# What libsndfile gives for a FLAC whose encoder wrote to a pipe.
-_NO_LENGTH = 2**63 - 1
-# Two MPEG frames: readers of MP3 differ on whether encoder delay and padding are part of the recording.
-_MP3_SLACK = 2 * 1152
-# Two of the longest Vorbis blocks.
-_VORBIS_LEAD = 2 * 8192
 _ALARM_GRACE_SECONDS = 10.0
+# Of the energy that the mean of independent channels would have; channels that agree have as many times it.
+_CANCELLED = 0.1
 
 
-class _Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read straight on."""
+class _Mixing:
+    """The energy of channels, and of their mean."""
 
-    def seekable(self) -> bool:
-        """Keep ``read`` from seeking after each block: that fails at the end of a FLAC without a length."""
-        return False
+    def __init__(self) -> None:
+        self._channels = self._mean = 0.0
 
+    def mean(self, block_SC: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Average the channels of a block."""
+        mono: npt.NDArray[Any] = block_SC.mean(axis=1, dtype=np.float64)
+        self._channels += float(np.vdot(block_SC, block_SC))
+        self._mean += float(np.vdot(mono, mono)) * block_SC.shape[1] ** 2
+        return mono
 
-@dataclass(frozen=True, kw_only=True)
-class _Recording:
-    """An open recording whose header was found possible.
-
-    Attributes:
-        sound: The open file.
-        container: wav, flac, ogg or mp3.
-        num_samples: As the header declares, None when it does not.
-        seek_end: The last sample to which a seek is exact.
-        slack: Samples that may be missing at the end without being called truncated.
-    """
-
-    sound: _Sound
-    container: str
-    num_samples: int | None
-    seek_end: int
-    slack: int
+    def cancelled(self) -> bool:
+        """Say whether next to nothing of the channels is left in the mean; silence has nothing to lose."""
+        return self._mean < _CANCELLED * self._channels
 
 
-@contextmanager
-def _opened(source: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None) -> Iterator[_Recording]:
-    """Open a recording and refuse a header that cannot be true or breaks a limit."""
-    container, num_bytes = source["container"], source["num_bytes"]
-    view = View(source["path"], source["start"], num_bytes, fetch if source["remote"] else None)
-    declared, overlay, last_page = True, None, None
-    # Buffered: the checks read a few bytes at a time, and of a remote object 64 KiB come anyway.
-    with io.BufferedReader(view, _BLOCK) as file:
-        if container == "wav":
-            overlay = check_wave(file)
-        elif container == "ogg":
-            last_page = check_ogg(file)
-        elif container == "mp3":
-            declared, overlay = check_mp3(file)
-        plain = source["whole"] and not source["remote"] and not source["careful"]
-        opened = Overlaid(view, overlay) if overlay is not None else source["path"] if plain else view
-        view.seek(0)
-        try:
-            sound = _Sound(opened)
-        except soundfile.LibsndfileError as error:
-            raise _refusal("not_audio", "libsndfile cannot open it", error) from error
-        with sound:
-            yield _checked(sound, num_bytes, limits, declared=declared, last_page=last_page)
-
-
-def _checked(
-    sound: _Sound, num_bytes: int, limits: dict[str, Any], *, declared: bool, last_page: int | None
-) -> _Recording:
-    if sound.format not in _CONTAINERS:
-        raise BadRecording("not_audio", f"the container is {sound.format}, not WAV, FLAC, Ogg or MP3")
-    container = _CONTAINERS[sound.format]
-    _check_header(sound, num_bytes, limits)
-    num_samples = sound.frames if declared and sound.frames != _NO_LENGTH else None
-    if num_samples == 0:
-        raise BadRecording("too_short", "the recording has no samples")
-    # libsndfile 1.2.2 seeks wrongly within the last page of Vorbis: 17,000 samples of 44.1 kHz were others.
-    seek_end = sound.frames
-    if sound.subtype == "VORBIS":
-        seek_end = max(0, sound.frames - last_page - _VORBIS_LEAD) if last_page is not None else 0
-    return _Recording(
-        sound=sound,
-        container=container,
-        num_samples=num_samples,
-        seek_end=seek_end,
-        slack=_MP3_SLACK if container == "mp3" else 0,
-    )
-
-
-def _check_header(sound: _Sound, num_bytes: int, limits: dict[str, Any]) -> None:
-    if sound.channels > limits["max_channels"]:
-        raise BadRecording("too_many_channels", f"{sound.channels} channels; at most {limits['max_channels']} are read")
-    low, high = limits["min_sample_rate"], limits["max_sample_rate"]
-    if not low <= sound.samplerate <= high:
-        raise BadRecording("bad_sample_rate", f"{sound.samplerate} Hz is outside {low} to {high} Hz")
-    declared = sound.frames * sound.channels * 2
-    if sound.frames != _NO_LENGTH and declared > limits["max_expansion"] * num_bytes:
-        raise BadRecording("header_lies", f"{sound.frames} samples are declared in a file of {num_bytes} bytes")
-
-
-def _refusal(reason: str, what: str, error: soundfile.LibsndfileError) -> BadRecording:
-    text = error.error_string.strip()
-    return BadRecording("decoder_memory" if "malloc" in text.lower() else reason, f"{what}: {text}")
-
-
-def _read(sound: _Sound, count: int, channel: int | None, dtype: str) -> npt.NDArray[Any]:
+def _read(sound: Sound, count: int, channel: int | None, dtype: str, mixing: _Mixing | None = None) -> npt.NDArray[Any]:
     """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
+    mixing = mixing or _Mixing()
     samples = np.empty(count, dtype=dtype)
     filled = 0
     while filled < count:
         try:
             block_SC = sound.read(min(_BLOCK, count - filled), dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise _refusal("truncated", f"decoding failed within {count} samples, after {filled}", error) from error
+            raise refusal("truncated", f"decoding failed within {count} samples, after {filled}", error) from error
         if len(block_SC) == 0:
             break
-        if block_SC.shape[1] == 1 or channel is not None:
-            mono = block_SC[:, channel or 0]
-        else:
-            mono = block_SC.mean(axis=1, dtype=np.float64)
+        alone = block_SC.shape[1] == 1 or channel is not None
+        mono = block_SC[:, channel or 0] if alone else mixing.mean(block_SC)
         samples[filled : filled + len(mono)] = mono
         filled += len(mono)
     return samples[:filled]
 
 
-def probe(request: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None = None) -> dict[str, Any]:
+def probe(opener: Opener, request: dict[str, Any], passed_over: PassedOver) -> dict[str, Any]:
     """Read a header.
 
     Args:
+        opener: Opens the recording.
         request: The recording: ``path`` of a local file, ``start`` and ``num_bytes`` of the recording in it, whether
-            that is the ``whole`` file, whether it is ``remote`` (its bytes are to be fetched), and its
-            ``container`` by magic bytes.
-        limits: Fields of ``DecodeLimits``.
-        fetch: Makes bytes of a remote recording present in the file.
+            that is the ``whole`` file, whether it is ``remote`` (its bytes are to be fetched), and its ``name``.
+        passed_over: Counts bytes behind the recording, and a header that says less than there is.
 
     Returns:
         The fields of ``AudioInfo``.
@@ -169,14 +88,21 @@ def probe(request: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None =
     Raises:
         Refused: The recording cannot be used.
     """
-    with _opened(request, limits, fetch) as recording:
+    with opener.open(request, thorough=True) as recording:
         num_samples = recording.num_samples
         if num_samples is None:
-            num_samples = 0
+            num_samples = -recording.lead
             while count := len(_read(recording.sound, _BLOCK, 0, "float32")):
                 num_samples += count
-            if num_samples == 0:
-                raise BadRecording("too_short", "the recording has no samples")
+            if num_samples < max(1, recording.fewest - recording.lead):
+                if num_samples <= 0:
+                    raise BadRecording("too_short", "the recording has no samples")
+                wanted = recording.fewest - recording.lead
+                raise BadRecording("truncated", f"decoding ended after {num_samples} of at least {wanted} samples")
+        if recording.trailing_bytes:
+            passed_over.add(Kind.UNREAD_END)
+        if recording.undeclared:
+            passed_over.add(Kind.SHORT_HEADERS)
         return {
             "container": recording.container,
             "sample_rate": recording.sound.samplerate,
@@ -185,7 +111,7 @@ def probe(request: dict[str, Any], limits: dict[str, Any], fetch: Fetch | None =
         }
 
 
-def _check_segment(request: dict[str, Any], recording: _Recording, limits: dict[str, Any]) -> None:
+def _check_segment(request: dict[str, Any], recording: Recording, limits: dict[str, Any]) -> None:
     """Compare what the manifest says with what the header says."""
     sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
     if sound.samplerate != request["sample_rate"]:
@@ -203,25 +129,25 @@ def _check_segment(request: dict[str, Any], recording: _Recording, limits: dict[
         )
 
 
-def _form(recording: _Recording, channel: int | None, sample_rate: int) -> tuple[int | None, str]:
+def _form(recording: Recording, channel: int | None, sample_rate: int) -> tuple[int | None, str]:
     """Say which channel to read, and whether int16 holds all there is of it."""
     sound = recording.sound
     channel = 0 if sound.channels == 1 else channel
-    lossless = recording.container in ("wav", "flac") and sound.subtype == "PCM_16"
+    lossless = recording.container not in ("mp3", "ogg") and sound.subtype == "PCM_16"
     return channel, "int16" if lossless and channel is not None and sound.samplerate == sample_rate else "float32"
 
 
 def stream(
-    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+    opener: Opener, request: dict[str, Any], sample_rate: int, passed_over: PassedOver | None = None
 ) -> Iterator[npt.NDArray[Any]]:
     """Decode a segment to mono at the encoder's rate, a stretch at a time: the same samples as in one piece.
 
     Args:
+        opener: Opens the recording.
         request: The recording, as for ``probe``, and the manifest's ``offset_samples``, ``num_samples``,
             ``sample_rate`` and ``channel``.
-        limits: Fields of ``DecodeLimits``.
         sample_rate: Rate of the result, Hz.
-        fetch: Makes bytes of a remote recording present in the file.
+        passed_over: Counts channels that cancel; whole at the end.
 
     Yields:
         (S,) int16 where that loses nothing, else float32.
@@ -229,19 +155,21 @@ def stream(
     Raises:
         Refused: The recording cannot be used; what was given is void.
     """
-    with _opened(request, limits, fetch) as recording:
-        _check_segment(request, recording, limits)
+    wanted = request["offset_samples"] + request["num_samples"]
+    with opener.open(request, thorough=False, wanted=wanted) as recording:
+        _check_segment(request, recording, opener.limits)
         sound, offset, count = recording.sound, request["offset_samples"], request["num_samples"]
         channel, dtype = _form(recording, request["channel"], sample_rate)
         resampler = None
         if sound.samplerate != sample_rate:
             resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         _skip_to(recording, offset)
+        mixing = _Mixing()
         got = given = 0
         ended = False
         while not ended:
             wanted = min(count - got, max(1, int(_STREAM_SECONDS * sound.samplerate)))
-            samples = _read(sound, wanted, channel, dtype)
+            samples = _read(sound, wanted, channel, dtype, mixing)
             if dtype == "float32" and not np.isfinite(samples).all():
                 first = got + int(np.argmin(np.isfinite(samples)))
                 raise BadRecording("not_finite", f"sample {offset + first} is NaN or infinite")
@@ -254,25 +182,32 @@ def stream(
                 yield samples
         if got < max(1, count - recording.slack):
             raise BadRecording("truncated", f"{got} of {count} samples from sample {offset} could be decoded")
+        if recording.num_samples is not None and offset + count >= recording.num_samples:
+            recording.check_end()
         if given == 0:
             raise BadRecording("too_short", f"{count} samples at {sound.samplerate} Hz are none at {sample_rate} Hz")
+        if passed_over is not None and mixing.cancelled():
+            passed_over.add(Kind.CHANNELS_CANCEL)
 
 
 def decode(
-    request: dict[str, Any], limits: dict[str, Any], sample_rate: int, fetch: Fetch | None = None
+    opener: Opener, request: dict[str, Any], sample_rate: int, passed_over: PassedOver | None = None
 ) -> npt.NDArray[Any]:
     """Decode a segment in one piece; see ``stream``."""
-    pieces = list(stream(request, limits, sample_rate, fetch))
+    pieces = list(stream(opener, request, sample_rate, passed_over))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def _skip_to(recording: _Recording, offset: int) -> None:
-    start = min(offset, recording.seek_end)
+def _skip_to(recording: Recording, offset: int) -> None:
+    """Read on from a place to which a seek is exact, and before which the decoder needs nothing."""
+    offset += recording.lead
+    start = min(offset - recording.early, recording.seek_end)
     if start > 0:
         try:
             recording.sound.seek(start)
         except soundfile.LibsndfileError as error:
-            raise _refusal("truncated", f"sample {start} cannot be reached", error) from error
+            raise refusal("truncated", f"sample {start} cannot be reached", error) from error
+    start = max(0, start)
     while start < offset:
         skipped = len(_read(recording.sound, min(_BLOCK, offset - start), 0, "float32"))
         if skipped == 0:
@@ -281,30 +216,32 @@ def _skip_to(recording: _Recording, offset: int) -> None:
 
 
 def serve(
-    request: dict[str, Any], settings: dict[str, Any], fetch: Fetch
+    opener: Opener, request: dict[str, Any], sample_rate: int
 ) -> Iterator[tuple[dict[str, Any], bytes | memoryview]]:
     """Answer one request; whatever is wrong with a recording becomes a reason, never an end of the process.
 
     Yields:
         One message; for a stream one a stretch with ``more`` set, and one without it at the end.
     """
+    passed_over = PassedOver()
     View.failure = None
     try:
         faults.point("decode", request["key"])
-        limits = settings["limits"]
         if request["do"] == "probe":
-            yield probe(request, limits, fetch), b""
+            header = probe(opener, request, passed_over)
+            yield header | passed_over.note(), b""
         elif request["do"] == "stream":
-            for samples in stream(request, limits, settings["sample_rate"], fetch):
+            for samples in stream(opener, request, sample_rate, passed_over):
                 yield _message(samples, more=True)
-            yield {"more": False}, b""
+            yield {"more": False, **passed_over.note()}, b""
         else:
-            yield _message(decode(request, limits, settings["sample_rate"], fetch))
+            header, payload = _message(decode(opener, request, sample_rate, passed_over))
+            yield header | passed_over.note(), payload
     except BadRecording as refused:
         # libsndfile takes a read that fails for the end of the file.
         yield _unreadable(View.failure) if View.failure else {"reason": refused.reason, "detail": refused.detail}, b""
     except MemoryError:
-        detail = f"decoding needs more than {settings['limits']['memory_bytes']} bytes of memory"
+        detail = f"decoding needs more than {opener.limits['memory_bytes']} bytes of memory"
         yield {"reason": "decoder_memory", "detail": detail}, b""
     except OSError as error:
         yield _unreadable(error), b""
@@ -362,8 +299,9 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, left)
         return held["held"][0], held["held"][1]
 
+    opener = Opener(settings["limits"], fetch)
     while request := _receive(requests):
-        answers = serve(request, settings, fetch)
+        answers = serve(opener, request, settings["sample_rate"])
         while True:
             signal.setitimer(signal.ITIMER_REAL, settings["limits"]["timeout_seconds"] + _ALARM_GRACE_SECONDS)
             answer = next(answers, None)

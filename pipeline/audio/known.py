@@ -4,7 +4,6 @@ Memory: 8 bytes an utterance and 8 a recording of the earlier manifests.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -12,10 +11,9 @@ import numpy as np
 
 from pipeline.audio.candidate import Candidate
 from pipeline.audio.loading import Manifest
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import PART
 from pipeline.store.completion import success
-
-logger = logging.getLogger(__name__)
 
 BATCH = 100_000
 
@@ -55,17 +53,18 @@ class Known:
             for row in zip(*(rows[column].to_pylist() for column in columns), strict=True)
         )
 
-    def new(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
-        """Give the candidates that no earlier manifest has, and say how many were left out."""
-        left_out = 0
+    def new(self, candidates: Iterator[Candidate], passed_over: PassedOver) -> Iterator[Candidate]:
+        """Give the candidates that no earlier manifest has, and count those that are left out."""
         while batch := list(islice(candidates, BATCH)):
             keys = np.fromiter(map(self._key, batch), np.uint64, len(batch))
             # A search in what is sorted already; np.isin would sort all of it again for each batch.
             places = np.searchsorted(self._hashes, keys, side="right") - 1
             known = (places >= 0) & (self._hashes[places] == keys) if len(self._hashes) else np.zeros(len(keys), bool)
-            left_out += int(known.sum())
-            yield from (candidate for candidate, old in zip(batch, known.tolist(), strict=True) if not old)
-        logger.info("%d utterances of the corpus are in earlier manifests and left out", left_out)
+            for candidate, old in zip(batch, known.tolist(), strict=True):
+                if old:
+                    passed_over.add(Kind.KNOWN, example=candidate.utterance_id)
+                else:
+                    yield candidate
 
     def _key(self, candidate: Candidate) -> int:
         if not self._whole:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import schema
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
+from pipeline.passed_over import Kind, PassedOver
 
 SPLIT = "split"
 
@@ -78,8 +79,16 @@ def check_columns(names: Sequence[str]) -> None:
         raise SettingsError(f"labels are named twice: {' '.join(names)}")
 
 
-def manifest_values(manifest: Manifest, names: Sequence[str], splits: Sequence[str]) -> list[Values]:
+def manifest_values(
+    manifest: Manifest, names: Sequence[str], splits: Sequence[str], passed_over: PassedOver
+) -> list[Values]:
     """Collect the values of some columns, over the utterances of some splits (default: all).
+
+    Args:
+        manifest: The manifest.
+        names: Its columns.
+        splits: Splits to keep.
+        passed_over: Counts utterances of other splits.
 
     Raises:
         SettingsError: No utterance is in these splits, or a column is empty in all of them.
@@ -98,6 +107,9 @@ def manifest_values(manifest: Manifest, names: Sequence[str], splits: Sequence[s
         raise SettingsError(f"{manifest.dataset.uri} has no utterance in splits {' '.join(splits)}; it has {there}")
     if empty := [name for name, counter in found.items() if not counter]:
         raise SettingsError(f"{manifest.dataset.uri} has no values in the columns {', '.join(empty)}")
+    for split, count in splits_there.items() if splits else ():
+        if split not in splits:
+            passed_over.add(Kind.OTHER_SPLITS, count, example=manifest.dataset.uri, name=str(split))
     return [Values.of(name, counter) for name, counter in found.items()]
 
 

@@ -15,6 +15,7 @@ from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
+from pipeline.passed_over import PassedOver
 from pipeline.schema import PART
 from pipeline.store.completion import success
 from pipeline.store.dataset import SUCCESS, Dataset, sha256, shard_name
@@ -25,6 +26,9 @@ from pipeline.work.units import Utterance
 INDEX = "_index.parquet"
 PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id", *PART)
 """The columns of a manifest that say what to decode."""
+
+RECORDINGS = "recordings"
+"""The note of a manifest's commits: how many of its utterances are ``whole`` files, and how many ``parts`` of files."""
 
 
 class Manifest:
@@ -53,6 +57,11 @@ class Manifest:
         return [shard_name(shard) for shard in self._index["shard"].to_pylist()]
 
     @property
+    def strict(self) -> bool:
+        """Whether it was built with ``--strict``, so that whoever reads it passes nothing over either."""
+        return bool(self.dataset.plan.content.get("strict"))
+
+    @property
     def num_rows(self) -> int:
         """Utterances in all shards."""
         return int(sum(self._index["num_rows"].to_pylist()))
@@ -61,6 +70,13 @@ class Manifest:
     def seconds(self) -> float:
         """Seconds of audio in all shards, as headers tell."""
         return float(sum(self._index["seconds"].to_pylist()))
+
+    @property
+    def parts(self) -> int | None:
+        """Utterances that are not all of a file: segments, channels, members of tars; None where nobody counted."""
+        notes = [commit.notes[RECORDINGS] for commit in self.dataset.commits() if RECORDINGS in commit.notes]
+        # The first file's commit counts for all.
+        return sum(note["parts"] for note in notes) if notes else None
 
     def rows(self, unit: str) -> pa.Table:
         """Read the utterances of a shard."""
@@ -155,16 +171,18 @@ class ShardLoader:
         seconds = row["num_samples"] / row["sample_rate"]
         if self.max_row_seconds < seconds <= self.limits.max_seconds:
             return Utterance(**identity, samples=None, seconds=seconds, source=place)
+        passed_over = PassedOver()
         try:
-            samples = decoder.decode(**decode_arguments(place))
+            samples = decoder.decode(**decode_arguments(place), passed_over=passed_over)
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
-        return Utterance(**identity, samples=samples, seconds=len(samples) / self.sample_rate)
+        seconds = len(samples) / self.sample_rate
+        return Utterance(**identity, samples=samples, seconds=seconds, passed_over=passed_over.to_json())
 
-    def stream(self, source: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    def stream(self, source: Mapping[str, Any], passed_over: PassedOver) -> Iterator[np.ndarray]:
         """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
         decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
-        return decoder.stream(**decode_arguments(source))
+        return decoder.stream(**decode_arguments(source), passed_over=passed_over)
 
 
 def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:

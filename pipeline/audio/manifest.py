@@ -18,6 +18,8 @@ _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPES = {b".": b"..", b"/": b"._", b"@": b".-"}
 _TOKEN = re.compile(r"\.x[0-9a-f]{2}|\..|[^.]")
+_PLAIN = {escape: byte for byte, escape in _ESCAPES.items()}
+_SHORTENED = re.compile(rf"\.h[0-9a-f]{{{_HASH_DIGITS}}}$")
 
 _MIN_SHARD_MINUTES = 0.5
 _MAX_SHARD_MINUTES = 30.0
@@ -56,6 +58,32 @@ def encode_id(text: str) -> str:
             break
         kept = token.end()
     return encoded[:kept] + tail
+
+
+def decode_id(utterance_id: str) -> str | None:
+    """Give the text that ``encode_id`` spelt; None for an id that was shortened.
+
+    What the code has no meaning for, as the ``.ch1`` of a channel, stays as it is.
+    """
+    if "." not in utterance_id:
+        return utterance_id
+    if _SHORTENED.search(utterance_id):
+        return None
+    if utterance_id == ".e":
+        return ""
+    try:
+        return _TOKEN.sub(_unescape, utterance_id).encode("latin-1").decode("utf-8", "surrogatepass")
+    except UnicodeError:
+        # No text encodes to it: somebody else has named it.
+        return None
+
+
+def _unescape(match: re.Match[str]) -> str:
+    token = match[0]
+    plain = _PLAIN.get(token.encode())
+    if plain is None and len(token) == len(".x00"):
+        plain = bytes.fromhex(token[2:])
+    return token if plain is None else plain.decode("latin-1")
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

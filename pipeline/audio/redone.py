@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.makers import CANDIDATES
+from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset
-from pipeline.store.generations import Redo
+from pipeline.store.generations import Redo, commit_name
 
 _CHANNEL = re.compile(r"\.ch[0-9]+$")
 
@@ -29,10 +30,12 @@ class Before:
     Attributes:
         rows: Its rows.
         rejects: Its rejects.
+        notes: What its first commit noted.
     """
 
     rows: pa.Table
     rejects: pa.Table
+    notes: Mapping[str, Any]
 
 
 def folder_before(redo: Redo) -> str:
@@ -58,7 +61,10 @@ def keep_before(dataset: Dataset, redo: Redo) -> Before:
         rows.append(_table(store.read(f"{folder}/{unit}.parquet")).cast(schema.MANIFEST))
         if store.exists(rejects := f"{folder}/{unit}.rejects.parquet"):
             rejected.append(_table(store.read(rejects)).cast(schema.REJECTS))
-    return Before(rows=pa.concat_tables(rows), rejects=pa.concat_tables(rejected))
+    # All units are of each generation, so that of before is the one that counts one less.
+    first = commit_name(redo.units[0], redo.number - 1)
+    notes = Commit.from_bytes(store.read(first), f"{dataset.uri}/{first}").notes
+    return Before(rows=pa.concat_tables(rows), rejects=pa.concat_tables(rejected), notes=notes)
 
 
 def _table(data: bytes) -> pa.Table:
@@ -111,6 +117,7 @@ class Redone:
         return Before(
             rows=every.take(pa.array(self._order(every, held))),
             rejects=pa.Table.from_pylist(list(self._rejects(held, rejects)), schema=schema.REJECTS),
+            notes=self._before.notes,
         )
 
     def _key(self, row: dict[str, Any]) -> tuple[str, str] | None:

@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.audio.cells import CellReader
-from pipeline.audio.containers import sniff
 from pipeline.audio.doubts import Doubts
 from pipeline.audio.places import Place
 from pipeline.audio.remote import HEAD_BYTES, WHOLE_HEAD_BYTES, Download, RemoteObject, check_size
 from pipeline.errors import AudioDecodeError, StorageError
 from pipeline.schema import Reason
-
-_MAGIC_BYTES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +70,7 @@ class Sources:
             from_start: Whether it is to be decoded from its first sample on, not only probed.
 
         Raises:
-            AudioDecodeError: It is missing, unreadable, outside the roots, empty, too large or not audio.
+            AudioDecodeError: It is missing, unreadable, outside the roots, empty or too large.
             StorageError: The store failed or is away; the recording may be fine.
         """
         name = uri if part is None else f"{uri}: {part}"
@@ -123,17 +120,17 @@ class Sources:
         return uri
 
     def _from_file(self, path: str, part: Place | None, name: str) -> OpenRecording:
-        start, num_bytes, magic = self._doubts.read(path, name, lambda: self._look(path, part, name))
+        start, num_bytes = self._doubts.read(path, name, lambda: self._look(path, part, name))
         check_size(num_bytes, name, self._max_file_bytes)
-        return _source(name, path, start, num_bytes, magic, whole=part is None)
+        return _source(name, path, start, num_bytes, whole=part is None)
 
-    def _look(self, path: str, part: Place | None, name: str) -> tuple[int, int, bytes]:
-        """Give where in a file a recording begins, how long it is, and its first bytes."""
+    def _look(self, path: str, part: Place | None, name: str) -> tuple[int, int]:
+        """Give where in a file a recording begins, and how long it is."""
         file = _open_plain(path, name)
         try:
             held = os.fstat(file).st_size
             start, num_bytes = (0, held) if part is None else self._range(part, held, name)
-            return start, num_bytes, os.pread(file, _MAGIC_BYTES, start)
+            return start, num_bytes
         finally:
             os.close(file)
 
@@ -148,9 +145,7 @@ class Sources:
             self._drop_download()
             self._download = ((uri, part), Download(self._object, start, num_bytes, head))
         download = self._download[1]
-        with open(download.path, "rb") as file:
-            magic = file.read(_MAGIC_BYTES)
-        return _source(name, download.path, 0, num_bytes, magic, fetch=download.fetch)
+        return _source(name, download.path, 0, num_bytes, fetch=download.fetch)
 
     def _from_cell(self, path: str, part: Place, name: str) -> OpenRecording:
         if self._cells is None or self._cells.uri != path:
@@ -163,7 +158,7 @@ class Sources:
         self._cell = os.memfd_create("recording")
         with open(self._cell, "wb", closefd=False) as file:
             file.write(data)
-        return _source(name, f"/proc/{os.getpid()}/fd/{self._cell}", 0, len(data), bytes(data[:_MAGIC_BYTES]))
+        return _source(name, f"/proc/{os.getpid()}/fd/{self._cell}", 0, len(data))
 
     def _range(self, part: Place, held: int, name: str) -> tuple[int, int]:
         start, num_bytes = part.byte_offset, part.num_bytes
@@ -186,16 +181,12 @@ def _source(
     path: str,
     start: int,
     num_bytes: int,
-    magic: bytes,
     *,
     whole: bool = True,
     fetch: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> OpenRecording:
-    container = sniff(magic)
-    if container is None:
-        raise AudioDecodeError(Reason.NOT_AUDIO, f"{name} does not begin like WAV, FLAC, Ogg or MP3")
-    place = {"path": path, "start": start, "num_bytes": num_bytes, "whole": whole, "remote": fetch is not None}
-    return OpenRecording(name=name, place={**place, "container": container}, fetch=fetch)
+    place = {"name": name, "path": path, "start": start, "num_bytes": num_bytes, "whole": whole}
+    return OpenRecording(name=name, place={**place, "remote": fetch is not None}, fetch=fetch)
 
 
 def _open_plain(path: str, name: str) -> int:

@@ -16,6 +16,7 @@ from pipeline.audio.places import Place
 from pipeline.audio.segments import segment_id
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings
 from pipeline.errors import AudioDecodeError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
 
 
@@ -33,12 +34,13 @@ class SpeechFinder:
     detector: SpeechDetector
     settings: VadSettings
 
-    def rows(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def rows(self, row: Mapping[str, Any], passed_over: PassedOver) -> list[dict[str, Any]]:
         """Give a manifest row for every stretch of speech in the one given.
 
         Args:
             row: A row of the manifest: a recording, a segment or one channel of it. Its text and ``clean_uri`` belong
                 to the whole and go; its other labels stay.
+            passed_over: Counts texts that go, and what decoding passes over.
 
         Raises:
             AudioDecodeError: The recording cannot be read to its end, or nobody speaks in it.
@@ -48,7 +50,7 @@ class SpeechFinder:
 
         def blocks() -> Iterator[npt.NDArray[np.float32]]:
             nonlocal heard
-            for block in self._blocks(row):
+            for block in self._blocks(row, passed_over):
                 heard += len(block)
                 yield block
 
@@ -61,9 +63,11 @@ class SpeechFinder:
                 f"no speech of {self.settings.min_speech_seconds:g} s in {heard / SAMPLE_RATE:.1f} s; the highest "
                 f"probability is {loudest:.2f}, the threshold {self.settings.threshold:g}",
             )
+        if row["text"] is not None or row["clean_uri"] is not None:
+            passed_over.add(Kind.RECORDING_LABELS, example=row["utterance_id"])
         return [self._row(row, segment.start, segment.end) for segment in segments]
 
-    def _blocks(self, row: Mapping[str, Any]) -> Iterator[npt.NDArray[np.float32]]:
+    def _blocks(self, row: Mapping[str, Any], passed_over: PassedOver) -> Iterator[npt.NDArray[np.float32]]:
         stream = self.decoder.stream(
             row["uri"],
             offset_samples=row["offset_samples"],
@@ -72,6 +76,7 @@ class SpeechFinder:
             channel=row["channel"],
             utterance_id=row["utterance_id"],
             part=Place.of(row),
+            passed_over=passed_over,
         )
         return map(to_float32, stream)
 

@@ -8,13 +8,10 @@ Memory: the driver holds the corpus as Arrow columns, about 200 bytes an utteran
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio import corpora
@@ -23,19 +20,24 @@ from pipeline.audio.corpus_settings import CorpusSettings
 from pipeline.audio.decode_settings import DecodeSettings
 from pipeline.audio.known import Known
 from pipeline.audio.loading import INDEX
-from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
-from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
+from pipeline.audio.makers import CANDIDATES, CHANNELS, PROBED, ProbeFactory
+from pipeline.audio.manifest_files import (
+    CANDIDATES_PER_FILE,
+    manifest_notes,
+    probed_rejects,
+    probed_rows,
+    write_manifest,
+)
 from pipeline.audio.redone import Redone, folder_before, keep_before
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
 from pipeline.errors import DatasetError, ManifestError
-from pipeline.schema import Reason
+from pipeline.passed_over import PassedOver
 from pipeline.settings import Settings
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import (
     Dataset,
-    Output,
     Plan,
     canonical,
     check_folder,
@@ -45,13 +47,11 @@ from pipeline.store.dataset import (
 )
 from pipeline.store.generations import Redo
 from pipeline.store.provenance import record_settings
-from pipeline.store.reading import footer_sha256, read_unit
 from pipeline.store.redoing import reopen
 from pipeline.store.storage import absolute, join, open_store
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport, Tally
-from pipeline.work.units import Reject, rejects_table
 from pipeline.work.worker_shape import Placement
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ logger = logging.getLogger(__name__)
 DATA_VERSION = 2
 PIECE = 200
 VAD_PIECE = 10
-CANDIDATES_PER_FILE = 500_000
 SECONDS_PER_RECORDING = 1.0
 """What a recording counts for who probes it: its length is not known yet, and a header takes a millisecond."""
 
@@ -86,10 +85,11 @@ class BuildManifestConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedManifest:
-    """What the driver knows before Ray starts: the corpus as Arrow pieces, and the plans."""
+    """What the driver knows before Ray starts: the corpus as Arrow pieces, what was passed over, and the plans."""
 
     config: BuildManifestConfig
     pieces: Sequence[pa.Table]
+    passed_over: PassedOver
     plan: Plan
     probe_plan: Plan
 
@@ -98,16 +98,20 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
 
     Raises:
-        ManifestError: The corpus cannot be listed.
+        ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
     source, segmentation = config.recordings, config.segmentation.content()
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
-    candidates, known = _candidates(config, own_roots[0])
+    passed_over = PassedOver()
+    candidates, known = _candidates(config, own_roots[0], passed_over)
     pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
     if not pieces:
         new = " that are not known already" if config.known else ""
         raise ManifestError(f"{source.corpus} has no recordings in the {source.layout} layout{new}")
+    passed_over.log(logger, source.corpus)
+    if source.strict:
+        passed_over.refuse(source.corpus)
     roots = sorted({*own_roots, *map(absolute, source.roots)})
     corpus_hash = sha256(canonical([sha256(parquet_bytes(piece, {})) for piece in pieces]).encode())
     content = {
@@ -145,21 +149,24 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         units=[shard_name(number) for number in range(len(pieces))],
         totals={"rows": rows},
     )
-    return PreparedManifest(config=config, pieces=pieces, plan=plan, probe_plan=probe_plan)
+    return PreparedManifest(config=config, pieces=pieces, passed_over=passed_over, plan=plan, probe_plan=probe_plan)
 
 
-def _candidates(config: BuildManifestConfig, root: str) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
+def _candidates(
+    config: BuildManifestConfig, root: str, passed_over: PassedOver
+) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
     """List what may become utterances, and what the content key says of earlier manifests."""
     source, segments = config.recordings, config.segmentation.segments
-    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column)
+    candidates = corpora.read_corpus(source.corpus, source.layout, source.audio_column, passed_over=passed_over)
     if segments:
-        candidates = cut_recordings(candidates, read_segments(segments, config.segmentation.segments_format), root)
+        listed = read_segments(segments, config.segmentation.segments_format, passed_over=passed_over)
+        candidates = cut_recordings(candidates, listed, root, passed_over=passed_over)
     if not config.known:
         return candidates, {}
     # The stage gives utterances ids of its own where it cuts recordings or parts channels.
     new_ids = bool(config.segmentation.vad) or source.channels == "split"
     earlier = Known(config.known, whole_recordings=new_ids)
-    return earlier.new(candidates), {"known": earlier.sha256}
+    return earlier.new(candidates, passed_over), {"known": earlier.sha256}
 
 
 def _pieces(candidates: Iterator[Candidate], most: int) -> Iterator[pa.Table]:
@@ -180,14 +187,17 @@ def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
         row = asdict(candidate)
         row["reason"], row["detail"] = row.pop("problem") or (None, None)
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+    # Further columns only where they say something: the hash of any other corpus is as it was.
+    further = [field for field in CHANNELS if any(row[field.name] not in (None, ()) for row in rows)]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*CANDIDATES, *further]))
 
 
 def build_manifest(config: BuildManifestConfig) -> StageReport:
     """Build the manifest of a corpus.
 
     Raises:
-        ManifestError: The corpus cannot be listed; or, with ``strict``, two recordings share an id.
+        ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over, or two
+            recordings share an id.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
         TooManyRejectsError: More than ``max_reject_fraction`` of the recordings cannot be used.
     """
@@ -204,7 +214,10 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     else:
         scratch = _write_candidates(prepared.probe_plan, prepared.pieces, join(config.output, PROBED))
         report = _probe(scratch, prepared, config.decoding.max_reject_fraction)
-        _write_manifest(dataset, _probed_rows(scratch), _probed_rejects(scratch), config)
+        probed = probed_rows(scratch), probed_rejects(scratch)
+        write_manifest(
+            dataset, *probed, config.recordings, manifest_notes(prepared.passed_over, scratch, config.recordings)
+        )
     end = status(dataset)
     check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
@@ -219,6 +232,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         rejects=end.rejects,
         reject_reasons=end.reasons,
         num_bytes=end.num_bytes,
+        passed_over=end.passed_over,
     )
 
 
@@ -275,8 +289,14 @@ def _redo(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
     )
     scratch = _write_candidates(plan, pieces, join(dataset.uri, _again(made)))
     report = _probe(scratch, prepared, None)
-    every = redone.joined(_probed_rows(scratch), pa.concat_tables(_probed_rejects(scratch)))
-    _write_manifest(dataset, every.rows, [every.rejects], prepared.config)
+    every = redone.joined(probed_rows(scratch), pa.concat_tables(probed_rejects(scratch)))
+    write_manifest(
+        dataset,
+        every.rows,
+        [every.rejects],
+        prepared.config.recordings,
+        manifest_notes(prepared.passed_over, scratch, prepared.config.recordings, before.notes),
+    )
     return report
 
 
@@ -287,99 +307,3 @@ def _write_candidates(plan: Plan, pieces: Sequence[pa.Table], uri: str) -> Datas
         if f"{unit}.parquet" not in written:
             scratch.store.write(f"_candidates/{unit}.parquet", parquet_bytes(piece, {}))
     return scratch
-
-
-def _probed_rows(scratch: Dataset) -> pa.Table:
-    found = [read_unit(scratch, unit) for unit in scratch.plan.units]
-    return pa.concat_tables(found) if found else schema.MANIFEST.empty_table()
-
-
-def _probed_rejects(scratch: Dataset) -> list[pa.Table]:
-    found = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
-    return found or [schema.REJECTS.empty_table()]
-
-
-def _write_manifest(
-    dataset: Dataset, probed: pa.Table, rejected: Sequence[pa.Table], config: BuildManifestConfig
-) -> None:
-    """Drop duplicates of what was probed, plan the shards and commit the manifest's files."""
-    first = duplicate_rows(probed["utterance_id"])
-    later = np.flatnonzero(first >= 0)
-    if len(later) and config.recordings.strict:
-        raise ManifestError(_duplicate(probed, int(later[0]), int(first[later[0]])))
-    duplicates = rejects_table(
-        [
-            Reject(
-                utterance_id=probed["utterance_id"][int(row)].as_py(),
-                uri=probed["uri"][int(row)].as_py(),
-                stage="manifest",
-                reason=Reason.DUPLICATE_ID,
-                detail=_duplicate(probed, int(row), int(first[row])),
-            )
-            for row in later
-        ]
-    )
-    rejects = pa.concat_tables([*rejected, duplicates])
-    rows = probed.filter(pa.array(first < 0))
-    seconds = rows["num_samples"].to_numpy() / np.maximum(rows["sample_rate"].to_numpy(), 1)
-    minutes = config.recordings.shard_minutes or shard_minutes(float(seconds.sum()))
-    shards = plan_shards(seconds, minutes)
-    rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
-    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects)
-
-
-def _commit_files(dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table) -> None:
-    shards = rows["shard"].to_numpy()
-    starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.zeros(0, int)
-    ends = np.r_[starts[1:], len(shards)]
-    last = len(dataset.plan.units) - 1
-    index: list[dict[str, object]] = []
-    for number, unit in enumerate(dataset.plan.units):
-        in_file = np.flatnonzero(np.minimum(starts // CANDIDATES_PER_FILE, last) == number)
-        sink = pa.BufferOutputStream()
-        places: list[dict[str, object]] = []
-        columns = schema.with_lineage(schema.MANIFEST, canonical(dataset.plan.lineage))
-        with pq.ParquetWriter(sink, columns, compression="zstd", write_page_checksum=True) as writer:
-            for group, shard in enumerate(in_file):
-                begin, end = int(starts[shard]), int(ends[shard])
-                writer.write_table(rows.slice(begin, end - begin).replace_schema_metadata(columns.metadata))
-                places.append(
-                    {
-                        "shard": int(shards[begin]),
-                        "file": dataset.data_file(unit),
-                        "row_group": group,
-                        "num_rows": end - begin,
-                        "seconds": float(seconds[begin:end].sum()),
-                    }
-                )
-        held = slice(int(starts[in_file[0]]), int(ends[in_file[-1]])) if len(in_file) else slice(0, 0)
-        data = sink.getvalue()
-        footer = footer_sha256(pa.BufferReader(data))
-        index += [{**place, "footer_sha256": footer} for place in places]
-        out = rejects if number == 0 else rejects.slice(0, 0)
-        output = Output(
-            data=memoryview(data),
-            rows=held.stop - held.start,
-            rejects=out,
-            seconds=float(seconds[held].sum()),
-            notes={"reasons": dict(Counter(out["reason"].to_pylist()))},
-        )
-        commit = dataset.read_commit(unit) or dataset.commit(unit, dataset.announce(unit), output, {})
-        if commit.data.sha256 != sha256(data):
-            raise DatasetError(
-                f"{dataset.uri}/{dataset.data_file(unit)} was committed by another run that read other headers; run "
-                "the same command again, and if it says the same, use a new folder"
-            )
-    dataset.store.write(INDEX, parquet_bytes(pa.Table.from_pylist(index, schema=schema.MANIFEST_INDEX), {}))
-
-
-def _read_rejects(dataset: Dataset, unit: str) -> pa.Table:
-    with dataset.store.open(f"_rejects/{unit}.parquet") as file:
-        return pq.read_table(file).cast(schema.REJECTS)
-
-
-def _duplicate(rows: pa.Table, later: int, first: int) -> str:
-    return (
-        f"utterance_id {rows['utterance_id'][later].as_py()} of {rows['uri'][later].as_py()} "
-        f"is taken by {rows['uri'][first].as_py()}"
-    )

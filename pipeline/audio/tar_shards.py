@@ -1,30 +1,26 @@
 """The layout webdataset: audio inside tar shards, of which only headers and labels are read here.
 
-A sample is the neighbouring members that share a key (the name up to the first dot of its last component). Members
-that end as audio does are utterances; ``.txt`` is their text, the fields of ``.json`` their labels by the column names
-of listings (a JSON ``offset`` and ``duration``, seconds, cut a segment). Nothing is unpacked: an utterance is a range
-of bytes. What follows damage is lost, said in one reject. Cost on S3: a request of 16 KiB a member, 16 tars at once;
-memory: a sample (S3: the candidates of 64 tars).
+Members that end as audio does are utterances; ``.txt`` is their text, the fields of ``.json`` their labels by the
+column names of listings (a JSON ``offset`` and ``duration``, seconds, cut a segment). ``tar_labels.py`` says which
+belong together. Nothing is unpacked: an utterance is a range of bytes. What follows damage is lost, said in one reject.
+Cost on S3: a request of 16 KiB a member, 16 tars at once. Memory: ``MAX_HELD_BYTES`` for each tar that is read (S3:
+also the candidates of 64 tars).
 """
 
-import json
-import logging
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 from pipeline.audio.candidate import EXTENSIONS, Candidate, printable, stem, storable
-from pipeline.audio.listings import read_labels, read_segment
+from pipeline.audio.listings import COLUMNS, read_labels, read_segment
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.remote import open_ranged
-from pipeline.audio.walking import container_folder
+from pipeline.audio.tar_labels import Label, Members, Sample, fields_of, label_place
+from pipeline.audio.walking import container_folder, ending_of, there_is
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
-
-logger = logging.getLogger(__name__)
 
 MAX_MEMBERS = 10_000_000
 """Most members of a tar that are read."""
@@ -32,54 +28,59 @@ MAX_MEMBERS = 10_000_000
 MAX_LABEL_BYTES = 1 << 20
 """Largest ``.txt`` or ``.json``, and largest header of a long name."""
 
+MAX_HELD_BYTES = 64 << 20
+"""Names and labels of a tar that are held at once; labels further away from their recordings are passed over."""
+
 _AHEAD_BYTES = 16 << 10
+# What Python takes for the header of a member.
+_HEADER_BYTES = 1 << 10
 _TARS_AT_ONCE = 16
 _TARS_HELD = 64
-_LABELS = ("txt", "json")
+_READ_FIELDS = {name: names for name, names in COLUMNS.items() if name not in ("uri", "utterance_id")}
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
 
-def read_shards(corpus: str, files: Sequence[str]) -> Iterator[Candidate]:
+def read_shards(corpus: str, files: Sequence[str], passed_over: PassedOver) -> Iterator[Candidate]:
     """Read tars into candidates, in the order of the files and of their members.
 
     Args:
         corpus: What was asked for; ids begin with a tar's path below its folder.
         files: Absolute local paths or S3 URIs of plain tars.
+        passed_over: Counts members and labels that are not used.
 
     Raises:
         ManifestError: A tar is absent or compressed, or no member of any is audio.
     """
     folder = container_folder(corpus)
-    ignored: Counter[str] = Counter()
     empty = True
     for begin in range(0, len(files), _TARS_HELD):
-        for candidate in _read_some(files[begin : begin + _TARS_HELD], folder, ignored):
+        for candidate in _read_some(files[begin : begin + _TARS_HELD], folder, passed_over):
             empty = False
             yield candidate
-    for what, count in sorted(ignored.items()):
-        logger.info("%s: %d members were ignored: %s", corpus, count, what)
     if empty:
-        raise ManifestError(f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)})")
+        raise ManifestError(
+            f"no member of the {len(files)} tars of {corpus} is audio ({', '.join(EXTENSIONS)}){there_is(passed_over)}"
+        )
 
 
-def _read_some(files: Sequence[str], folder: str, ignored: Counter[str]) -> Iterator[Candidate]:
+def _read_some(files: Sequence[str], folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
     if not folder.startswith("s3://"):
         for file in files:
-            yield from _read_shard(file, folder, ignored)
+            yield from _read_shard(file, folder, passed_over)
         return
-    counts: list[Counter[str]] = [Counter() for _ in files]
+    counts = [PassedOver() for _ in files]
     with ThreadPoolExecutor(_TARS_AT_ONCE) as pool:
         shards = pool.map(lambda file, count: list(_read_shard(file, folder, count)), files, counts)
         for shard, count in zip(shards, counts, strict=True):
-            ignored.update(count)
+            passed_over.merge(count)
             yield from shard
 
 
-def _read_shard(file: str, folder: str, ignored: Counter[str]) -> Iterator[Candidate]:
+def _read_shard(file: str, folder: str, passed_over: PassedOver) -> Iterator[Candidate]:
     name = file.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://")[: -len(".tar")]
     try:
         with open_ranged(file, _AHEAD_BYTES) as tar:
-            yield from _Shard(file, name, tar, ignored).candidates()
+            yield from _Shard(file, name, tar, passed_over).candidates()
     except OSError as error:
         raise ManifestError(f"the tar {printable(file)} cannot be read: {error}") from error
 
@@ -99,29 +100,22 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-@dataclass(kw_only=True)
-class _Sample:
-    """Members that share a key, as far as they were read."""
-
-    key: str
-    audio: list[tarfile.TarInfo] = field(default_factory=list)
-    labels: dict[str, bytes] = field(default_factory=dict)
-    problem: AudioDecodeError | None = None
-
-
 class _Shard:
     """One open tar."""
 
-    def __init__(self, uri: str, name: str, file: IO[bytes], ignored: Counter[str]) -> None:
+    def __init__(self, uri: str, name: str, file: IO[bytes], passed_over: PassedOver) -> None:
         self._uri = uri
         self._name = name
         self._file = file
-        self._ignored = ignored
+        self._passed_over = passed_over
+        self._fields = UnreadColumns(_READ_FIELDS)
+        self._members_held = Members()
+        self._held_bytes = 0
         self._size = file.seek(0, 2)
         file.seek(0)
 
     def candidates(self) -> Iterator[Candidate]:
-        sample = _Sample(key="")
+        sample = Sample(key="")
         end = None
         members = self._members()
         while end is None:
@@ -131,16 +125,22 @@ class _Shard:
                 member, end = None, error
             if member is None:
                 break
-            folder, _, base = member.name.rpartition("/")
-            key, _, extension = base.partition(".")
-            if member.isdir() or not key:
-                self._ignored["folders and hidden files"] += 1
+            folder, slash, base = member.name.rpartition("/")
+            key = base.partition(".")[0]
+            # A folder has no content of its own: its members are listed by their full names.
+            if member.isdir():
                 continue
-            if (key := f"{folder}/{key}") != sample.key:
-                yield from self._utterances(sample)
-                sample = _Sample(key=key)
-            self._add(sample, member, extension.lower())
-        yield from self._utterances(sample)
+            if not key:
+                self._passed_over.add(Kind.HIDDEN_FILES, example=self._called(member))
+                continue
+            if (key := folder + slash + key) != sample.key:
+                if self._held_bytes > MAX_HELD_BYTES:
+                    yield from self._utterances()
+                sample = Sample(key=key)
+                self._members_held.samples.append(sample)
+            self._add(sample, member)
+        yield from self._utterances()
+        self._fields.count(self._passed_over, self._uri)
         if end is not None:
             yield self._rejected("@lost", end)
 
@@ -159,46 +159,68 @@ class _Shard:
         number = 0
         try:
             tar = tarfile.TarFile(fileobj=self._file, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
-            while (member := tar.next()) is not None:
+            while (member := tar.next() or self._behind(tar)) is not None:
                 # It keeps every header it has read, for lookups that nobody makes here.
                 tar.members = []  # type: ignore[attr-defined]
                 number += 1
                 if number > MAX_MEMBERS:
                     raise AudioDecodeError(Reason.TOO_LONG, f"members after the first {MAX_MEMBERS} are not read")
                 yield member
-                if member.offset_data + member.size > self._size:
+                # The size of a sparse member is that of its file, holes too; the next header follows what is stored.
+                if (tar.offset if member.issparse() else member.offset_data + member.size) > self._size:
                     raise tarfile.ReadError(f"{printable(member.name)} ends behind it")
-            self._check_end(tar.offset)
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise AudioDecodeError(
                 Reason.TRUNCATED, f"after {number} members the tar is cut or damaged, what follows is lost: {error}"
             ) from error
 
-    def _check_end(self, place: int) -> None:
-        """Look at what stopped ``tarfile``: it takes a damaged header for the end."""
-        self._file.seek(place)
+    def _behind(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Look at what stopped ``tarfile``: it takes a damaged header for the end, and reads nothing behind the end.
+
+        Returns:
+            The first member of a tar that was joined to this one, None where there is none.
+        """
+        self._file.seek(tar.offset)
         block = self._file.read(tarfile.BLOCKSIZE)
         if any(block):
-            raise tarfile.ReadError(f"byte {place} is no header")
+            raise tarfile.ReadError(f"byte {tar.offset} is no header")
         if not block:
-            logger.warning("%s has no end mark; it may have been cut between two members", printable(self._uri))
+            self._passed_over.add(Kind.NO_END_MARK, example=self._uri)
+        while block and not any(block):
+            block = self._file.read(tarfile.BLOCKSIZE)
+        if not block:
+            return None
+        place = self._file.tell() - len(block)
+        try:
+            _Header.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            self._passed_over.add(Kind.UNREAD_END, example=f"{self._uri}, from byte {place} on")
+            return None
+        tar.offset = place
+        return tar.next()
 
-    def _add(self, sample: _Sample, member: tarfile.TarInfo, extension: str) -> None:
-        audio = member.name.lower().endswith(EXTENSIONS)
-        if not audio and extension not in _LABELS:
-            self._ignored["neither audio nor .txt nor .json"] += 1
-            return
-        if audio:
+    def _add(self, sample: Sample, member: tarfile.TarInfo) -> None:
+        self._held_bytes += _HEADER_BYTES
+        if member.name.lower().endswith(EXTENSIONS):
             sample.audio.append(member)
-        elif problem := self._problem(member):
-            sample.problem = problem
-        elif member.size > MAX_LABEL_BYTES:
-            sample.problem = AudioDecodeError(
+        elif place := label_place(member.name):
+            label = self._label(member)
+            self._held_bytes += len(label.content)
+            self._members_held.labels.append(label)
+            sample.labels[place] = label
+        else:
+            self._passed_over.add(Kind.UNREAD_MEMBERS, example=self._called(member), name=ending_of(member.name))
+
+    def _label(self, member: tarfile.TarInfo) -> Label:
+        problem = self._problem(member)
+        if problem is None and member.size > MAX_LABEL_BYTES:
+            problem = AudioDecodeError(
                 Reason.BAD_ROW, f"{printable(member.name)} has {member.size} bytes; at most {MAX_LABEL_BYTES} are read"
             )
-        else:
-            self._file.seek(member.offset_data)
-            sample.labels[extension] = self._file.read(member.size)
+        if problem is not None:
+            return Label(name=self._called(member), problem=problem)
+        self._file.seek(member.offset_data)
+        return Label(name=self._called(member), content=self._file.read(member.size))
 
     def _problem(self, member: tarfile.TarInfo) -> AudioDecodeError | None:
         """Say why a member is not read."""
@@ -217,16 +239,16 @@ class _Shard:
             )
         return None
 
-    def _utterances(self, sample: _Sample) -> Iterator[Candidate]:
-        if not sample.audio and (sample.labels or sample.problem):
-            self._ignored["labels without audio"] += 1
-        for member in sample.audio:
+    def _utterances(self) -> Iterator[Candidate]:
+        """Give the recordings that are held with their labels, and let go of both."""
+        for member, labels in self._members_held.joined():
             name = stem(member.name)
             try:
-                if problem := self._problem(member) or sample.problem:
+                if problem := self._problem(member):
                     raise problem
-                row = _fields(sample.labels)
-                labels = {**read_labels(row, self._uri.rpartition("/")[0] or "/"), **read_segment(row)}
+                row = fields_of(labels, self._passed_over)
+                self._fields.see(row)
+                values = {**read_labels(row, self._uri.rpartition("/")[0] or "/"), **read_segment(row)}
             except AudioDecodeError as error:
                 yield self._rejected(name, error)
                 continue
@@ -236,8 +258,14 @@ class _Shard:
                 member=member.name,
                 byte_offset=member.offset_data,
                 num_bytes=member.size,
-                **labels,
+                **values,
             )
+        self._members_held.count_unread(self._passed_over)
+        self._members_held = Members()
+        self._held_bytes = 0
+
+    def _called(self, member: tarfile.TarInfo) -> str:
+        return f"{self._name}.tar: {member.name}"
 
     def _rejected(self, name: str, error: AudioDecodeError) -> Candidate:
         return Candidate(
@@ -245,18 +273,3 @@ class _Shard:
             uri=printable(self._uri),
             problem=(str(error.reason), error.detail),
         )
-
-
-def _fields(labels: dict[str, bytes]) -> dict[str, Any]:
-    """Join the labels of a sample: the fields of its JSON, and its text."""
-    row: Any = {}
-    try:
-        if "json" in labels:
-            row = json.loads(labels["json"].decode("utf-8"))
-        if not isinstance(row, dict):
-            raise AudioDecodeError(Reason.BAD_ROW, "the .json of the sample is not an object")
-        if "txt" in labels:
-            row["text"] = labels["txt"].decode("utf-8").strip()
-    except (ValueError, RecursionError) as error:
-        raise AudioDecodeError(Reason.BAD_ROW, f"the labels of the sample cannot be read: {error}") from error
-    return row

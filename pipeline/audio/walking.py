@@ -5,16 +5,15 @@ Links to folders are not followed, links to files are listed. Memory: one folder
 """
 
 import itertools
-import logging
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 
 from pipeline.audio.candidate import locate, printable
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.store.storage import join, open_store
-
-logger = logging.getLogger(__name__)
 
 ENDINGS = {"webdataset": ".tar", "parquet": ".parquet"}
 """How the files of a layout end that hold audio inside them."""
@@ -31,13 +30,14 @@ def container_folder(corpus: str) -> str:
     return plain.rpartition("/")[0] or "/" if plain != corpus or corpus.endswith(files) else corpus
 
 
-def container_files(corpus: str, layout: str) -> list[str]:
+def container_files(corpus: str, layout: str, passed_over: PassedOver) -> list[str]:
     """List the tars or tables of a corpus.
 
     Args:
         corpus: A folder, one file, a pattern such as ``a-{000..099}.tar`` or ``{train,test}.tar``, or a ``.txt``
             file with one path a line; local and absolute, or ``s3://``.
         layout: A key of ``ENDINGS``.
+        passed_over: Counts the other files of a folder.
 
     Returns:
         Paths or URIs: a folder's in its order, others as written.
@@ -53,10 +53,9 @@ def container_files(corpus: str, layout: str) -> list[str]:
         files = list(itertools.islice(_expand(corpus), _MOST_SHARDS + 1))
     else:
         require_folder(corpus)
-        paths = [path for path in walk(corpus) if not path.split("/")[-1].startswith((".", "_"))]
-        files = [join(corpus, path) for path in paths if path.lower().endswith((ending, *_COMPRESSED))]
+        files = list(_of_folder(corpus, (ending, *_COMPRESSED), passed_over))
     if not files:
-        raise ManifestError(f"{corpus} holds no recordings: no file ends in {ending}")
+        raise ManifestError(f"{corpus} holds no recordings: no file ends in {ending}{there_is(passed_over)}")
     if len(files) > _MOST_SHARDS:
         raise ManifestError(f"{corpus} names more than {_MOST_SHARDS} files; split the corpus")
     for file in files:
@@ -68,6 +67,36 @@ def container_files(corpus: str, layout: str) -> list[str]:
         if not file.lower().endswith(ending):
             raise ManifestError(f"{printable(file)} does not end in {ending}, as files of the layout {layout} do")
     return files
+
+
+def _of_folder(corpus: str, endings: tuple[str, ...], passed_over: PassedOver) -> Iterator[str]:
+    for path in walk(corpus, passed_over):
+        if posixpath.basename(path).startswith("_"):
+            passed_over.add(Kind.HIDDEN_FILES, example=path)
+        elif path.lower().endswith(endings) and not posixpath.basename(path).startswith("."):
+            yield join(corpus, path)
+        else:
+            pass_over_file(path, passed_over)
+
+
+def pass_over_file(path: str, passed_over: PassedOver) -> None:
+    """Count a file of a folder that is not read, by its ending."""
+    name = posixpath.basename(path)
+    if name.startswith("."):
+        passed_over.add(Kind.HIDDEN_FILES, example=path)
+    else:
+        passed_over.add(Kind.OTHER_ENDINGS, example=path, name=ending_of(name))
+
+
+def ending_of(name: str) -> str:
+    """Name the ending of a file, for a count of them."""
+    return posixpath.splitext(name)[1].lower() or "none"
+
+
+def there_is(passed_over: PassedOver) -> str:
+    """Say what a corpus without recordings holds instead."""
+    found = "; ".join(f"{kind.removeprefix('passed over: ')} {count}" for kind, count in passed_over.lines())
+    return f"; what there is: {found}" if found else "; it is empty, or does not exist"
 
 
 def require_folder(corpus: str) -> None:
@@ -86,7 +115,7 @@ def require_folder(corpus: str) -> None:
 
 def _listed(corpus: str, folder: str) -> list[str]:
     try:
-        lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8").splitlines()
+        lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8-sig").splitlines()
         return [file for line in lines if line.strip() for file in _expand(locate(line.strip(), folder))]
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"the list {corpus} cannot be read: {error}") from error
@@ -113,18 +142,17 @@ def _expand(pattern: str) -> Iterator[str]:
         yield from _expand(before + choice + after)
 
 
-def walk(corpus: str) -> Iterator[str]:
-    """Give the paths of all files below a folder or prefix, relative to it."""
-    return iter(_walk_s3(corpus)) if corpus.startswith("s3://") else _walk(corpus)
+def walk(corpus: str, passed_over: PassedOver) -> Iterator[str]:
+    """Give the paths of all files below a folder or prefix, relative to it, and count links to folders."""
+    return iter(_walk_s3(corpus)) if corpus.startswith("s3://") else _walk(corpus, passed_over)
 
 
 def _walk_s3(corpus: str) -> list[str]:
     return sorted(open_store(corpus).tree(""), key=lambda path: path.split("/"))
 
 
-def _walk(root: str) -> Iterator[str]:
+def _walk(root: str, passed_over: PassedOver) -> Iterator[str]:
     """Give all files below a folder, as paths below it, in the order of their components."""
-    links = 0
     pending = [iter(_entries(root))]
     while pending:
         entry = next(pending[-1], None)
@@ -133,11 +161,9 @@ def _walk(root: str) -> Iterator[str]:
         elif entry.is_dir(follow_symlinks=False):
             pending.append(iter(_entries(entry.path)))
         elif entry.is_symlink() and os.path.isdir(entry.path):
-            links += 1
+            passed_over.add(Kind.LINKED_FOLDERS, example=entry.path.removeprefix(root).lstrip("/"))
         else:
             yield entry.path.removeprefix(root).lstrip("/")
-    if links:
-        logger.warning("%s: %d links to folders were not followed", root, links)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

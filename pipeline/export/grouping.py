@@ -1,6 +1,7 @@
 """Which utterances make which document, and on which side of the split it lies.
 
-Both depend on names alone, so a document's side never moves when data is added.
+Both depend on names alone, so a document's side never moves when data is added; but where sides are those of speakers,
+documents that share some stay together (``together.py``).
 """
 
 import hashlib
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from pipeline.audio.manifest import decode_id
 from pipeline.errors import SettingsError
 from pipeline.schema import LABELS
 
@@ -27,16 +31,43 @@ def on_valid_side(name: str, valid_fraction: float) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Together:
+    """Documents that are not on the side that their own names, or their speakers', say: others keep them.
+
+    Attributes:
+        train: Hashes of those that are trained on, sorted little-endian uint64.
+        valid: Hashes of those on the validation side, likewise.
+    """
+
+    train: bytes = b""
+    valid: bytes = b""
+
+    def __bool__(self) -> bool:
+        return bool(self.train or self.valid)
+
+    def side(self, document: int) -> bool | None:
+        """Say whether a document is on the validation side; None where its own name decides."""
+        for valid, packed in ((False, self.train), (True, self.valid)):
+            keys = np.frombuffer(packed, "<u8")
+            place = int(np.searchsorted(keys, np.uint64(document)))
+            if place < len(keys) and int(keys[place]) == document:
+                return valid
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grouping:
     """What a document is.
 
     Attributes:
         by: ``utterance``; ``recording``, all segments of one; or a column of the manifest.
         pattern: Where given, a regular expression whose first group, in the utterance_id, names the document instead.
+        plain_names: Whether it is also looked for in what the id encodes, where it finds nothing in the id.
     """
 
     by: str = "utterance"
     pattern: str | None = None
+    plain_names: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in ("utterance", "recording", *LABELS):
@@ -56,6 +87,11 @@ class Grouping:
     def _pattern(self) -> re.Pattern[str] | None:
         return re.compile(self.pattern) if self.pattern is not None else None
 
+    def found(self, name: str) -> str | None:
+        """Give what the pattern finds in a name; None where that is nothing."""
+        found = self._pattern.search(name) if self._pattern is not None else None
+        return (found[1] or None) if found else None
+
     def document_id(self, utterance_id: str, labels: Mapping[str, Any]) -> str:
         """Name an utterance's document; its own name where the column is null or the pattern finds nothing.
 
@@ -64,8 +100,10 @@ class Grouping:
             labels: Its row of the manifest; may be empty where documents are utterances.
         """
         if self._pattern is not None:
-            found = self._pattern.search(utterance_id)
-            return found[1] if found and found[1] else utterance_id
+            found = self.found(utterance_id)
+            if found is None and self.plain_names and (plain := decode_id(utterance_id)) is not None:
+                found = self.found(plain)
+            return found or utterance_id
         if self.by == "utterance":
             return utterance_id
         if self.by == "recording":

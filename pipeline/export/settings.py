@@ -68,6 +68,8 @@ class ExportTokensConfig(Settings):
     """Seed of the shuffle and of interleaving."""
     shard_ids: int = 100_000_000
     """Ids of a shard, about; shards of a part differ by 5 % at most."""
+    strict: bool = False
+    """Stop, before anything is written, where --words, --document-pattern or a label do not meet all utterances."""
     num_workers: int | None = None
     """Workers; default: as many as the CPUs carry."""
     max_workers: int | None = None

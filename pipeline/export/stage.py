@@ -13,7 +13,9 @@ Restart: units and shards without a commit are done, others not.
 Memory: one shard of ids in each worker, about four times (``layout.py`` has the driver's).
 """
 
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -41,6 +43,7 @@ from pipeline.export.sealing import KINDS, sealed_files
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.layout import Layout, lay_out
 from pipeline.export.shards.parts import Part, claim_part, refuse_known
+from pipeline.passed_over import PassedOver
 from pipeline.store.completion import finish, read_shard_table, success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Plan
 from pipeline.store.provenance import record_settings
@@ -49,6 +52,8 @@ from pipeline.work.choice import Choice
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
+
+logger = logging.getLogger(__name__)
 
 SEQUENCES, SCATTERED = "sequences", "scattered"
 
@@ -64,6 +69,9 @@ class ExportReport:
         vocabulary_size: Ids, padding included.
         shards: Shards of each format.
         stages: Reports of the passes: sequences, scattered where documents are shuffled, and each format.
+        utterances: Utterances that were looked for in word times, or with a document pattern.
+        matched: How many of them were met; by setting.
+        passed_over: What was not met, by kind (docs/passed_over.md).
     """
 
     stage: str
@@ -72,6 +80,9 @@ class ExportReport:
     vocabulary_size: int
     shards: int
     stages: list[StageReport]
+    utterances: int = 0
+    matched: Mapping[str, int] = field(default_factory=dict)
+    passed_over: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as plain JSON values."""
@@ -83,6 +94,11 @@ class ExportReport:
             ("part", self.part),
             ("vocabulary", f"{self.vocabulary_size:,} ids"),
             ("shards", f"{self.shards:,} in each format"),
+            *(
+                (name, f"met {count:,} of {self.utterances:,} utterances ({count / max(1, self.utterances):.1%})")
+                for name, count in self.matched.items()
+            ),
+            *PassedOver.of(self.passed_over).lines(),
         ]
         for report in self.stages:
             lines += [("", ""), (report.output.removeprefix(self.output).strip("/"), ""), *report.lines()]
@@ -93,10 +109,13 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
     """Export the tokens of a corpus, or add them to an export as its next part.
 
     Raises:
-        SettingsError: Settings do not fit the tokens, the manifest or a format.
+        SettingsError: Settings do not fit the tokens, the manifest or a format; or word times or a document pattern
+            meet no utterance.
+        ManifestError: With ``strict``, they do not meet some.
         PlanMismatchError: The folder was made with other settings.
     """
     prepared = prepare(located(config, "tokens", "output", "manifest", "words"))
+    prepared.matching.passed_over.log(logger, prepared.tokens.uri)
     root = Dataset.create(prepared.config.output, prepared.plan)
     record_settings(root.store, prepared.config)
     refuse_known(root.store, prepared.part, prepared.tokens)
@@ -127,6 +146,9 @@ def export_tokens(config: ExportTokensConfig) -> ExportReport:
         vocabulary_size=encoding.vocabulary.size,
         shards=len(layout.shards),
         stages=reports,
+        utterances=prepared.matching.utterances,
+        matched=prepared.matching.matched,
+        passed_over=prepared.matching.passed_over.to_json(),
     )
 
 
@@ -186,7 +208,8 @@ class _Run:
     def sequences(self) -> StageReport:
         """Turn every utterance into a row."""
         config = self.prepared.config
-        plan = sequences_plan(self.prepared.plan, self.prepared.tokens, self.encoding, self.part)
+        found = self.prepared.matching
+        plan = sequences_plan(self.prepared.plan, self.prepared.tokens, self.encoding, self.part, found.plain_names)
         given = SequenceInput(
             tokens=config.tokens, manifest=config.manifest, encoding=self.encoding, corpus=self.part.corpus
         )
@@ -216,10 +239,12 @@ class _Run:
             pattern=self.encoding.pattern,
             frame_rate=self.encoding.frame_rate,
             lineage=lineage_of(self.encoding, self.part, "export-" + form),
+            whole_files=self.prepared.no_audio_list is None,
         )
+        without_list = form == "fairseq" and not spelling.whole_files
         plan = Plan(
             kind="export-" + form,
-            content={"layout_sha256": layout.sha256, "format": form},
+            content={"layout_sha256": layout.sha256, "format": form} | ({"audio_list": False} if without_list else {}),
             lineage=described(spelling),
             units=[shard.name for shard in layout.shards],
             totals={

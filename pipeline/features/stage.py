@@ -109,6 +109,7 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
 
     Raises:
         EncoderError: The encoder cannot be used as asked.
+        ManifestError: Something is passed over, and the manifest was built with ``strict``.
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
@@ -135,5 +136,6 @@ def extract_features(config: ExtractFeaturesConfig) -> StageReport:
         numerics_mode=config.encoding.numerics,
         max_reject_fraction=config.encoding.decoding.max_reject_fraction,
         redo_rejects=config.encoding.decoding.redo_rejects,
+        strict=Manifest(config.manifest).strict,
     )
     return replace(report, frames_asked=config.sample_frames)

@@ -6,13 +6,14 @@ Reads commits only, so it tells the truth of a run that is going on elsewhere, o
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults, schema
 from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
+from pipeline.passed_over import NOTE, PassedOver
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Dataset, Json, canonical, parquet_bytes, sha256
 from pipeline.store.generations import attempts_folder
@@ -39,6 +40,7 @@ class Status:
         reasons: Rejects by reason.
         numerics: The numerics of the committed units, each with its count.
         notes: Sums of the numbers that units noted.
+        passed_over: What their readers passed over, as ``PassedOver.to_json`` gives it.
     """
 
     uri: str
@@ -56,6 +58,7 @@ class Status:
     reasons: Mapping[str, int]
     numerics: Mapping[str, int]
     notes: Mapping[str, float]
+    passed_over: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -68,9 +71,11 @@ def status(dataset: Dataset) -> Status:
     commits = dataset.commits()
     reasons: Counter[str] = Counter()
     notes: Counter[str] = Counter()
+    passed_over = PassedOver()
     for commit in commits:
         reasons.update(commit.notes.get("reasons", {}))
         notes.update({k: v for k, v in commit.notes.items() if isinstance(v, int | float)})
+        passed_over.merge(PassedOver.of(commit.notes.get(NOTE, {})))
     return Status(
         uri=dataset.uri,
         kind=dataset.plan.kind,
@@ -87,6 +92,7 @@ def status(dataset: Dataset) -> Status:
         reasons=dict(sorted(reasons.items())),
         numerics=dict(Counter(canonical(commit.numerics) for commit in commits)),
         notes=dict(notes),
+        passed_over=passed_over.to_json(),
     )
 
 

@@ -148,6 +148,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
 
     Raises:
         CodebookMismatchError: The codebooks were fitted on other features.
+        ManifestError: Something is passed over, and the manifest was built with ``strict``.
         PlanMismatchError: The output folder was made with other settings.
         TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be used.
     """
@@ -175,6 +176,7 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         numerics_mode=config.encoding.numerics,
         max_reject_fraction=config.encoding.decoding.max_reject_fraction,
         redo_rejects=config.encoding.decoding.redo_rejects,
+        strict=config.manifest is not None and Manifest(config.manifest).strict,
     )
     found = from_notes([commit.notes for commit in dataset.commits()])
     return replace(report, agreement={column: asdict(value) for column, value in found.items()})

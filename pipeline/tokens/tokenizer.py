@@ -109,20 +109,25 @@ class Tokenizer:
         """Tokenise one utterance.
 
         Args:
-            waveform: (S,) float in [-1, 1] or int16; it is not changed.
+            waveform: (S,) float in [-1, 1] of any width, as ``soundfile.read`` gives it, or int16; it is not changed.
             sample_rate: Its rate, Hz; resampled to the encoder's where it differs.
 
         Returns:
             By layer, uint16 in [0, K): (T,), or (T, Q) where the layer has Q > 1 residual stages.
 
         Raises:
-            ValueError: The waveform is not (S,), or not finite.
+            TypeError: The waveform is neither floats nor int16.
+            ValueError: The waveform is not (S,), or not finite as float32.
             FeatureError: It is too short for one frame, or its features do not fit float16.
         """
         samples = np.asarray(waveform)
         if samples.ndim != 1:
             raise ValueError(f"waveform must be (S,), one channel, got shape {samples.shape}")
-        samples = to_float32(samples)
+        if samples.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                samples = samples.astype(np.float32)
+        else:
+            samples = to_float32(samples.astype(samples.dtype.newbyteorder("="), copy=False))
         if not np.isfinite(samples).all():
             raise ValueError("waveform holds values that are not finite")
         if sample_rate != self.sample_rate:

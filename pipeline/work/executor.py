@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from pipeline import faults
+from pipeline.passed_over import NOTE, PassedOver
 from pipeline.store.completion import check_rejects, finish, status
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
@@ -45,6 +46,7 @@ def run_stage(
     numerics_mode: str,
     max_reject_fraction: float | None,
     redo_rejects: Sequence[str] = (),
+    strict: bool = False,
 ) -> StageReport:
     """Do what a dataset lacks, and make anew what was asked for; see ``_run_stage``.
 
@@ -58,8 +60,10 @@ def run_stage(
         numerics_mode: See ``Runner.units``.
         max_reject_fraction: Share of the input's utterances that may be rejected; None: all may be.
         redo_rejects: Reasons of rejects; units that hold such are made again.
+        strict: Whether to stop at the first unit of which something is passed over.
 
     Raises:
+        ManifestError: Something is passed over, and ``strict`` is set; what is done stays.
         TooManyRejectsError: More were rejected; what is done stays.
     """
     run = partial(
@@ -72,6 +76,7 @@ def run_stage(
         use_gpu=use_gpu,
         numerics_mode=numerics_mode,
         max_reject_fraction=max_reject_fraction,
+        strict=strict,
     )
     if not redo_rejects:
         return run()
@@ -94,13 +99,17 @@ def _run_stage(
     use_gpu: bool,
     numerics_mode: str,
     max_reject_fraction: float | None,
+    strict: bool,
 ) -> StageReport:
     """Do what a dataset lacks, show progress, finish it and report. Where nothing is lacking, no runner is chosen.
 
     Raises:
+        ManifestError: Something is passed over, and ``strict`` is set; what is done stays.
         TooManyRejectsError: More were rejected; what is done stays.
     """
     start = status(dataset)
+    if strict:
+        PassedOver.of(start.passed_over).refuse(dataset.uri)
     tally = Tally(start)
     pending = dataset.pending()
     workers = ""
@@ -116,8 +125,11 @@ def _run_stage(
             for done in units:
                 tally.add(done)
                 progress.show()
+                if strict:
+                    PassedOver.of(done.commit.notes.get(NOTE, {})).refuse(f"{done.commit.unit} of {dataset.uri}")
                 faults.point("driver_after_commit", done.commit.unit)
     end = status(dataset)
+    PassedOver.of(end.passed_over).log(logger, dataset.uri)
     if max_reject_fraction is not None:
         check_rejects(end, max_reject_fraction)
     report = tally.report(end, workers=workers, dataset_sha256=finish(dataset))

@@ -21,6 +21,7 @@ _SCHEMA = pa.schema(
         "reason": pa.string(),
         "detail": pa.string(),
         "source": pa.string(),
+        "passed_over": pa.string(),
     }
 )
 
@@ -45,6 +46,7 @@ def _batch(utterance: Utterance) -> pa.RecordBatch:
         "reason": utterance.problem[0] if utterance.problem else None,
         "detail": utterance.problem[1] if utterance.problem else None,
         "source": json.dumps(utterance.source) if utterance.source else None,
+        "passed_over": json.dumps(utterance.passed_over) if utterance.passed_over else None,
     }
     cells = {field.name: pa.array([row.get(field.name)], field.type) for field in _SCHEMA}
     if samples is not None:
@@ -79,4 +81,5 @@ def _utterance(batch: pa.RecordBatch) -> Utterance:
         seconds=row["seconds"],
         problem=(row["reason"], row["detail"]) if row["reason"] else None,
         source=json.loads(row["source"]) if row["source"] else None,
+        passed_over=json.loads(row["passed_over"]) if row["passed_over"] else None,
     )

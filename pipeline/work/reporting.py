@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.passed_over import PassedOver
 from pipeline.store.completion import Status
 from pipeline.work.units import Done
 from pipeline.work.waiting import Compute, ShardTimes, Waiting, compute, waiting
@@ -61,6 +62,7 @@ class StageReport:
         agreement: By layer's column: share of tokens equal to batch-1 float32, its lower 95 % bound, and on how
             many frames and utterances.
         notes: Sums of what the units noted, as near-ties decided exactly.
+        passed_over: What readers passed over, by kind (docs/passed_over.md).
         numerics: Numerics keys used, with their units.
     """
 
@@ -90,6 +92,7 @@ class StageReport:
     predicted_seconds: float | None = None
     agreement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
+    passed_over: Mapping[str, Any] = field(default_factory=dict)
     numerics: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +122,7 @@ class StageReport:
                 lines.append((name, f"{count}, peak memory {peak / 2**20:.0f} MiB"))
         lines += self._encoder_lines()
         lines += [(name, f"{value:,}") for name, value in self.notes.items()]
+        lines += PassedOver.of(self.passed_over).lines()
         return lines
 
     def _encoder_lines(self) -> list[tuple[str, str]]:
@@ -216,6 +220,7 @@ class Tally:
             waiting=waiting(self.times, time.time()),
             compute=compute(self.times),
             notes={name: value for name, value in end.notes.items() if name not in (_ENCODED, _PADDING)},
+            passed_over=end.passed_over,
             numerics=end.numerics,
         )
 

@@ -65,6 +65,7 @@ class Utterance:
         seconds: Its duration.
         problem: (reason, detail) when it was rejected at decode.
         source: For one too long to be sent, where the encoder's own decoder finds it: JSON values.
+        passed_over: What decoding it passed over, as ``PassedOver.to_json`` gives it.
     """
 
     utterance_id: str
@@ -73,6 +74,7 @@ class Utterance:
     seconds: float
     problem: tuple[str, str] | None = None
     source: Mapping[str, Any] | None = None
+    passed_over: Mapping[str, Any] | None = None
 
     @property
     def usable(self) -> bool:

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audio.alignment import Alignment, Intervals
+from pipeline.audio.alignment import Alignment, Intervals, Names
+from pipeline.audio.manifest import encode_id
 from pipeline.errors import SettingsError
 
 
@@ -57,3 +58,22 @@ def test_a_wrong_alignment_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(SettingsError, match=message) as caught:
         Alignment(str(path)).values()
     assert "wrong.csv" in str(caught.value)
+
+
+def test_utterances_are_found_by_their_ids_and_by_what_these_encode():
+    long = "speaker/" + 60 * "\u00e9"
+    shortened = encode_id(long)
+    assert ".h" in shortened
+    names = Names(["plain", "spk1._utt1", "a._b", "a.._b", shortened])
+    given = ["plain", "spk1/utt1", "spk1._utt1", "a/b", "a._b", long, "other", "spk1/utt2", "x" * 300]
+    # ``a._b`` is an id, so it is not looked for as the text that ``a.._b`` encodes.
+    expected = ["plain", "spk1._utt1", "spk1._utt1", "a._b", "a._b", shortened, None, None, None]
+    assert names.find(pa.array(given)).to_pylist() == expected
+
+
+def test_intervals_of_a_path_are_those_of_its_utterance(tmp_path):
+    path = tmp_path / "phones.csv"
+    path.write_text("utterance_id,start_seconds,end_seconds,label\nspk1/utt1,0,1,S\nspk1/utt2,0,1,T\n")
+    reader = Alignment(str(path))
+    found = reader.intervals(["spk1._utt1"], reader.values())
+    assert {name: intervals.labels.tolist() for name, intervals in found.items()} == {"spk1._utt1": [0]}

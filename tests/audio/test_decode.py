@@ -182,7 +182,7 @@ BAD = {
     "html": (Reason.NOT_AUDIO, lambda path: path.write_text("<html>404</html>")),
     "pickle": (Reason.NOT_AUDIO, lambda path: path.write_bytes(b"\x80\x04K\x01." * 100)),
     "avi": (Reason.NOT_AUDIO, lambda path: path.write_bytes(b"RIFF\x00\x01\x00\x00AVI LIST" + bytes(99))),
-    "aiff": (Reason.NOT_AUDIO, lambda path: soundfile.write(path, noise(99), RATE, format="AIFF")),
+    "ircam": (Reason.NOT_AUDIO, lambda path: soundfile.write(path, noise(99), RATE, format="IRCAM", subtype="PCM_16")),
     "only_riff": (Reason.NOT_AUDIO, lambda path: path.write_bytes(b"RIFF\x04\x00\x00\x00WAVE")),
     "only_flac": (Reason.NOT_AUDIO, lambda path: path.write_bytes(b"fLaC")),
     "only_ogg": (Reason.TRUNCATED, lambda path: path.write_bytes(b"OggS\x00\x02")),

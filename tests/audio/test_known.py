@@ -41,7 +41,7 @@ def test_a_corpus_that_grew_gives_a_manifest_of_what_is_new(grown, tmp_path, cap
         new = listed(prepare(config_of(grown / "audio", tmp_path / "new", known=(str(grown / "first"),))))
     assert len(before) == 10
     assert sorted([*before, *new]) == sorted(everything)
-    assert f"{len(before)} utterances of the corpus are in earlier manifests" in caplog.text
+    assert f"passed over known: utterances that earlier manifests hold; {len(before)}, as" in caplog.text
 
 
 def ids_of(folder, unit):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio.manifest import duplicate_rows, encode_id, plan_shards, shard_minutes
+from pipeline.audio.manifest import decode_id, duplicate_rows, encode_id, plan_shards, shard_minutes
 
 ESCAPES = {".": ".", "_": "/", "-": "@"}
 ANY_TEXT = st.text(st.characters(), max_size=80)
@@ -118,3 +118,21 @@ def test_each_later_duplicate_names_the_first_row(ids, chunked):
     expected = [-1 if first == row else first for row, first in enumerate(firsts)]
     column = pa.chunked_array([ids[:7], ids[7:]], type=pa.string()) if chunked else ids
     assert duplicate_rows(column).tolist() == expected
+
+
+@settings(deadline=None)
+@given(ANY_TEXT | NASTY_TEXT)
+@example("")
+@example("a" * 300)
+@example("spk1/utt1")
+def test_an_id_that_was_not_shortened_decodes_to_its_text(text):
+    encoded = encode_id(text)
+    assert decode_id(encoded) == (text if read_back_or_none(encoded) is not None else None)
+
+
+def read_back_or_none(encoded):
+    return None if re.search(r"\.h[0-9a-f]{32}$", encoded) else read_back(encoded)
+
+
+def test_the_suffix_of_a_channel_survives_decoding():
+    assert decode_id(encode_id("spk1/utt1") + ".ch1") == "spk1/utt1.ch1"

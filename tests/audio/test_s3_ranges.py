@@ -13,6 +13,7 @@ from made_containers import encoded, write_table, write_tar
 from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.places import Place
+from pipeline.passed_over import PassedOver
 
 SOUNDS = [noise(20_000 + 1_000 * seed, seed=seed) for seed in range(24)]
 LONG = noise(8_000_000)
@@ -117,7 +118,9 @@ def test_a_whole_recording_is_fetched_once_and_a_stream_as_far_as_it_goes(bucket
 
 
 def test_tars_are_listed_by_their_headers_and_members_fetched_alone(bucket, wire):
-    found, fetched = wire.cost(lambda: list(read_corpus(f"{bucket}/ranges/tars", "webdataset")))
+    found, fetched = wire.cost(
+        lambda: list(read_corpus(f"{bucket}/ranges/tars", "webdataset", passed_over=PassedOver()))
+    )
     assert [one.utterance_id for one in found] == [f"s-{seed // 12}._{seed:02d}" for seed in range(24)]
     assert {one.text for one in found} == {"words"}
     assert fetched < 24 * 22 * KIB
@@ -132,7 +135,7 @@ def test_tars_are_listed_by_their_headers_and_members_fetched_alone(bucket, wire
 
 
 def test_cells_of_a_table_cost_their_row_group_once(bucket, wire):
-    found = list(read_corpus(f"{bucket}/ranges/tables", "parquet"))
+    found = list(read_corpus(f"{bucket}/ranges/tables", "parquet", passed_over=PassedOver()))
     size = sum(len(encoded(sound)) for sound in SOUNDS)
 
     def read_all(decoder):

@@ -7,6 +7,7 @@ from pipeline.audio.manifest import encode_id
 from pipeline.audio.segment_lists import ListedSegment
 from pipeline.audio.segments import cut_recordings, segment_id
 from pipeline.errors import ManifestError
+from pipeline.passed_over import PassedOver
 
 CORPUS = "/corpus"
 
@@ -21,7 +22,7 @@ def listed(name, start=0.0, end=1.0, row=1, **fields):
 
 
 def cut(recordings, *segments):
-    return list(cut_recordings(recordings, segments, CORPUS))
+    return list(cut_recordings(recordings, segments, CORPUS, passed_over=PassedOver()))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from made_audio import decode, reason_of
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SpeechDetector, VadSettings
+from pipeline.passed_over import PassedOver
 from pipeline.schema import PART, Reason
 
 pytestmark = pytest.mark.skipif(find_spec("silero_vad") is None, reason="the vad extra is not installed")
@@ -23,7 +24,7 @@ def find():
     limits = DecodeLimits(max_seconds=1e6)
     with Decoder(sample_rate=RATE, limits=limits) as decoder:
 
-        def rows(path, **changes):
+        def rows(path, passed_over=None, **changes):
             settings = VadSettings(**changes)
             info = decoder.probe(str(path))
             row = {
@@ -38,7 +39,8 @@ def find():
                 "clean_uri": None,
                 **dict.fromkeys(PART),
             }
-            return SpeechFinder(decoder=decoder, detector=SpeechDetector(), settings=settings).rows(row)
+            finder = SpeechFinder(decoder=decoder, detector=SpeechDetector(), settings=settings)
+            return finder.rows(row, PassedOver() if passed_over is None else passed_over)
 
         yield rows
 
@@ -101,8 +103,11 @@ def test_made_utterances_at_another_rate_in_stereo_are_found(find, made_speech, 
     utterances, rate = made_speech
     waveform, places = joined(utterances, rate)
     soundfile.write(tmp_path / "a.wav", np.stack([waveform, 0.5 * waveform], axis=1), rate)
-    rows = find(tmp_path / "a.wav")
+    passed_over = PassedOver()
+    rows = find(tmp_path / "a.wav", passed_over)
     check(rows, places)
+    # The text of the whole belongs to no stretch of it.
+    assert passed_over.to_json() == {"recording_labels": {"count": 1, "example": "whole"}}
     assert {(row["sample_rate"], row["text"], row["speaker"]) for row in rows} == {(rate, None, "s")}
     assert len({row["utterance_id"] for row in rows}) == len(rows)
 

@@ -24,6 +24,7 @@ from pipeline.audio.synthetic import (
     write_utterances,
 )
 from pipeline.errors import ManifestError, SettingsError
+from pipeline.passed_over import PassedOver
 
 PROJECT = Path(__file__).parents[2]
 SPEC = SyntheticSpec(num_utterances=4 * MAX_VOICES, num_voices=MAX_VOICES)
@@ -33,6 +34,7 @@ needs_espeak = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="
 OTHER_PROCESS = """
 import hashlib, sys
 from pipeline.audio.synthetic import *
+from pipeline.passed_over import PassedOver
 spec = SyntheticSpec(num_utterances=4 * MAX_VOICES, num_voices=MAX_VOICES)
 for index in map(int, sys.argv[1:]):
     print(index, hashlib.sha256(render(plan_utterance(spec, index))[0].tobytes()).hexdigest())
@@ -119,7 +121,7 @@ def test_written_corpora_open_as_listings_and_are_the_same_bytes_again(tmp_path)
     rows = write_utterances(spec, range(996, 1_004), one)
     listing = write_listing(one, reversed(rows))
     write_listing(two, write_utterances(spec, [1_003, 999], two) + write_utterances(spec, [*range(996, 999)], two))
-    found = list(read_corpus(listing, "listing"))
+    found = list(read_corpus(listing, "listing", passed_over=PassedOver()))
     assert [one.utterance_id for one in found] == [row["utterance_id"] for row in rows]
     assert all(one.problem is None and one.text and one.speaker and one.emotion and one.split for one in found)
     assert {one.language for one in found} == {"en"}

@@ -11,13 +11,14 @@ from pipeline.audio.corpora import read_corpus
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver
 
 SOUNDS = [noise(3_000 + 100 * seed, seed=seed) for seed in range(40)]
 FLACS = [encoded(sound) for sound in SOUNDS]
 
 
 def candidates(corpus, column=None):
-    return list(read_corpus(str(corpus), "parquet", column))
+    return list(read_corpus(str(corpus), "parquet", column, passed_over=PassedOver()))
 
 
 def decode(decoder, candidate):
@@ -133,4 +134,5 @@ def test_reading_rows_in_order_reads_a_row_group_once(tmp_path):
     with Decoder(sample_rate=RATE) as decoder:
         for sound, one in zip(SOUNDS, found, strict=True):
             assert np.array_equal(decode(decoder, one), sound)
-    assert bytes_read() - before < 1.2 * path.stat().st_size
+        # Before its end the decode child, which reads the recordings from memory, is not in the count.
+        assert bytes_read() - before < 1.2 * path.stat().st_size

@@ -1,6 +1,7 @@
 import io
 import json
 import struct
+import subprocess
 import tarfile
 
 import numpy as np
@@ -13,10 +14,11 @@ from pipeline.audio.corpora import corpus_roots, read_corpus
 from pipeline.audio.decode import Decoder
 from pipeline.audio.places import Place
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.passed_over import PassedOver
 
 
 def candidates(corpus):
-    return list(read_corpus(str(corpus), "webdataset"))
+    return list(read_corpus(str(corpus), "webdataset", passed_over=PassedOver()))
 
 
 def reasons(found):
@@ -196,3 +198,34 @@ def test_a_cut_recording_cannot_read_past_its_member(tmp_path):
     write_tar(tmp_path / "s.tar", [("a.wav", cut), ("b.wav", encoded(noise(4_000), "b.wav"))])
     with Decoder(sample_rate=RATE) as decoder, pytest.raises(AudioDecodeError, match="truncated"):
         whole(decoder, candidates(tmp_path)[0])
+
+
+@pytest.mark.parametrize("form", ["gnu", "oldgnu", "posix"])
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_members_behind_a_sparse_one_are_rows(tmp_path, form, version):
+    """C5: at 5237d84 they were neither rows nor rejects, and the tar "cut or damaged"."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with open(folder / "a.bin", "wb") as file:
+        file.write(b"x" * 4096)
+        file.seek(1 << 30)
+        file.write(b"y" * 4096)
+        file.truncate(1 << 31)
+    sounds = {f"{name}.flac": encoded(noise(9_000, seed=seed)) for seed, name in enumerate("bcd")}
+    for name, data in sounds.items():
+        (folder / name).write_bytes(data)
+    # A recording that is sparse itself is a reject, and those behind it are rows.
+    with open(folder / "c.wav", "wb") as file:
+        file.write(encoded(noise(9_000), "c.wav"))
+        file.truncate(1 << 30)
+    names = ["a.bin", "b.flac", "c.wav", "c.flac", "d.flac"]
+    options = ["--format", form, *(["--sparse-version", version] if form == "posix" else ["--sparse"])]
+    subprocess.run(["tar", "--sparse", *options, "-cf", tmp_path / "s.tar", *names], cwd=folder, check=True)
+    assert (tmp_path / "s.tar").stat().st_size < 1 << 20
+    found = candidates(tmp_path / "s.tar")
+    assert [one.utterance_id for one in found] == [f"s._{name}" for name in "bccd"]
+    assert [one.problem is None for one in found] == [True, False, True, True]
+    assert found[1].problem[0] == "not_a_file"
+    with Decoder(sample_rate=RATE, roots=[str(tmp_path)]) as decoder:
+        for one, seed in ((found[0], 0), (found[2], 1), (found[3], 2)):
+            assert np.array_equal(whole(decoder, one), noise(9_000, seed=seed))

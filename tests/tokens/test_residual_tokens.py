@@ -111,6 +111,34 @@ def test_the_tokenizer_folder_gives_the_tokens_of_the_job(made, tmp_path):
     assert [row[name] for name in COLUMNS] == [*found[1].T.tolist(), found[3].tolist()]
 
 
+def test_a_tokenizer_takes_floats_of_any_width_and_either_byte_order(made, tmp_path):
+    """B14: at 5237d84 what ``soundfile.read`` gives, float64, was a TypeError."""
+    root, encoder = made
+    settings = {"dtype": "float32", "normalize_waveform": False, "batch_seconds": 8.0}
+    settings |= {"window_seconds": 30.0, "window_margin_seconds": 2.0}
+    books = read_codebooks(str(root / "codebooks"), num_clusters=K)
+    save_bundle(str(tmp_path), encoder_files=lambda: encoder_files(encoder), codebooks=books, settings=settings)
+    tokenizer = Tokenizer.from_pretrained(str(tmp_path))
+    waveform, rate = soundfile.read(root / "corpus" / "003.wav")
+    assert waveform.dtype == np.float64
+    expected = tokenizer.encode(waveform.astype(np.float32), rate)
+    integers = (waveform * 32768).astype(np.int16)
+    given = (waveform, waveform.astype(">f8"), waveform.astype(np.longdouble), integers, integers.astype(">i2"))
+    for samples in given:
+        kept = samples.copy()
+        found = tokenizer.encode(samples, rate)
+        assert all(np.array_equal(found[layer], expected[layer]) for layer in LAYERS)
+        assert np.array_equal(samples, kept)
+    half = tokenizer.encode(waveform.astype(np.float16), rate)
+    assert half[1].shape == expected[1].shape
+    for wrong in (integers.astype(np.int32), waveform.astype(complex), waveform > 0):
+        with pytest.raises(TypeError, match="int16 or float"):
+            tokenizer.encode(wrong, rate)
+    for wrong in (np.full(16_000, 1e300), np.full(16_000, np.nan)):
+        with pytest.raises(ValueError, match="not finite"):
+            tokenizer.encode(wrong, rate)
+
+
 def test_several_k_need_a_choice(made, tmp_path):
     root, encoder = made
     with pytest.raises(SettingsError, match="K = 4, 6 for layer 3; choose one with --num-clusters"):

@@ -20,9 +20,9 @@ from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import schema
+from pipeline.audio.alignment import Names
 from pipeline.errors import CorruptDatasetError, SettingsError
 from pipeline.export.ids.patterns import Pattern, UnitSequence, encode
 from pipeline.export.ids.vocabulary import EMPTY, SPEECH, TEXT, Vocabulary
@@ -242,8 +242,8 @@ def words_of(batches: Iterable[pa.RecordBatch], utterance_ids: Collection[str]) 
     Returns:
         Words in the order of their times; an utterance without any is missing.
     """
-    wanted = pa.array(sorted(utterance_ids), pa.string())
-    held = [batch.filter(pc.is_in(batch["utterance_id"], wanted)) for batch in batches]
+    wanted = Names(utterance_ids)
+    held = [wanted.rows_of(batch) for batch in batches]
     rows = pa.Table.from_batches(held, schema.ALIGNMENT).sort_by(
         [(name, "ascending") for name in ("utterance_id", "start_seconds", "end_seconds")]
     )

@@ -7,7 +7,6 @@ import platform
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from pipeline.features.passes.extractor import FeatureExtractor, FeaturePiece, R
 from pipeline.features.passes.matmul import matmul_peak
 from pipeline.features.passes.settings import EncodingSettings, shard_loader
 from pipeline.features.passes.windows import Blocks
+from pipeline.passed_over import PassedOver
 from pipeline.work.units import Reject, Utterance, mark, reasons
 from pipeline.work.waiting import Work
 
@@ -89,13 +89,25 @@ class ShardEncoder:
         top_layer = self.extractor.encoder.layers[-1]
         return encoder_gflop(self._network, top_layer=top_layer, num_samples=samples) * seconds / piece
 
-    def waveform(self, utterance: Utterance) -> np.ndarray | Blocks:
-        """Give an utterance's samples, or what streams them where it is too long to have been sent."""
+    def waveform(self, utterance: Utterance, passed_over: PassedOver) -> np.ndarray | Blocks:
+        """Give an utterance's samples, or what streams them where it is too long to have been sent.
+
+        Args:
+            utterance: One that is usable.
+            passed_over: Counts what its decoding passes over; what was sent was counted where it was decoded.
+        """
         if utterance.samples is not None:
             samples: np.ndarray = utterance.samples
             return samples
-        assert utterance.source is not None
-        return partial(self.loader.stream, utterance.source)
+        source = utterance.source
+        assert source is not None
+
+        def blocks() -> Iterator[np.ndarray]:
+            # It is streamed again where its mean and variance are measured first.
+            passed_over.clear()
+            return self.loader.stream(source, passed_over)
+
+        return blocks
 
     def reference(self, waveforms: Sequence[np.ndarray], log: EncodeLog) -> list[dict[int, np.ndarray] | Rejected]:
         """Encode each utterance by itself in float32: what every dtype and batch is measured against.
@@ -130,6 +142,7 @@ class EncodedShard:
         self.log = EncodeLog()
         self.utterances = utterances
         self.rejects: dict[int, Reject] = {}
+        self._passed_over = [PassedOver.of(utterance.passed_over or {}) for utterance in utterances]
 
     def __iter__(self) -> Iterator[FeaturePiece]:
         """Give pieces of features as the encoder makes them; ``row`` is the utterance's place in the shard."""
@@ -138,7 +151,7 @@ class EncodedShard:
         for row, utterance in enumerate(self.utterances):
             if utterance.problem is not None:
                 self.reject(row, *utterance.problem)
-        waveforms = [self._encoder.waveform(self.utterances[row]) for row in places]
+        waveforms = [self._encoder.waveform(self.utterances[row], self._passed_over[row]) for row in places]
         for found in self._encoder.extractor.stream(waveforms, self.log):
             row = places[found.row]
             if isinstance(found, Rejected):
@@ -186,4 +199,5 @@ class EncodedShard:
             "encoded_seconds": self.log.samples / rate,
             "padding_seconds": self.log.padding / rate,
             **({"split_batches": len(splits), "splits": splits} if splits else {}),
+            **PassedOver.sum(self._passed_over).note(),
         }

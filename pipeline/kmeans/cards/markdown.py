@@ -160,8 +160,6 @@ def _alignment(card: CodebookCard) -> str:
     found = card.alignment
     if found is None:
         return ""
-    if not found.frames:
-        return "## Labels of frames\n\nNo frame lies in an interval of the alignment: its utterance ids are others."
     rows = [
         ("labels", f"{found.values:,}"),
         ("labelled frames", f"{found.frames:,}"),

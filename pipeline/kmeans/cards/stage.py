@@ -28,6 +28,7 @@ from pipeline.kmeans.cards.settings import DescribeCodebooksConfig
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_units
 from pipeline.kmeans.residual import chains
+from pipeline.passed_over import PassedOver
 from pipeline.store.completion import read_shard_table, success
 from pipeline.store.dataset import Dataset, canonical
 from pipeline.store.storage import Store, absolute
@@ -55,6 +56,7 @@ class CardsReport:
         plots: Whether plots were drawn.
         wall_seconds: Time this run took.
         summary: One line a card.
+        passed_over: Utterances that were left out, by kind (docs/passed_over.md).
     """
 
     stage: str
@@ -65,6 +67,7 @@ class CardsReport:
     plots: bool
     wall_seconds: float
     summary: Mapping[str, str]
+    passed_over: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as plain JSON values."""
@@ -79,6 +82,7 @@ class CardsReport:
             ("plots", "yes" if self.plots else 'none: pip install "strata-tokens[plots]"'),
             ("wall time", f"{self.wall_seconds:.1f} s"),
             *self.summary.items(),
+            *PassedOver.of(self.passed_over).lines(),
         ]
 
 
@@ -92,6 +96,7 @@ class PreparedCards:
         subjects: Codebooks to describe.
         speech: What to describe them on.
         made_from: By unit, what the numbers of its card follow from.
+        passed_over: Utterances that are left out.
     """
 
     codebooks: Dataset
@@ -99,6 +104,7 @@ class PreparedCards:
     subjects: Sequence[Subject]
     speech: Speech
     made_from: Mapping[str, Mapping[str, Any]]
+    passed_over: PassedOver
 
 
 def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
@@ -119,7 +125,8 @@ def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
     if config.compare and (absent := sorted(set(books) - set(others))):
         raise SettingsError(f"{config.compare} has {', '.join(others)}; there is nothing to compare {absent} with")
     subjects = _subjects(books, others)
-    speech = _speech(config, features)
+    passed_over = PassedOver()
+    speech = _speech(config, features, passed_over)
     _check_sizes(subjects, speech)
     shared = {
         "card_version": CARD_VERSION,
@@ -136,7 +143,15 @@ def prepare(config: DescribeCodebooksConfig) -> PreparedCards:
         }
         for subject in subjects
     }
-    return PreparedCards(codebooks=codebooks, features=features, subjects=subjects, speech=speech, made_from=made_from)
+    passed_over.log(logger, features.uri)
+    return PreparedCards(
+        codebooks=codebooks,
+        features=features,
+        subjects=subjects,
+        speech=speech,
+        made_from=made_from,
+        passed_over=passed_over,
+    )
 
 
 def _books(dataset: Dataset, layers: tuple[int, ...] = ()) -> dict[str, Codebook]:
@@ -178,7 +193,7 @@ def _check_books(books: Mapping[str, Codebook], features: Dataset) -> None:
         )
 
 
-def _speech(config: DescribeCodebooksConfig, features: Dataset) -> Speech:
+def _speech(config: DescribeCodebooksConfig, features: Dataset, passed_over: PassedOver) -> Speech:
     speech = Speech(features=features.uri, splits=config.speech.splits)
     if config.speech.manifest is not None:
         manifest = Manifest(absolute(config.speech.manifest))
@@ -187,7 +202,7 @@ def _speech(config: DescribeCodebooksConfig, features: Dataset) -> Speech:
                 f"{features.uri} was made from another manifest than {manifest.dataset.uri}; "
                 "give the one it was made from"
             )
-        values = manifest_values(manifest, config.speech.labels, config.speech.splits)
+        values = manifest_values(manifest, config.speech.labels, config.speech.splits, passed_over)
         speech = replace(speech, manifest=manifest.dataset.uri, labels=values)
     if config.speech.alignments is not None:
         alignment = Alignment(absolute(config.speech.alignments))
@@ -241,6 +256,7 @@ def count_cards(config: DescribeCodebooksConfig) -> "CountedCards":
         cards={unit: card for unit, card in cards.items() if card is not None},
         made=frozenset(subject.unit for subject in missing),
         seconds=time.monotonic() - began,
+        passed_over=prepared.passed_over,
     )
 
 
@@ -253,12 +269,14 @@ class CountedCards:
         cards: By unit.
         made: Units whose cards were counted by this run.
         seconds: Time that this took.
+        passed_over: Utterances that were left out.
     """
 
     store: Store
     cards: Mapping[str, CodebookCard]
     made: frozenset[str]
     seconds: float
+    passed_over: PassedOver
 
     def write(self) -> CardsReport:
         """Draw and write what is not there, and the index."""
@@ -280,6 +298,7 @@ class CountedCards:
             plots=plots,
             wall_seconds=self.seconds + time.monotonic() - began,
             summary={unit: _summary(card) for unit, card in self.cards.items()},
+            passed_over=self.passed_over.to_json(),
         )
 
 
@@ -295,9 +314,10 @@ def _card(prepared: PreparedCards, subject: Subject, counts: CodeCounts) -> Code
     if not counts.frames:
         raise SettingsError(f"{prepared.features.uri} has no frames to describe {subject.unit} on")
     lineage = prepared.features.plan.lineage
-    if prepared.speech.aligned is not None and not counts.tables[ALIGNED].any():
-        logger.warning(
-            "%s: no frame lies in an interval of the alignment; are the utterance ids its own?", subject.unit
+    if prepared.speech.alignment is not None and not counts.tables[ALIGNED].any():
+        raise SettingsError(
+            f"no frame that describes {subject.unit} lies in an interval of {prepared.speech.alignment.uri}; its "
+            f"utterance ids must be those of {prepared.features.uri}, or the names that they encode"
         )
     card = make_card(
         subject,
@@ -322,7 +342,8 @@ def _read(store: Store, unit: str, made_from: Mapping[str, Any]) -> CodebookCard
     if canonical(card.made_from) != canonical(made_from):
         logger.info("%s: its card was made from something else and is made again", unit)
         return None
-    return card
+    # A card of before such an alignment was refused.
+    return card if card.alignment is None or card.alignment.frames else None
 
 
 def _files(unit: str, card: CodebookCard, *, plots: bool) -> set[str]:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import schema
-from pipeline.audio import stage
+from pipeline.audio import manifest_files
 from pipeline.audio.loading import INDEX, Manifest
 from pipeline.errors import CorruptDatasetError
 from pipeline.features.encoders.info import describe
@@ -21,7 +21,7 @@ LONGEST = 5.0
 @pytest.fixture
 def manifest(tmp_path, monkeypatch):
     """Forty utterances in ten shards and four files: three rates, two speakers or none, too short and too long ones."""
-    monkeypatch.setattr(stage, "CANDIDATES_PER_FILE", 3)
+    monkeypatch.setattr(manifest_files, "CANDIDATES_PER_FILE", 3)
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -41,7 +41,7 @@ def manifest(tmp_path, monkeypatch):
     )
     dataset = Dataset.create(str(tmp_path / "manifest"), plan)
     seconds = table["num_samples"].to_numpy() / table["sample_rate"].to_numpy()
-    stage._commit_files(dataset, table, seconds, schema.REJECTS.empty_table())
+    manifest_files._commit_files(dataset, table, seconds, schema.REJECTS.empty_table(), {})
     finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
     return Manifest(dataset.uri)
 

@@ -270,3 +270,16 @@ def test_cards_lie_beside_codebooks_on_s3(features, bucket):
         "_cards/layer_03_k4.sizes.png",
     ]
     assert inspect(books).faults == []
+
+
+def test_an_alignment_that_names_no_utterance_is_refused_and_no_card_is_written(features, tmp_path):
+    """At 5237d84 it was a line in the log, and a card without purity."""
+    write_codebooks(tmp_path / "books", [make_codebook(3, POINTS)])
+    path = tmp_path / "phones.csv"
+    path.write_text("utterance_id,start_seconds,end_seconds,label\nspk/a,0,1,S\n")
+    config = DescribeCodebooksConfig.of(
+        codebooks=str(tmp_path / "books"), features=features.uri, num_workers=1, alignments=str(path)
+    )
+    with pytest.raises(SettingsError, match=r"no frame that describes layer_03_k4 lies in .*phones\.csv"):
+        describe_codebooks(config)
+    assert not (tmp_path / "books" / "_cards").exists()
