@@ -119,8 +119,10 @@ class PassedOver:
             name: What it is counted by within its kind, where there is such a thing, as its ending.
         """
         if count:
-            names = {_shown(name): count} if name else {}
-            self._counts.setdefault(kind, _Count()).add(count, _shown(example), names)
+            held = self._counts.setdefault(kind, _Count())
+            # Spelling costs more than counting, and millions of files may be counted.
+            shown = name if name in held.names else _shown(name)
+            held.add(count, "" if held.example else _shown(example), {shown: count} if shown else {})
 
     def merge(self, other: "PassedOver", *, example: str = "") -> None:
         """Add what another has counted; its examples stand behind those that are here.

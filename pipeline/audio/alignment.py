@@ -43,6 +43,7 @@ class Alignment:
         names = schema.ALIGNMENT.names
         try:
             with open_store(folder).open(name) as file:
+                # Further columns, as scores, are no part of an alignment.
                 if name.endswith(".parquet"):
                     found = pq.ParquetFile(file).iter_batches(columns=names)
                 else:

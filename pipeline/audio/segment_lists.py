@@ -168,6 +168,7 @@ def _rttm_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Ro
             yield number, str(line)
             continue
         cells = words(line)
+        # A comment says nothing of any recording.
         if not cells or cells[0].startswith(";;"):
             continue
         if cells[0] != "SPEAKER":
