@@ -1,7 +1,7 @@
 """Command lines of the jobs: flags -> config -> logging -> stage -> report; and the console script ``strata``.
 
 A job is ``run(stage, description)``. Its flags are the fields of the config class in the stage's signature.
-Order: class default < preset < flag. The last line on standard output is the report as JSON.
+Order: class default < preset < flag; a flag twice is refused. The last line on standard output is the report as JSON.
 """
 
 import contextlib
@@ -10,17 +10,20 @@ import inspect
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tomllib
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from pipeline.audio.candidate import redact
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import open_store
@@ -61,6 +64,8 @@ LIBRARIES_THAT_TALK = (
     "faiss",
     "matplotlib",
 )
+
+_FLAG = re.compile("--[A-Za-z]")
 
 COMMON = """
 
@@ -108,6 +113,7 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
     given = list(sys.argv[1:] if args is None else args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        refuse_twice(given, "the command line", config_class(stage))
         if "--status" in given:
             _show_status(_asked_for(given))
             return
@@ -125,6 +131,55 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
         gc.freeze()
 
 
+def refuse_twice(words: Sequence[str], where: str, kind: type | None = None) -> None:
+    """Refuse a flag that is given twice: the last one would count, and nobody would be told.
+
+    Args:
+        words: Flags and their values.
+        where: Where they were found.
+        kind: The config class, which tells flags that take several values.
+
+    Raises:
+        SettingsError: There is one; the message shows what to write instead.
+    """
+    spelt: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if _FLAG.match(word):
+            flag, equals, value = word.partition("=")
+            flag = flag.replace("_", "-")
+            # --no-x is the other half of --x.
+            name = "--" + flag.removeprefix("--no-") if flag.startswith("--no-") else flag
+            spelt.setdefault(name, []).append(flag)
+            values.setdefault(name, []).extend([value] if equals else [])
+        elif name:
+            values[name].append(word)
+    for name, flags in spelt.items():
+        differ = list(dict.fromkeys(flags))
+        if len(differ) > 1:
+            raise SettingsError(f"{' and '.join(differ)} exclude each other, and {where} has both; leave one away")
+        if len(flags) > 1:
+            choices = list(dict.fromkeys(map(redact, values[name])))
+            proposal = (
+                f"leave one away: {' or '.join(f'{name} {each}' for each in choices)}" if choices else "once is enough"
+            )
+            if kind is not None and name in _of_several(kind):
+                proposal = f"write all values after one: {name} {' '.join(choices)}"
+            raise SettingsError(f"{where} has {name} {len(flags)} times, and only the last would count; {proposal}")
+
+
+def _of_several(kind: type) -> set[str]:
+    """Name the flags that take several values."""
+    found = set()
+    for name, hint in typing.get_type_hints(kind).items():
+        if is_dataclass(hint):
+            found |= _of_several(typing.cast(type, hint))
+        elif typing.get_origin(hint) is tuple:
+            found.add(f"--{name.replace('_', '-')}")
+    return found
+
+
 def _fail(error: object, code: int) -> typing.NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(code)
@@ -134,10 +189,11 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     """Build the config of a stage from preset and flags; starts logging.
 
     Raises:
-        SettingsError: There is no such preset, or a setting is out of range.
+        SettingsError: There is no such preset, a flag is given twice, or a setting is out of range.
         SystemExit: With 2, on a wrong flag.
     """
     kind = config_class(stage)
+    refuse_twice(given, "the command line", kind)
     preset = _take(given, "--preset")
     address = _take(given, "--ray-address")
     if address is not None:
@@ -209,6 +265,7 @@ def _preset_flags(name: str) -> list[str]:
             flags += [flag, *map(str, value)]
         else:
             flags += [flag, str(value)]
+    refuse_twice(flags, f"preset {path}")
     return flags
 
 

@@ -41,6 +41,8 @@ class Kind(StrEnum):
     UNREAD_END = "unread_end"
     SHORT_HEADERS = "short_headers"
     NO_END_MARK = "no_end_mark"
+    SPELT_MISSING = "spelt_missing"
+    UNUSED_CHANNELS = "unused_channels"
     CHANNELS_CANCEL = "channels_cancel"
     WITHOUT_WORDS = "without_words"
     UNMATCHED_PATTERN = "unmatched_pattern"
@@ -64,6 +66,8 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.SHORT_HEADERS: "recordings whose header says less than the file holds: all of it is read",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
+    Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
+    Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",
     Kind.CHANNELS_CANCEL: "utterances whose channels cancel each other when they are averaged",
     Kind.WITHOUT_WORDS: "utterances that the word times do not name: they stay speech alone",
     Kind.UNMATCHED_PATTERN: "utterances in whose id the document pattern finds nothing: each is a document of its own",
@@ -115,8 +119,10 @@ class PassedOver:
             name: What it is counted by within its kind, where there is such a thing, as its ending.
         """
         if count:
-            names = {_shown(name): count} if name else {}
-            self._counts.setdefault(kind, _Count()).add(count, _shown(example), names)
+            held = self._counts.setdefault(kind, _Count())
+            # Spelling costs more than counting, and millions of files may be counted.
+            shown = name if name in held.names else _shown(name)
+            held.add(count, "" if held.example else _shown(example), {shown: count} if shown else {})
 
     def merge(self, other: "PassedOver", *, example: str = "") -> None:
         """Add what another has counted; its examples stand behind those that are here.
@@ -213,7 +219,8 @@ class UnreadColumns:
         if rivals is None:
             rivals = self._meet(names)
         for rival in rivals:
-            given = [name for name in rival if row[name] not in (None, "")]
+            # NaN, which is missing too, is no value that equals itself.
+            given = [name for name in rival if row[name] not in (None, "") and row[name] == row[name]]
             self._names.update(dict.fromkeys(given[1:]))
 
     def _meet(self, names: tuple[str, ...]) -> list[list[str]]:

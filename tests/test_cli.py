@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
+import made_flags
 import pytest
 
 from pipeline import cli
@@ -96,10 +98,60 @@ def test_a_preset_that_is_not_there_is_answered_with_those_that_are():
     ],
 )
 def test_a_bad_setting_is_one_sentence_and_2_before_ray_starts(flags, said):
-    done = job("run_pipeline", *NEEDED, *flags)
+    others = NEEDED[:-4] if flags[0] in NEEDED[-4:] else NEEDED
+    others += {"--layers": NEEDED[-2:], "--num-clusters": NEEDED[-4:-2]}.get(flags[0], [])
+    done = job("run_pipeline", *others, *flags)
     assert done.returncode == 2
     assert said in " ".join((done.stdout + done.stderr).replace("\u2502", " ").split())
     assert "Traceback" not in done.stderr
+
+
+def twice(name):
+    """Give each flag of a job twice, once as two words and once with an equals sign; and both halves of switches."""
+    kind = cli.config_class(cli.stage_of(name))
+    for flag, told in made_flags.flags(kind).items():
+        halves = [spelt for spelt in told["spelt"] if spelt.startswith("--")]
+        if flag in ("-h", "--help"):
+            continue
+        if any(half.startswith("--no-") for half in halves):
+            yield flag, halves
+            yield flag, [flag, flag]
+        else:
+            yield flag, [flag, "2", flag, "4"]
+            yield flag, [f"{flag}=2", f"{flag.replace('-', '_').replace('__', '--', 1)}=4"]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_flag_of_a_job_is_refused_when_it_is_given_twice(name):
+    tried = 0
+    for flag, words in twice(name):
+        with pytest.raises(SettingsError, match=re.escape(flag)):
+            cli.parse(cli.stage_of(name), words, "")
+        tried += 1
+    assert tried >= 4
+
+
+@pytest.mark.parametrize("flag", ["--preset a", "--ray-address local", "--estimate", "--verbose", "--status"])
+def test_common_flags_are_refused_when_they_are_given_twice(flag):
+    done = job("run_pipeline", *NEEDED, *flag.split(), *flag.split())
+    assert done.returncode == 2
+    assert f"{flag.split()[0]} 2 times" in done.stderr
+
+
+def test_a_flag_given_twice_is_answered_with_what_to_write_instead():
+    done = job("run_pipeline", *NEEDED[:6], "--layers", "2", "--num-clusters", "4", "--layers", "4")
+    assert done.returncode == 2
+    assert "--layers 2 4" in done.stderr
+    with pytest.raises(SettingsError, match="--num-clusters 3 or --num-clusters 4"):
+        cli.parse(cli.stage_of("run_pipeline"), ["--num-clusters", "3", "--num_clusters=4"], "")
+    with pytest.raises(SettingsError, match="--strict and --no-strict exclude each other"):
+        cli.parse(cli.stage_of("run_pipeline"), ["--strict", "--no-strict"], "")
+
+
+def test_a_key_given_twice_in_a_preset_is_refused_like_a_flag(tmp_path):
+    (tmp_path / "mine.toml").write_text("num_clusters = 5\nnum-clusters = 6\n")
+    with pytest.raises(SettingsError, match=r"mine\.toml has --num-clusters 2 times"):
+        cli.parse(cli.stage_of("run_pipeline"), ["--preset", str(tmp_path / "mine.toml"), *NEEDED[:6]], "")
 
 
 def test_flags_win_over_the_preset(tmp_path):

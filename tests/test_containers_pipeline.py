@@ -14,6 +14,7 @@ from pipeline.audio.loading import Manifest, ShardLoader
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.stage import BuildManifestConfig, build_manifest, prepare
 from pipeline.errors import SettingsError
+from pipeline.passed_over import PassedOver
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tokens.settings import TokenizeCorpusConfig
@@ -102,7 +103,7 @@ def test_shards_hold_the_samples_of_the_plain_files_sent_or_streamed(manifests):
                 assert one.utterance_id == two.utterance_id == three.utterance_id
                 assert three.samples is None
                 assert np.array_equal(one.samples, two.samples)
-                assert np.array_equal(one.samples, np.concatenate([*streamed.stream(three.source)]))
+                assert np.array_equal(one.samples, np.concatenate([*streamed.stream(three.source, PassedOver())]))
 
 
 def test_every_bad_member_is_one_reject_with_its_reason(corpus, tmp_path):

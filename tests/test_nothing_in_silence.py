@@ -165,3 +165,30 @@ def test_counts_of_decoding_cross_the_object_store():
     some = {"utterance_id": "u", "uri": "a.flac", "samples": np.zeros(4, np.int16), "seconds": 1.0}
     sent = [Utterance(**some, passed_over=told.to_json()), Utterance(**some)]
     assert [utterance.passed_over for utterance in unpack(pack(sent))] == [told.to_json(), None]
+
+
+@pytest.fixture
+def stale(tmp_path):
+    """A WAV whose header says 1 s of the 2 s that it holds."""
+    (tmp_path / "stale").mkdir()
+    path = tmp_path / "stale" / "a.wav"
+    soundfile.write(path, noise(2 * RATE), RATE)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = (2 * RATE).to_bytes(4, "little")
+    path.write_bytes(data)
+    return path.parent
+
+
+def test_what_probing_finds_survives_a_kill_and_is_refused_before_the_manifest_is_committed(stale, tmp_path):
+    found = {"short_headers": {"count": 1, "example": f"{stale}/a.wav"}}
+    faults = [{"point": "after_commit_before_publish", "match": "manifest-00000", "action": "kill"}]
+    assert in_child(build_manifest, config(stale, tmp_path / "m"), faults).code == KILLED
+    report = build_manifest(config(stale, tmp_path / "m"))
+    assert {kind: {name: told[name] for name in ("count", "example")} for kind, told in report.passed_over.items()} == (
+        found
+    )
+    for _ in range(2):
+        with pytest.raises(ManifestError, match=r"short_headers: 1\b.*a\.wav"):
+            build_manifest(config(stale, tmp_path / "n", strict=True))
+        assert not (tmp_path / "n" / "_commits").exists()

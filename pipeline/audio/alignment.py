@@ -16,6 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.audio.fields import is_missing, spelt
 from pipeline.audio.labels import Values
 from pipeline.audio.manifest import MAX_ID_LENGTH, decode_id, encode_id
 from pipeline.errors import SettingsError
@@ -42,6 +43,7 @@ class Alignment:
         names = schema.ALIGNMENT.names
         try:
             with open_store(folder).open(name) as file:
+                # Further columns, as scores, are no part of an alignment.
                 if name.endswith(".parquet"):
                     found = pq.ParquetFile(file).iter_batches(columns=names)
                 else:
@@ -50,7 +52,8 @@ class Alignment:
                     )
                     found = pacsv.open_csv(file, convert_options=types)
                 for batch in found:
-                    yield from pa.Table.from_batches([batch]).select(names).cast(schema.ALIGNMENT).to_batches()
+                    table = _labelled(pa.Table.from_batches([batch]).select(names))
+                    yield from table.cast(schema.ALIGNMENT).to_batches()
         except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as error:
             raise SettingsError(
                 f"alignments {self.uri} cannot be read ({error}); it must be CSV with a header line, or Parquet, "
@@ -96,6 +99,15 @@ class Alignment:
             for begin, end in zip(cuts, cuts[1:], strict=False)
             if begin < end
         }
+
+
+def _labelled(table: pa.Table) -> pa.Table:
+    """Spell ids and labels that are stored as floats as ``fields.spelt`` does: 1089.0 as 1089, and NaN as null."""
+    for name in ("utterance_id", "label"):
+        if pa.types.is_floating(table[name].type):
+            cells = [None if is_missing(cell) else spelt(cell) for cell in table[name].to_pylist()]
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(cells, pa.string()))
+    return table
 
 
 class Names:

@@ -33,6 +33,9 @@ class Candidate:
         offset_seconds: Start of the utterance in the recording, seconds; None is the start.
         duration_seconds: Length of the utterance, seconds; None is to the end.
         channel: The channel to read, from 0; None leaves it to the stage.
+        channels: Several channels, from 0, that are meant where ``channel`` is None, or those that a segment list
+            names; of a recording with just these they are all, and left to the stage.
+        channel_hint: A channel, from 0, that counts where the recording has several: that of RTTM.
         text: What is said.
         speaker: Who says it.
         emotion: In which emotion, one English word.
@@ -52,6 +55,8 @@ class Candidate:
     offset_seconds: float | None = None
     duration_seconds: float | None = None
     channel: int | None = None
+    channels: tuple[int, ...] = ()
+    channel_hint: int | None = None
     text: str | None = None
     speaker: str | None = None
     emotion: str | None = None

@@ -6,6 +6,7 @@ as is whatever else is there. Links to folders are not followed, links to files 
 names).
 """
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import replace
 
 from pipeline.audio.candidate import EXTENSIONS, printable, stem, storable
 from pipeline.audio.candidate import Candidate as Candidate
+from pipeline.audio.lines import LongLine, pairs
 from pipeline.audio.listings import SUFFIXES, read_listing
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.tables import read_tables
@@ -192,8 +194,8 @@ class _LibriSpeech:
     def __init__(self, corpus: str, passed_over: PassedOver) -> None:
         self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
         self._transcripts = ""
-        self._texts: dict[str, str] = {}
-        self._unmet: dict[str, str] = {}
+        self._texts: dict[str, str | LongLine] = {}
+        self._unmet: set[str] = set()
 
     def label(self, candidate: Candidate, path: str) -> Candidate | None:
         *folders, file = path.split("/")
@@ -205,17 +207,21 @@ class _LibriSpeech:
         if transcripts != self._transcripts:
             self._transcripts = transcripts
             try:
-                self._texts = _transcripts(self._store.read(transcripts))
+                self._texts = pairs(io.BytesIO(self._store.read(transcripts)), errors="strict")
             except FileNotFoundError:
                 self._texts = {}
             except UnicodeDecodeError as error:
                 raise ManifestError(f"{join(self._corpus, transcripts)} is not UTF-8 text: {error}") from error
-            self._unmet = dict(self._texts)
-        self._unmet.pop(name, None)
+            self._unmet = set(self._texts)
+        self._unmet.discard(name)
+        text = self._texts.get(name)
+        if isinstance(text, LongLine):
+            detail = f"line {text.number} of {join(self._corpus, transcripts)}: {text}"
+            return replace(candidate, utterance_id=encode_id(name), problem=(Reason.BAD_ROW.value, detail))
         return replace(
             candidate,
             utterance_id=encode_id(name),
-            text=self._texts.get(name),
+            text=text,
             speaker=match[1],
             language="en",
             split=folders[-3] if len(folders) > 2 else self._corpus.rpartition("/")[2],
@@ -225,14 +231,9 @@ class _LibriSpeech:
         """Say whether a file that is no recording held the labels of the recordings before it."""
         if path != self._transcripts:
             return False
-        for name in self._unmet:
+        for name in sorted(self._unmet):
             self._passed_over.add(Kind.UNMATCHED_IDS, example=f"{name} of {path}", name=_TRANSCRIPTS)
         return True
-
-
-def _transcripts(data: bytes) -> dict[str, str]:
-    pairs = (line.partition(" ") for line in data.decode("utf-8").split("\n"))
-    return {name: text.strip() for name, _, text in pairs if text.strip()}
 
 
 def _fsdd(candidate: Candidate, path: str) -> Candidate | None:

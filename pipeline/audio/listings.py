@@ -6,9 +6,7 @@ holds no column of paths, is a ManifestError. Memory: one row (Parquet: 10,000).
 """
 
 import csv
-import io
 import itertools
-import json
 import math
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -17,8 +15,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audio.candidate import Candidate, locate, printable, redact, stem, storable
+from pipeline.audio import fields
+from pipeline.audio.candidate import Candidate, locate, printable, redact, stem
+from pipeline.audio.lines import Lines
 from pipeline.audio.manifest import encode_id
+from pipeline.audio.rows import json_row, read_header, table_reader, table_rows
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import PassedOver, UnreadColumns
 from pipeline.schema import LABELS, Reason
@@ -45,7 +46,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 _ROWS_SEARCHED = 20
 _PARQUET_BATCH = 10_000
-_MAX_CHANNEL = 2**31 - 1
 _Row = tuple[int, Mapping[str, Any] | str]
 """The number of a row or line, from 1, and its values by column; or what is wrong with it."""
 
@@ -69,7 +69,7 @@ def read_listing(listing: str, passed_over: PassedOver) -> Iterator[Candidate]:
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
-            for number, row in _rows(file, name.lower(), listing, columns):
+            for number, row in _rows(file, name.lower(), listing, columns, passed_over):
                 empty = False
                 if not isinstance(row, str):
                     columns.see(row)
@@ -81,15 +81,13 @@ def read_listing(listing: str, passed_over: PassedOver) -> Iterator[Candidate]:
     columns.count(passed_over, listing)
 
 
-def _rows(file: IO[bytes], name: str, listing: str, columns: UnreadColumns) -> Iterator[_Row]:
+def _rows(file: IO[bytes], name: str, listing: str, columns: UnreadColumns, passed_over: PassedOver) -> Iterator[_Row]:
     if name.endswith(".parquet"):
         return _parquet_rows(file, listing, columns)
-    # Bytes that are not UTF-8 travel as surrogates to the row that holds them, which is then refused alone.
-    table = name.endswith((".csv", ".tsv"))
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="" if table else "\n")
-    if table:
-        return _csv_rows(text, listing, columns, tabs=name.endswith(".tsv"))
-    return _json_rows(text, listing)
+    if name.endswith((".csv", ".tsv")):
+        return _csv_rows(Lines(file), listing, columns, passed_over, tabs=name.endswith(".tsv"))
+    # Between the words of JSON a carriage return is a blank.
+    return _json_rows(Lines(file, returns=False), listing)
 
 
 def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iterator[_Row]:
@@ -98,56 +96,47 @@ def _parquet_rows(file: IO[bytes], listing: str, columns: UnreadColumns) -> Iter
     _require_uri_column(names, listing)
     columns.see(dict.fromkeys(names))
     read = [name for name in names if name in KNOWN_COLUMNS]
-    batches = table.iter_batches(batch_size=_PARQUET_BATCH, columns=read)
-    return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+    first = 1
+    for group in range(table.num_row_groups):
+        number, size = first, table.metadata.row_group(group).num_rows
+        try:
+            for batch in table.iter_batches(batch_size=_PARQUET_BATCH, row_groups=[group], columns=read):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+        except (ValueError, pa.ArrowException, OSError) as error:
+            # Arrow says with OSError, but without a number, that bytes are not what they should be.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                raise
+            yield number, f"and those up to {first + size - 1} are lost, the row group is damaged: {error}"
+        first += size
 
 
-def _csv_rows(text: IO[str], listing: str, columns: UnreadColumns, *, tabs: bool) -> Iterator[_Row]:
-    # Strict: a quote left open at the end is an error, not one long field that swallows rows.
-    reader = csv.reader(
-        text,
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    header = [name.strip() for name in next(reader, [])]
+def _csv_rows(
+    lines: Lines, listing: str, columns: UnreadColumns, passed_over: PassedOver, *, tabs: bool
+) -> Iterator[_Row]:
+    reader = table_reader(lines, tabs=tabs)
+    header = read_header(reader, listing)
     if not header:
         raise ManifestError(f"the listing {listing} is empty; its first line must name the columns")
     _require_uri_column(header, listing)
     if len(set(header)) < len(header):
         raise ManifestError(f"the listing {listing} names a column twice: {', '.join(header)}")
     columns.see(dict.fromkeys(header))
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            yield reader.line_num, f"not CSV: {error}"
-            continue
-        if fields is None:
-            return
-        if len(fields) == len(header):
-            yield reader.line_num, dict(zip(header, fields, strict=True))
-        elif fields:
-            yield reader.line_num, f"{len(fields)} fields, but the header has {len(header)}"
+    for row in table_rows(reader, lines, header):
+        yield row[0], row[1] if isinstance(row[1], str) else fields.untyped(row[1], COLUMNS, passed_over)
 
 
-def _json_rows(text: IO[str], listing: str) -> Iterator[_Row]:
-    lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
-    head = list(itertools.islice(lines, _ROWS_SEARCHED))
-    objects = [row for _, line in head if isinstance(row := _json_row(line), dict)]
-    if head and (not objects or head[0][1].lstrip().startswith("[")):
+def _json_rows(lines: Lines, listing: str) -> Iterator[_Row]:
+    array = lines.peek().lstrip().startswith("[")
+    numbered = lines.numbered()
+    head = [(number, json_row(line)) for number, line in itertools.islice(numbered, _ROWS_SEARCHED)]
+    objects = [row for _, row in head if isinstance(row, dict)]
+    if head and (array or not objects):
         raise ManifestError(f"the listing {listing} must hold one JSON object a line, not an array or anything else")
     if head:
         _require_uri_column(sorted({key for row in objects for key in row}), listing)
-    return ((number, _json_row(line)) for number, line in itertools.chain(head, lines))
-
-
-def _json_row(line: str) -> Mapping[str, Any] | str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return row if isinstance(row, dict) else "not a JSON object"
+    return itertools.chain(head, ((number, json_row(line)) for number, line in numbered))
 
 
 def _require_uri_column(names: list[str], listing: str) -> None:
@@ -172,16 +161,17 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
             raise _bad("the path to the audio is not text; audio inside a table is not read")
         shown = printable(redact(written))
         uri = locate(written, folder)
-        offset, duration, channel = _seconds(row, "offset"), _seconds(row, "duration"), _channel(row)
+        offset, duration = _seconds(row, "offset"), _seconds(row, "duration")
+        channels = fields.channels(row, COLUMNS["channel"])
         if duration == 0:
             raise _bad("duration is 0 seconds")
         labels = read_labels(row, folder)
         return Candidate(
-            utterance_id=encode_id(given or _name(written, uri, folder, offset, channel)),
+            utterance_id=encode_id(given or _name(written, uri, folder, offset, channels)),
             uri=uri,
             offset_seconds=offset,
             duration_seconds=duration,
-            channel=channel,
+            **_channels(channels),
             **labels,
         )
     except AudioDecodeError as error:
@@ -224,7 +214,8 @@ def read_segment(row: Mapping[str, Any]) -> dict[str, Any]:
     duration = None if offset is None else _seconds(row, "duration")
     if duration == 0:
         raise _bad("duration is 0 seconds")
-    return {"offset_seconds": offset, "duration_seconds": duration, "channel": _channel(row)}
+    heard = _channels(fields.channels(row, COLUMNS["channel"]))
+    return {"offset_seconds": offset, "duration_seconds": duration, **heard}
 
 
 def read_id(row: Mapping[str, Any]) -> str | None:
@@ -241,20 +232,11 @@ def _bad(detail: str) -> AudioDecodeError:
 
 
 def _value(row: Mapping[str, Any], field: str) -> Any:
-    return next((row[name] for name in COLUMNS[field] if row.get(name) not in (None, "")), None)
+    return fields.first(row, COLUMNS[field])
 
 
 def _text(row: Mapping[str, Any], field: str) -> str | None:
-    value = _value(row, field)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _bad(f"{field} must be text, got {printable(redact(str(value)))[:80]!r}")
-    text = str(value)
-    # A transcript may have several lines; a name or path may not.
-    if not storable(text.replace("\n", " ").replace("\r", " ") if field == "text" else text):
-        raise _bad(f"{field} is not UTF-8 text without control characters: {printable(redact(text))[:80]!r}")
-    return text
+    return fields.label(row, COLUMNS[field], field)
 
 
 def _seconds(row: Mapping[str, Any], field: str) -> float | None:
@@ -268,20 +250,12 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
     return seconds
 
 
-def _channel(row: Mapping[str, Any]) -> int | None:
-    value = _value(row, "channel")
-    try:
-        channel = None if value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
-        channel = -1.0
-    if channel is None:
-        return None
-    if not 0 <= channel <= _MAX_CHANNEL or channel != int(channel):
-        raise _bad(f"channel must be a whole number from 0, got {printable(str(value))[:80]!r}")
-    return int(channel)
+def _channels(found: tuple[int, ...]) -> dict[str, Any]:
+    """Spell channels as the fields of a candidate: one, or several."""
+    return {"channel": found[0] if len(found) == 1 else None, "channels": found if len(found) > 1 else ()}
 
 
-def _name(written: str, uri: str, folder: str, offset: float | None, channel: int | None) -> str:
+def _name(written: str, uri: str, folder: str, offset: float | None, channels: tuple[int, ...]) -> str:
     below = uri.removeprefix(folder.rstrip("/") + "/")
     if below == uri and not written.startswith("/") and "://" not in written:
         # Above the folder: the path as written, because the absolute one would differ between machines.
@@ -289,4 +263,4 @@ def _name(written: str, uri: str, folder: str, offset: float | None, channel: in
     name = stem(below.removeprefix("s3://"))
     if offset is not None:
         name += "@" + f"{offset:.6f}".rstrip("0").rstrip(".")
-    return name if channel is None else f"{name}@c{channel}"
+    return name + ("@c" + "-".join(map(str, channels)) if channels else "")

@@ -27,6 +27,9 @@ INDEX = "_index.parquet"
 PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id", *PART)
 """The columns of a manifest that say what to decode."""
 
+RECORDINGS = "recordings"
+"""The note of a manifest's commits: how many of its utterances are ``whole`` files, and how many ``parts`` of files."""
+
 
 class Manifest:
     """A finished manifest, read shard by shard.
@@ -67,6 +70,13 @@ class Manifest:
     def seconds(self) -> float:
         """Seconds of audio in all shards, as headers tell."""
         return float(sum(self._index["seconds"].to_pylist()))
+
+    @property
+    def parts(self) -> int | None:
+        """Utterances that are not all of a file: segments, channels, members of tars; None where nobody counted."""
+        notes = [commit.notes[RECORDINGS] for commit in self.dataset.commits() if RECORDINGS in commit.notes]
+        # The first file's commit counts for all.
+        return sum(note["parts"] for note in notes) if notes else None
 
     def rows(self, unit: str) -> pa.Table:
         """Read the utterances of a shard."""

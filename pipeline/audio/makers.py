@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
+from pipeline.audio.loading import RECORDINGS
 from pipeline.audio.places import Place
 from pipeline.audio.speech import SpeechFinder
 from pipeline.audio.vad import SAMPLE_RATE, SpeechDetector, VadSettings, weights_sha256
 from pipeline.errors import AudioDecodeError, SettingsError
-from pipeline.passed_over import PassedOver
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import LABELS, PART, Reason
 from pipeline.store.dataset import Output, parquet_bytes
 from pipeline.store.storage import open_store
@@ -40,6 +41,9 @@ CANDIDATES = pa.schema(
     ]
 )
 """What a corpus reader gives, before any header was read."""
+
+CHANNELS = (pa.field("channels", pa.list_(pa.int32())), pa.field("channel_hint", pa.int32()))
+"""Further columns of candidates, where a table or list names channels of which the header must tell what they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,7 @@ class Prober:
         rows: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         passed_over = PassedOver()
+        whole = 0
         known: dict[tuple[str, Place | None], AudioInfo] = {}
         for candidate in candidates:
             try:
@@ -112,22 +117,26 @@ class Prober:
                 info = known.get(place) or self._decoder.probe(place[0], part=place[1], passed_over=passed_over)
                 # Segments of one recording follow each other: one header is enough.
                 known = {place: info}
-                found = self._rows(candidate, info)
+                found = self._rows(candidate, info, passed_over)
             except AudioDecodeError as error:
                 rejects.append(self._reject(candidate, error))
                 continue
             for row in found:
                 try:
-                    rows += [row] if self._finder is None else self._finder.rows(row, passed_over)
+                    cut = [row] if self._finder is None else self._finder.rows(row, passed_over)
                 except AudioDecodeError as error:
                     rejects.append(self._reject(row, error))
+                    continue
+                rows += cut
+                whole += sum(_is_whole(each, info) for each in cut)
         table = pa.Table.from_pylist(rows, schema=schema.MANIFEST)
         return Output(
             data=parquet_bytes(table, self._settings.lineage),
             rows=len(rows),
             rejects=rejects_table(rejects),
             seconds=sum(row["num_samples"] / row["sample_rate"] for row in rows),
-            notes={"reasons": reasons(rejects)} | passed_over.note(),
+            notes={"reasons": reasons(rejects), RECORDINGS: {"whole": whole, "parts": len(rows) - whole}}
+            | passed_over.note(),
         )
 
     def _reject(self, row: Mapping[str, Any], error: AudioDecodeError) -> Reject:
@@ -139,7 +148,7 @@ class Prober:
             detail=error.detail,
         )
 
-    def _rows(self, candidate: Mapping[str, Any], info: AudioInfo) -> list[dict[str, Any]]:
+    def _rows(self, candidate: Mapping[str, Any], info: AudioInfo, passed_over: PassedOver) -> list[dict[str, Any]]:
         """Give the manifest rows of one candidate: one, or one a channel."""
         offset, length = _segment(candidate, info)
         row = {
@@ -152,18 +161,43 @@ class Prober:
             "shard": 0,
             **{name: candidate[name] for name in (*LABELS, *PART)},
         }
-        if row["channel"] is None and self._settings.channels == "pick":
+        hint = candidate.get("channel_hint")
+        named = list(candidate.get("channels") or ([] if hint is None else [hint]))
+        if hint and info.num_channels == 1:
+            named = []
+            passed_over.add(Kind.UNUSED_CHANNELS, example=candidate["utterance_id"], name=str(hint + 1))
+        for channel in named:
+            _check_channel(channel, info)
+        if len(named) == 1 and info.num_channels > 1:
+            row["channel"] = named[0]
+        elif row["channel"] is None and self._settings.channels == "pick" and named != [0]:
             row["channel"] = self._settings.pick_channel
-        channel = row["channel"]
-        if channel is not None and not 0 <= channel < info.num_channels:
+        if row["channel"] is not None:
+            _check_channel(row["channel"], info)
+        several = 1 < len(named) < info.num_channels
+        if several and self._settings.channels == "mix" or several and row["channel"] not in (None, *named):
             raise AudioDecodeError(
-                Reason.BAD_SEGMENT, f"channel {channel} was asked for, the recording has {info.num_channels}"
+                Reason.BAD_SEGMENT,
+                f"it is heard in the channels {', '.join(map(str, named))} of {info.num_channels}, and only all can be "
+                "averaged; --channels split makes each an utterance, --channels pick takes one of them",
             )
-        if channel is None and self._settings.channels == "split" and info.num_channels > 1:
-            return [
-                {**row, "channel": c, "utterance_id": f"{row['utterance_id']}.ch{c}"} for c in range(info.num_channels)
-            ]
+        if row["channel"] is None and self._settings.channels == "split" and info.num_channels > 1:
+            chosen = named or range(info.num_channels)
+            return [{**row, "channel": c, "utterance_id": f"{row['utterance_id']}.ch{c}"} for c in chosen]
         return [row]
+
+
+def _is_whole(row: Mapping[str, Any], info: AudioInfo) -> bool:
+    """Say whether an utterance is all of a file: nothing cut off, no channel of several, not inside a tar or table."""
+    alone = row["channel"] is None or info.num_channels == 1
+    return row["num_samples"] == info.num_samples and alone and Place.of(row) is None
+
+
+def _check_channel(channel: int, info: AudioInfo) -> None:
+    if not 0 <= channel < info.num_channels:
+        raise AudioDecodeError(
+            Reason.BAD_SEGMENT, f"channel {channel} was asked for, the recording has {info.num_channels}"
+        )
 
 
 def _segment(candidate: Mapping[str, Any], info: AudioInfo) -> tuple[int, int]:

@@ -1,19 +1,19 @@
 """Segment lists: which stretches of which recordings are utterances, as CSV, TSV, JSON lines, RTTM or Kaldi.
 
 A row that cannot be used keeps its place with a problem; a list that cannot be read is a ManifestError.
-Memory: one row, and for Kaldi the ``utt2spk`` and ``text`` beside the list.
+Memory: one row, of lines that have a limit (``lines.py``), and for Kaldi the ``utt2spk`` and ``text`` beside the list.
 """
 
-import csv
-import io
-import itertools
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from pipeline.audio.candidate import printable, redact, storable
+from pipeline.audio import fields
+from pipeline.audio.candidate import printable
+from pipeline.audio.lines import Lines, LongLine, pairs, words
+from pipeline.audio.rows import json_row, read_header, table_reader, table_rows
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
@@ -28,6 +28,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "end": ("end", "end_seconds"),
     "duration": ("duration", "duration_seconds"),
     "utterance_id": ("utterance_id", "id", "segment_id"),
+    "channel": ("channel",),
     "speaker": ("speaker", "speaker_id"),
     "text": ("text", "transcript", "transcription", "sentence"),
 }
@@ -35,6 +36,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".rttm": "rttm"}
 _RTTM_FIELDS = (9, 10)
+_RTTM_CHANNEL = re.compile("[0-9]{1,9}")
+# No column of a table is called so: a channel that counts from 1 must not be taken for one that counts from 0.
+_RTTM_COLUMN = "channel of RTTM"
 _MISSING = ("<NA>", "")
 _TO_THE_END = -1.0
 _Row = tuple[int, Mapping[str, Any] | str]
@@ -51,6 +55,8 @@ class ListedSegment:
         start_seconds: Start in the recording, seconds; None in a row with a problem.
         end_seconds: End in the recording, seconds; None is to the end of the recording.
         utterance_id: The id that the list gives, as written.
+        channels: The channels in which it is heard, from 0; empty where the list names none.
+        rttm_channel: The channel as RTTM writes it, from 1; often said of recordings that have but one.
         speaker: Who speaks.
         text: What is said.
         problem: A ``schema.Reason`` and a sentence, where the row cannot be used.
@@ -61,6 +67,8 @@ class ListedSegment:
     start_seconds: float | None = None
     end_seconds: float | None = None
     utterance_id: str | None = None
+    channels: tuple[int, ...] = ()
+    rttm_channel: int | None = None
     speaker: str | None = None
     text: str | None = None
     problem: tuple[str, str] | None = None
@@ -70,9 +78,10 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
     """Read a segment list, in its own order.
 
     ==========  ===============================================================================================
-    csv, tsv    a header and columns as in ``COLUMNS``: recording, start, end or duration; id, speaker and text
+    csv, tsv    a header and columns as in ``COLUMNS``: recording, start, end or duration; channel from 0, id, speaker
+                and text
     jsonl       one object a line with the same names
-    rttm        ``SPEAKER`` lines: recording, start, duration, speaker; its channel is not used
+    rttm        ``SPEAKER`` lines: recording, start, duration, speaker; its channel counts from 1 and is a hint
     kaldi       ``utterance recording start end`` (-1: to the end); ``utt2spk`` and ``text`` beside it are used
     ==========  ===============================================================================================
 
@@ -87,7 +96,7 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
     """
     path = absolute(path)
     folder, _, name = path.rpartition("/")
-    columns = UnreadColumns(COLUMNS)
+    columns = UnreadColumns({**COLUMNS, _RTTM_COLUMN: (_RTTM_COLUMN,)})
     empty = True
     try:
         with open_store(folder or "/").open(name) as file:
@@ -98,7 +107,7 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
                 yield _segment(number, row)
     except FileNotFoundError as error:
         raise ManifestError(f"there is no segment list {path}") from error
-    except (OSError, csv.Error) as error:
+    except OSError as error:
         raise ManifestError(f"the segment list {path} cannot be read: {error}") from error
     if empty:
         raise ManifestError(f"the segment list {path} holds no segments")
@@ -106,18 +115,15 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
 
 
 def _rows(file: IO[bytes], path: str, form: str, columns: UnreadColumns, passed_over: PassedOver) -> Iterator[_Row]:
-    # Bytes that are not UTF-8 travel as surrogates to the row that holds them, which is then refused alone.
-    text: Iterable[str] = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    lines = iter(text)
-    first = next((line for line in lines if line.strip()), "")
+    lines = Lines(file)
+    first = lines.peek()
     if form == "auto":
         form = _form(path, first)
-    lines = itertools.chain([first], lines)
     match form:
         case "csv" | "tsv":
-            return _table_rows(lines, path, columns, tabs=form == "tsv")
+            return _table_rows(lines, path, columns, passed_over, tabs=form == "tsv")
         case "jsonl":
-            return ((number, _object(line)) for number, line in enumerate(lines, start=1) if line.strip())
+            return ((number, json_row(line)) for number, line in lines.numbered())
         case "rttm":
             return _rttm_rows(lines, path, passed_over)
         case _:
@@ -128,25 +134,21 @@ def _form(path: str, first: str) -> str:
     for suffix, form in _SUFFIXES.items():
         if path.lower().endswith(suffix):
             return form
-    fields = first.split()
+    cells = words(first)
     if first.lstrip().startswith("{"):
         return "jsonl"
-    if first.startswith(("SPEAKER ", ";;", "SPKR-INFO ")):
+    if cells and (cells[0] in ("SPEAKER", "SPKR-INFO") or cells[0].startswith(";;")):
         return "rttm"
-    if len(fields) == 4 and all(_number(field) is not None for field in fields[2:]):
+    if len(cells) == 4 and all(_number(cell) is not None for cell in cells[2:]):
         return "kaldi"
     raise ManifestError(f"the form of the segment list {path} cannot be told; give segments_format")
 
 
-def _table_rows(lines: Iterator[str], path: str, columns: UnreadColumns, *, tabs: bool) -> Iterator[_Row]:
-    # Strict: a quote left open at the end is an error, not one long field that swallows rows.
-    reader = csv.reader(
-        lines,
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    header = [name.strip() for name in next(reader, [])]
+def _table_rows(
+    lines: Lines, path: str, columns: UnreadColumns, passed_over: PassedOver, *, tabs: bool
+) -> Iterator[_Row]:
+    reader = table_reader(lines, tabs=tabs)
+    header = read_header(reader, f"the segment list {path}")
     for field, others in (("recording", ()), ("start", ()), ("end", ("duration",))):
         known = [name for one in (field, *others) for name in COLUMNS[one]]
         if not set(header) & set(known):
@@ -155,65 +157,71 @@ def _table_rows(lines: Iterator[str], path: str, columns: UnreadColumns, *, tabs
                 f"it has: {printable(', '.join(header))[:300]}"
             )
     columns.see(dict.fromkeys(header))
-    for fields in reader:
-        if len(fields) == len(header):
-            yield reader.line_num, dict(zip(header, fields, strict=True))
-        elif fields:
-            yield reader.line_num, f"{len(fields)} fields, but the header has {len(header)}"
+    for number, row in table_rows(reader, lines, header):
+        yield number, row if isinstance(row, str) else fields.untyped(row, COLUMNS, passed_over)
 
 
-def _object(line: str) -> Mapping[str, Any] | str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return row if isinstance(row, dict) else "not a JSON object"
-
-
-def _rttm_rows(lines: Iterator[str], path: str, passed_over: PassedOver) -> Iterator[_Row]:
+def _rttm_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Row]:
     """Source: NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan", appendix A."""
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith(";;"):
+    for number, line in lines.numbered():
+        if isinstance(line, LongLine):
+            yield number, str(line)
             continue
-        if fields[0] != "SPEAKER":
-            passed_over.add(Kind.UNREAD_LINES, example=f"{path}, line {number}", name=fields[0])
-        elif len(fields) not in _RTTM_FIELDS:
-            yield number, f"{len(fields)} fields, but an RTTM line has {_RTTM_FIELDS[0]} or {_RTTM_FIELDS[1]}"
+        cells = words(line)
+        # A comment says nothing of any recording.
+        if not cells or cells[0].startswith(";;"):
+            continue
+        if cells[0] != "SPEAKER":
+            passed_over.add(Kind.UNREAD_LINES, example=f"{path}, line {number}", name=cells[0])
+        elif len(cells) not in _RTTM_FIELDS:
+            yield number, f"{len(cells)} fields, but an RTTM line has {_RTTM_FIELDS[0]} or {_RTTM_FIELDS[1]}"
         else:
-            speaker = None if fields[7] in _MISSING else fields[7]
-            yield number, {"recording": fields[1], "start": fields[3], "duration": fields[4], "speaker": speaker}
+            channel = int(cells[2]) if _RTTM_CHANNEL.fullmatch(cells[2]) else None
+            if channel is None and cells[2] not in _MISSING:
+                passed_over.add(Kind.UNUSED_CHANNELS, example=f"{path}, line {number}", name=cells[2])
+            yield (
+                number,
+                {
+                    "recording": cells[1],
+                    _RTTM_COLUMN: channel,
+                    "start": cells[3],
+                    "duration": cells[4],
+                    "speaker": None if cells[7] in _MISSING else cells[7],
+                },
+            )
 
 
-def _kaldi_rows(lines: Iterator[str], path: str, passed_over: PassedOver) -> Iterator[_Row]:
+def _kaldi_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Row]:
     speakers, texts = _beside(path, "utt2spk"), _beside(path, "text")
     met: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields:
+    for number, line in lines.numbered():
+        cells = words(line) if isinstance(line, str) else []
+        if isinstance(line, LongLine) or len(cells) != 4:
+            told = (
+                str(line)
+                if isinstance(line, LongLine)
+                else f"{len(cells)} fields, but a line of Kaldi's segments has 4"
+            )
+            yield number, told
             continue
-        if len(fields) != 4:
-            yield number, f"{len(fields)} fields, but a line of Kaldi's segments has 4"
-            continue
-        row: dict[str, Any] = dict(zip(("utterance_id", "recording", "start", "end"), fields, strict=True))
-        if _number(fields[3]) == _TO_THE_END:
+        row: dict[str, Any] = dict(zip(("utterance_id", "recording", "start", "end"), cells, strict=True))
+        if _number(cells[3]) == _TO_THE_END:
             row["end"] = math.inf
-        met.add(fields[0])
-        yield number, {**row, "speaker": speakers.get(fields[0]), "text": texts.get(fields[0])}
+        met.add(cells[0])
+        yield number, {**row, "speaker": speakers.get(cells[0]), "text": texts.get(cells[0])}
     for name, table in (("utt2spk", speakers), ("text", texts)):
         unmet = [key for key in table if key not in met]
         passed_over.add(Kind.UNMATCHED_IDS, len(unmet), example=f"{unmet[0]} of {name}" if unmet else "", name=name)
 
 
-def _beside(path: str, name: str) -> Mapping[str, str]:
+def _beside(path: str, name: str) -> Mapping[str, str | LongLine]:
     """Read a Kaldi table from the folder of the list; empty where there is none."""
     folder = path.rpartition("/")[0]
     try:
-        data = open_store(folder or "/").read(name)
+        with open_store(folder or "/").open(name) as file:
+            return pairs(file)
     except FileNotFoundError:
         return {}
-    pairs = (line.strip().partition(" ") for line in data.decode("utf-8", "surrogateescape").split("\n"))
-    return {key: value.strip() for key, _, value in pairs if value.strip()}
 
 
 def _segment(number: int, row: Mapping[str, Any] | str) -> ListedSegment:
@@ -227,6 +235,8 @@ def _segment(number: int, row: Mapping[str, Any] | str) -> ListedSegment:
             raise AudioDecodeError(Reason.BAD_ROW, "it names no recording")
         segment = replace(segment, recording=recording)
         segment = replace(segment, speaker=_text(row, "speaker"), text=_text(row, "text"))
+        channels = fields.channels(row, COLUMNS["channel"])
+        segment = replace(segment, channels=channels, rttm_channel=row.get(_RTTM_COLUMN))
         start, end = _times(row)
         return replace(segment, start_seconds=start, end_seconds=end)
     except AudioDecodeError as error:
@@ -248,7 +258,7 @@ def _times(row: Mapping[str, Any]) -> tuple[float, float | None]:
 
 
 def _seconds(row: Mapping[str, Any], field: str) -> float | None:
-    value = _value(row, field)
+    value = fields.first(row, COLUMNS[field])
     if value is None:
         return None
     seconds = _number(value)
@@ -266,17 +276,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _value(row: Mapping[str, Any], field: str) -> Any:
-    return next((row[name] for name in COLUMNS[field] if row.get(name) not in (None, "")), None)
-
-
 def _text(row: Mapping[str, Any], field: str) -> str | None:
-    value = _value(row, field)
-    if value is None:
-        return None
-    text = str(value)
-    # A transcript may have several lines; a name may not.
-    one_line = text.replace("\n", " ").replace("\r", " ") if field == "text" else text
-    if isinstance(value, (bool, list, dict)) or not storable(one_line):
-        raise AudioDecodeError(Reason.BAD_ROW, f"{field} is not one line of UTF-8: {printable(redact(text))[:80]!r}")
-    return text
+    for name in COLUMNS[field]:
+        if isinstance(too_long := row.get(name), LongLine):
+            raise AudioDecodeError(Reason.BAD_ROW, f"the table of its {field}, line {too_long.number}: {too_long}")
+    return fields.label(row, COLUMNS[field], field)

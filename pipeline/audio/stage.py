@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +23,8 @@ from pipeline.audio.corpora import Candidate
 from pipeline.audio.corpus_settings import CorpusSettings
 from pipeline.audio.decode_settings import DecodeSettings
 from pipeline.audio.known import Known
-from pipeline.audio.loading import INDEX
-from pipeline.audio.makers import CANDIDATES, PROBED, ProbeFactory
+from pipeline.audio.loading import INDEX, RECORDINGS
+from pipeline.audio.makers import CANDIDATES, CHANNELS, PROBED, ProbeFactory
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
@@ -187,7 +188,9 @@ def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
         row = asdict(candidate)
         row["reason"], row["detail"] = row.pop("problem") or (None, None)
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+    # Further columns only where they say something: the hash of any other corpus is as it was.
+    further = [field for field in CHANNELS if any(row[field.name] not in (None, ()) for row in rows)]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*CANDIDATES, *further]))
 
 
 def build_manifest(config: BuildManifestConfig) -> StageReport:
@@ -280,7 +283,16 @@ def _write_manifest(dataset: Dataset, scratch: Dataset, prepared: PreparedManife
     minutes = config.recordings.shard_minutes or shard_minutes(float(seconds.sum()))
     shards = plan_shards(seconds, minutes)
     rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
-    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects, passed_over)
+    notes = passed_over.note() | _recordings(scratch)
+    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects, notes)
+
+
+def _recordings(scratch: Dataset) -> dict[str, dict[str, int]]:
+    """Add up how many utterances are whole files; nothing where a piece was probed before that was counted."""
+    notes = [commit.notes.get(RECORDINGS) for commit in scratch.commits()]
+    if None in notes:
+        return {}
+    return {RECORDINGS: {name: sum(note[name] for note in notes if note is not None) for name in ("whole", "parts")}}
 
 
 def _all_passed_over(prepared: PreparedManifest, scratch: Dataset) -> PassedOver:
@@ -295,7 +307,7 @@ def _all_passed_over(prepared: PreparedManifest, scratch: Dataset) -> PassedOver
 
 
 def _commit_files(
-    dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table, passed_over: PassedOver
+    dataset: Dataset, rows: pa.Table, seconds: np.ndarray, rejects: pa.Table, notes: dict[str, Any]
 ) -> None:
     shards = rows["shard"].to_numpy()
     starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.zeros(0, int)
@@ -330,7 +342,7 @@ def _commit_files(
             rows=held.stop - held.start,
             rejects=out,
             seconds=float(seconds[held].sum()),
-            notes={"reasons": dict(Counter(out["reason"].to_pylist()))} | (passed_over.note() if number == 0 else {}),
+            notes={"reasons": dict(Counter(out["reason"].to_pylist()))} | (notes if number == 0 else {}),
         )
         if dataset.read_commit(unit) is None:
             dataset.commit(unit, dataset.announce(unit), output, {})

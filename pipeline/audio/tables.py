@@ -35,46 +35,88 @@ def read_tables(
         audio_column: Column of the audio; None where just one holds audio.
         passed_over: Counts columns that are not read.
 
+    Returns:
+        Candidates. A file that is cut or damaged, or has no column of audio, is one with a problem among those of the
+        others, and so is a damaged row group.
+
     Raises:
-        ManifestError: A file cannot be read, or it is not clear which column is audio; or there are no rows.
+        ManifestError: The store does not give a file, it is not clear which column is audio, or there are no rows.
     """
     folder = container_folder(corpus)
-    empty = True
+    lost: list[str] = []
+    given = 0
     for file in files:
-        try:
-            for candidate in _read_table(file, folder, audio_column, passed_over):
-                empty = False
-                yield candidate
-        except (OSError, pa.ArrowException) as error:
-            raise ManifestError(f"{printable(file)} cannot be read as Parquet: {error}") from error
-    if empty:
-        raise ManifestError(f"the Parquet files of {corpus} have no rows")
+        for candidate in _read_table(file, folder, audio_column, passed_over, lost):
+            given += 1
+            yield candidate
+    if given == len(lost):
+        raise ManifestError(lost[0] if lost else f"the Parquet files of {corpus} have no rows")
 
 
-def _read_table(file: str, folder: str, audio_column: str | None, passed_over: PassedOver) -> Iterator[Candidate]:
+def _read_table(
+    file: str, folder: str, audio_column: str | None, passed_over: PassedOver, lost: list[str]
+) -> Iterator[Candidate]:
+    """Read one file; what of it cannot be read is said in ``lost`` too."""
     name = file.removeprefix(folder.rstrip("/") + "/").removeprefix("s3://")[: -len(".parquet")]
-    with open_table(file) as table:
+
+    def rejected(what: str, error: AudioDecodeError) -> Candidate:
+        lost.append(error.detail)
+        return Candidate(
+            utterance_id=encode_id(f"{name}/@lost{what}"),
+            uri=printable(file),
+            problem=(str(error.reason), error.detail),
+        )
+
+    try:
+        table = open_table(file)
         column, leaf = _audio_column(table.schema_arrow, file, audio_column)
+    except (OSError, ValueError, pa.ArrowException, AudioDecodeError) as error:
+        yield rejected("", _damage(error, printable(file)))
+        return
+    with table:
         labels = _label_columns(table.schema_arrow, column)
         read = {field: [name for name in names if name in labels] for field, names in COLUMNS.items()}
         unread = UnreadColumns({**read, "audio": [column]})
         unread.see(dict.fromkeys(table.schema_arrow.names))
-        number = 0
+        first = 0
         for group in range(table.num_row_groups):
-            filled = _filled(table, leaf, group)
-            rows = zip(_labels(table, column, group), filled, strict=True)
-            for row, (values, has_bytes) in enumerate(rows):
-                place = {"member": column, "row_group": group, "row": row} if has_bytes else {}
-                yield _candidate(file, folder, f"{name}/{number}", values, column, place)
-                unread.see(values)
-                number += 1
+            row, size = 0, table.metadata.row_group(group).num_rows
+            try:
+                for values, has_bytes in zip(_labels(table, column, group), _filled(table, leaf, group), strict=True):
+                    place = {"member": column, "row_group": group, "row": row} if has_bytes else {}
+                    yield _candidate(file, folder, f"{name}/{first + row}", values, column, place)
+                    unread.see(values)
+                    row += 1
+            except (OSError, ValueError, pa.ArrowException) as error:
+                what = f"rows {first + row} to {first + size - 1} of {printable(file)} are lost: the row group"
+                yield rejected(str(group), _damage(error, what))
+            first += size
         unread.count(passed_over, file)
 
 
+def _damage(error: Exception, what: str) -> AudioDecodeError:
+    """Tell a damaged file from a store that does not give it.
+
+    Raises:
+        ManifestError: The store failed: what it holds may be whole.
+    """
+    if isinstance(error, AudioDecodeError):
+        return error
+    # Arrow says with OSError, but without a number, that bytes are not what they should be.
+    if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+        raise ManifestError(f"{what} cannot be read as Parquet: {error}") from error
+    return AudioDecodeError(Reason.UNREADABLE, f"{what} cannot be read as Parquet, it is cut or damaged: {error}")
+
+
 def _audio_column(schema: pa.Schema, file: str, wanted: str | None) -> tuple[str, str]:
-    """Find the column of audio, and its leaf of bytes."""
+    """Find the column of audio, and its leaf of bytes.
+
+    Raises:
+        AudioDecodeError: This file has none; others may.
+        ManifestError: It has several, and none was asked for.
+    """
     if len(set(schema.names)) < len(schema.names):
-        raise ManifestError(f"{printable(file)} names a column twice: {', '.join(schema.names)}")
+        raise AudioDecodeError(Reason.BAD_ROW, f"{printable(file)} names a column twice: {', '.join(schema.names)}")
     found = {name: leaf for name in schema.names if (leaf := audio_leaf(schema, name))}
     if wanted is None and len(found) > 1:
         raise ManifestError(
@@ -82,10 +124,11 @@ def _audio_column(schema: pa.Schema, file: str, wanted: str | None) -> tuple[str
         )
     column = wanted or next(iter(found), "")
     if column not in found:
-        raise ManifestError(
+        raise AudioDecodeError(
+            Reason.BAD_ROW,
             f"{printable(file)} has no column {wanted or ''} of audio (struct<bytes, path> or binary); it has "
             f"{', '.join(f'{field.name}: {field.type}' for field in schema)[:500]}. For a table of paths use the "
-            "layout listing"
+            "layout listing",
         )
     return column, found[column]
 

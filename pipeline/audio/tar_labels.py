@@ -10,13 +10,13 @@ recordings beside it that have none of their own. Memory: names and labels of a 
 ``tar_shards.MAX_HELD_BYTES``.
 """
 
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.audio.candidate import stem
+from pipeline.audio.fields import is_missing, parse_json
 from pipeline.audio.walking import ending_of
 from pipeline.errors import AudioDecodeError
 from pipeline.passed_over import Kind, PassedOver
@@ -96,12 +96,12 @@ def fields_of(labels: Mapping[str, Label], passed_over: PassedOver) -> dict[str,
     row: Any = {}
     try:
         if "json" in labels:
-            row = json.loads(labels["json"].content.decode("utf-8"))
+            row = parse_json(labels["json"].content.decode("utf-8-sig"))
         if not isinstance(row, dict):
             raise AudioDecodeError(Reason.BAD_ROW, "the .json of the sample is not an object")
         if "txt" in labels:
-            text = labels["txt"].content.decode("utf-8").strip()
-            if row.get("text", text) not in (text, None, ""):
+            text = labels["txt"].content.decode("utf-8-sig").strip()
+            if row.get("text") != text and not is_missing(row.get("text")):
                 passed_over.add(Kind.UNREAD_LABELS, example=labels["json"].name, name="text of .json")
             row["text"] = text
     except (ValueError, RecursionError) as error:

@@ -115,7 +115,7 @@ def require_folder(corpus: str) -> None:
 
 def _listed(corpus: str, folder: str) -> list[str]:
     try:
-        lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8").splitlines()
+        lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8-sig").splitlines()
         return [file for line in lines if line.strip() for file in _expand(locate(line.strip(), folder))]
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"the list {corpus} cannot be read: {error}") from error

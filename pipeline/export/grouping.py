@@ -1,6 +1,7 @@
 """Which utterances make which document, and on which side of the split it lies.
 
-Both depend on names alone, so a document's side never moves when data is added.
+Both depend on names alone, so a document's side never moves when data is added; but where sides are those of speakers,
+documents that share some stay together (``together.py``).
 """
 
 import hashlib
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from pipeline.audio.manifest import decode_id
 from pipeline.errors import SettingsError
@@ -25,6 +28,31 @@ def key_of(text: str, salt: str = "") -> int:
 def on_valid_side(name: str, valid_fraction: float) -> bool:
     """Say whether a document (or speaker) of a name belongs to the validation side; its name alone decides."""
     return key_of(name, "split") < valid_fraction * 2.0**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """Documents that are not on the side that their own names, or their speakers', say: others keep them.
+
+    Attributes:
+        train: Hashes of those that are trained on, sorted little-endian uint64.
+        valid: Hashes of those on the validation side, likewise.
+    """
+
+    train: bytes = b""
+    valid: bytes = b""
+
+    def __bool__(self) -> bool:
+        return bool(self.train or self.valid)
+
+    def side(self, document: int) -> bool | None:
+        """Say whether a document is on the validation side; None where its own name decides."""
+        for valid, packed in ((False, self.train), (True, self.valid)):
+            keys = np.frombuffer(packed, "<u8")
+            place = int(np.searchsorted(keys, np.uint64(document)))
+            if place < len(keys) and int(keys[place]) == document:
+                return valid
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pipeline.export.ids.tokenizer_folder import TextTokenizer
 from pipeline.export.ids.vocabulary import Vocabulary
 from pipeline.export.settings import ExportTokensConfig
 from pipeline.export.shards.parts import Part
-from pipeline.store.dataset import Dataset, Plan, sha256
+from pipeline.store.dataset import Dataset, Plan, canonical, sha256
 
 DATA_VERSION = 1
 
@@ -61,6 +61,7 @@ def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part
         part: The part.
         plain_names: ``Matching.plain_names``.
     """
+    packed = [encoding.together.train.hex(), encoding.together.valid.hex()]
     content = {
         **shared.content,
         "blocks": blocks_of(encoding.vocabulary),
@@ -68,6 +69,8 @@ def sequences_plan(shared: Plan, tokens: Dataset, encoding: Encoding, part: Part
         "tokens_sha256": part.tokens_sha256,
         "manifest_sha256": part.manifest_sha256,
         "corpus": part.corpus,
+        # A part whose documents all lie where their names put them has the plan that it always had.
+        **({"together_sha256": sha256(canonical(packed).encode())} if encoding.together else {}),
         "words_sha256": Alignment(encoding.interleaving.words).sha256() if encoding.interleaving else None,
         # Exports from before names were looked up so met nothing there, in silence; they are refused, others go on.
         **({"plain_names": list(plain_names)} if plain_names else {}),

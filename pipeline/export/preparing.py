@@ -1,27 +1,33 @@
 """What the driver settles before any row is written: pattern, settings, part, unit BPE, vocabulary. Needs no Ray."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
 from pipeline.export.formats.arrays import Spelling
 from pipeline.export.formats.registry import FORMATS
+from pipeline.export.grouping import Grouping, Together
 from pipeline.export.ids.encoding import Encoding, Interleaving
 from pipeline.export.ids.merges import unit_bpe
 from pipeline.export.ids.patterns import Pattern
 from pipeline.export.ids.prefix import fields_of, special_tokens
-from pipeline.export.ids.rows import PlainEncoder
+from pipeline.export.ids.rows import LABEL_COLUMNS, PlainEncoder, labels_of
 from pipeline.export.ids.tokenizer_folder import TextTokenizer
 from pipeline.export.ids.vocabularies import of_part, read_vocabulary, values_of, with_specials
 from pipeline.export.ids.vocabulary import FRAMING, SPEECH, TEXT, Vocabulary
 from pipeline.export.matching import Matching, match
 from pipeline.export.plans import export_plan
 from pipeline.export.settings import ExportTokensConfig
-from pipeline.export.shards.parts import Part, find_part, part_of
+from pipeline.export.shards.parts import Part, find_part, part_of, speaker_sides
+from pipeline.export.together import SpokenDocument, put_together, shares_speakers
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.storage import Store, open_store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,9 @@ class PreparedExport:
         plan: Plan of the export's folder: the settings that all its parts share.
         part: The part that these tokens are, not yet claimed.
         matching: What word times and document pattern meet.
+        grouping: What a document is, now that this is known.
+        together: Documents that share speakers with others, whose side follows from these.
+        no_audio_list: Why fairseq's list of recordings would be wrong; None where it is right.
     """
 
     config: ExportTokensConfig
@@ -47,6 +56,9 @@ class PreparedExport:
     plan: Plan
     part: Part
     matching: Matching
+    grouping: Grouping
+    together: Together
+    no_audio_list: str | None
 
     def blocks(self, num_merges: int) -> Vocabulary:
         """Lay out the ids of text, layers and merges, without special tokens."""
@@ -82,6 +94,8 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     check_folder(store, plan)
     part = find_part(store, part_of(tokens, manifest.dataset if manifest else None, config.corpus))
     _check_limit(config, pattern)
+    matching = match(config, tokens, manifest)
+    grouping = replace(config.grouping, plain_names="document_pattern" in matching.plain_names)
     prepared = PreparedExport(
         config=config,
         tokens=tokens,
@@ -90,7 +104,10 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
         text=text,
         plan=plan,
         part=part,
-        matching=match(config, tokens, manifest),
+        matching=matching,
+        grouping=grouping,
+        together=_together(config, grouping, manifest, partial(speaker_sides, store, part)),
+        no_audio_list=why_no_audio_list(config, manifest),
     )
     sketch = Spelling(
         vocabulary=prepared.blocks(num_merges=config.bpe_merges),
@@ -102,9 +119,51 @@ def prepare(config: ExportTokensConfig) -> PreparedExport:
     _ = sketch.vocabulary.dtype
     for name in config.formats:
         FORMATS[name].check(sketch, masked=config.words is not None)
+    if "fairseq" in config.formats and prepared.no_audio_list is not None:
+        logger.warning("fairseq: .km is written without .tsv: %s", prepared.no_audio_list)
     if config.strict:
         prepared.matching.passed_over.refuse(tokens.uri)
     return prepared
+
+
+def why_no_audio_list(config: ExportTokensConfig, manifest: Manifest | None) -> str | None:
+    """Say why a line of units is not a whole recording; None where each is.
+
+    fairseq's ``.tsv`` names a file a line, without an offset or a channel, and ``hubert_dataset.py`` reads all of it.
+    """
+    if manifest is None:
+        return "without --manifest nobody knows the recordings"
+    if config.deduplicate:
+        return "repeated frames are left out, so units and audio have other lengths"
+    if config.max_document_ids:
+        return "documents are cut after --max-document-ids"
+    if config.documents not in ("utterance", "recording") or config.document_pattern is not None:
+        return "documents are not recordings"
+    parts = manifest.parts
+    if parts is None:
+        return "the manifest does not say whether its utterances are whole files; build it again"
+    return None if parts == 0 else f"{parts:,} utterances are segments, channels or inside other files"
+
+
+def _together(
+    config: ExportTokensConfig,
+    grouping: Grouping,
+    manifest: Manifest | None,
+    earlier: Callable[[], Mapping[str, bool | None]],
+) -> Together:
+    """Find the documents that share speakers, where sides are those of speakers."""
+    if manifest is None or not (config.split_by_speaker and config.valid_fraction and shares_speakers(grouping)):
+        return Together()
+    spoken = (
+        SpokenDocument(
+            document_id=grouping.document_id(name, about),
+            speaker=about["speaker"],
+            seconds=about["num_samples"] / about["sample_rate"],
+        )
+        for _, rows in manifest.scan(["utterance_id", *LABEL_COLUMNS])
+        for name, about in labels_of(rows, manifest.roots).items()
+    )
+    return put_together(spoken, config.valid_fraction, earlier())
 
 
 def _check_manifest(tokens: Dataset, manifest: Manifest) -> None:
@@ -163,10 +222,11 @@ def encoding_of(prepared: PreparedExport, store: Store, part: Part) -> Encoding:
         pattern=prepared.pattern,
         vocabulary=vocabulary,
         frame_rate=prepared.tokens.plan.lineage["frame_rate"],
-        grouping=replace(config.grouping, plain_names="document_pattern" in prepared.matching.plain_names),
+        grouping=prepared.grouping,
         prefix=config.prefix,
         valid_fraction=config.valid_fraction,
         split_by_speaker=config.split_by_speaker,
+        together=prepared.together,
         max_document_ids=config.max_document_ids,
         bpe=merges,
         interleaving=_interleaving(prepared),

@@ -239,10 +239,12 @@ class _Run:
             pattern=self.encoding.pattern,
             frame_rate=self.encoding.frame_rate,
             lineage=lineage_of(self.encoding, self.part, "export-" + form),
+            whole_files=self.prepared.no_audio_list is None,
         )
+        without_list = form == "fairseq" and not spelling.whole_files
         plan = Plan(
             kind="export-" + form,
-            content={"layout_sha256": layout.sha256, "format": form},
+            content={"layout_sha256": layout.sha256, "format": form} | ({"audio_list": False} if without_list else {}),
             lineage=described(spelling),
             units=[shard.name for shard in layout.shards],
             totals={

@@ -60,12 +60,14 @@ class Spelling:
         pattern: How frames became ids.
         frame_rate: Frames a second.
         lineage: Where the tokens come from, for headers.
+        whole_files: Whether each document is all of one file, so that its path alone finds its audio.
     """
 
     vocabulary: Vocabulary
     pattern: Pattern
     frame_rate: float
     lineage: Mapping[str, object]
+    whole_files: bool = True
 
 
 Bytes = bytes | memoryview

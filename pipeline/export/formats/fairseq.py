@@ -7,8 +7,9 @@ Experimental: the tests imitate its reader.
     dict.km.txt  a unit a line, and the count 1, which nothing reads
 
 ``.km`` alone is what unit language models (GSLM) are trained on, through ``fairseq-preprocess``. HuBERT pretraining
-reads ``.km`` beside ``.tsv``, line by line; that fits where a document is a whole recording and no frame is left out,
-because its reader has no offsets. Begin and end of a document are left out: fairseq sets its own.
+reads ``.km`` beside ``.tsv``, line by line, and all of each file, because its reader has no offsets and no channels. So
+``.tsv`` is written only where a document is all of a file and no frame is left out (``preparing.py``). Begin and end of
+a document are left out: fairseq sets its own.
 
 Source: facebookresearch/fairseq: fairseq/data/audio/hubert_dataset.py, load_audio and load_label;
 examples/hubert/simple_kmeans/README.md; examples/textless_nlp/gslm/ulm/README.md; fairseq/data/dictionary.py.
@@ -50,7 +51,8 @@ def write(documents: Documents, spelling: Spelling) -> dict[str, Bytes]:
     lines = pa.BufferOutputStream()
     for line in spelled(found.units, found.ends, "%d", " "):
         lines.write(line + b"\n")
-    return {EXTENSION: memoryview(lines.getvalue()), ".tsv": audio_list(documents)}
+    beside = {".tsv": audio_list(documents)} if spelling.whole_files else {}
+    return {EXTENSION: memoryview(lines.getvalue()), **beside}
 
 
 def audio_list(documents: Documents) -> bytes:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.audio.alignment import Alignment
-from pipeline.export.grouping import Grouping
+from pipeline.export.grouping import Grouping, Together
 from pipeline.export.ids.bpe import UnitBpe
 from pipeline.export.ids.interleaving import NO_WORDS, Interleaver, Loss, Words, loss_mask, words_of
 from pipeline.export.ids.patterns import Pattern
@@ -63,6 +63,7 @@ class Encoding:
         prefix: Templates of the special tokens that it begins with.
         valid_fraction: Share of documents on the validation side.
         split_by_speaker: Whether all of a speaker is on one side.
+        together: Documents that share speakers with others.
         max_document_ids: Most ids of a document, 0 for no limit.
         bpe: Content of the unit BPE's tokenizer.json, None without.
         interleaving: How text and speech take turns, None without text.
@@ -75,6 +76,7 @@ class Encoding:
     prefix: tuple[str, ...] = ()
     valid_fraction: float = 0.0
     split_by_speaker: bool = False
+    together: Together = Together()
     max_document_ids: int = 0
     bpe: bytes | None = None
     interleaving: Interleaving | None = None
@@ -109,6 +111,7 @@ class Encoding:
             prefix=Prefix.of(self.prefix, self.pattern.columns, self.vocabulary),
             valid_fraction=self.valid_fraction,
             split_by_speaker=self.split_by_speaker,
+            together=self.together,
         )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError
-from pipeline.export.grouping import Grouping, key_of, on_valid_side
+from pipeline.export.grouping import Grouping, Together, key_of, on_valid_side
 from pipeline.export.ids.patterns import Pattern, encode
 from pipeline.export.ids.prefix import Prefix
 from pipeline.export.ids.vocabulary import Vocabulary
@@ -97,12 +97,14 @@ class Naming:
         prefix: Special tokens at its beginning.
         valid_fraction: Share of documents on the validation side.
         split_by_speaker: Whether all of a speaker is on one side.
+        together: Documents that share speakers with others, whose side follows from these.
     """
 
     grouping: Grouping
     prefix: Prefix
     valid_fraction: float
     split_by_speaker: bool
+    together: Together = Together()
 
 
 def token_cells(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -172,11 +174,13 @@ def _named(utterance_id: str, about: Mapping[str, Any], naming: Naming) -> dict[
     document_id = naming.grouping.document_id(utterance_id, about)
     speaker = about.get("speaker")
     side = f"speaker {speaker}" if naming.split_by_speaker and speaker is not None else document_id
+    document = key_of(document_id)
+    moved = naming.together.side(document)
     return {
         "utterance_id": utterance_id,
         "document_id": document_id,
-        "document": key_of(document_id),
-        "valid": on_valid_side(side, naming.valid_fraction),
+        "document": document,
+        "valid": on_valid_side(side, naming.valid_fraction) if moved is None else moved,
         "prefix": naming.prefix.ids(about),
         "uri": about.get("uri"),
         "speaker": speaker,

@@ -143,6 +143,24 @@ def refuse_known(store: Store, wanted: Part, tokens: Dataset) -> None:
             )
 
 
+def speaker_sides(store: Store, wanted: Part) -> dict[str, bool | None]:
+    """Say on which side the speakers of the parts before a part are: validation or not; None where on both.
+
+    Parts that are not finished are left out: another one cannot begin before they are (``refuse_known``).
+    """
+    sides: dict[str, bool | None] = {}
+    for part in read_parts(store):
+        uri = join(store.uri, "sequences", part.name)
+        if part.name >= wanted.name or not open_store(uri).exists(SUCCESS):
+            continue
+        for rows in read_columns(Dataset.open(uri, kind="sequences"), ["speaker", "valid"]):
+            for pair in rows.group_by(["speaker", "valid"]).aggregate([]).to_pylist():
+                if pair["speaker"] is not None:
+                    same = sides.setdefault(pair["speaker"], pair["valid"]) == pair["valid"]
+                    sides[pair["speaker"]] = pair["valid"] if same else None
+    return sides
+
+
 def _utterances(dataset: Dataset) -> np.ndarray:
     """Hash the utterance ids of a dataset: uint64, 8 bytes each instead of their text."""
     found = [
