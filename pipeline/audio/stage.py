@@ -56,7 +56,7 @@ from pipeline.work.worker_shape import Placement
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 PIECE = 200
 VAD_PIECE = 10
 CANDIDATES_PER_FILE = 500_000

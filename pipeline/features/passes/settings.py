@@ -21,7 +21,7 @@ from pipeline.work.worker_shape import DECODE_CPUS, Placement
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 GPU_BATCH_SECONDS = 30.0
 """Smaller batch budgets are remarked upon where a GPU encodes. By arithmetic, not measured: 8 s of HuBERT-base are
 0.1 TFLOP, a millisecond for a GPU of 100 TFLOP/s."""
