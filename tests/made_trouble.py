@@ -76,7 +76,7 @@ class Trouble:
 class KillsDecoders(Trouble):
     """Kills decode children below this process while they have a recording open, in a share of the times."""
 
-    def __init__(self, seed, corpus, share=0.3):
+    def __init__(self, seed, corpus, share=0.5):
         super().__init__(seed)
         self._corpus, self._share = str(corpus), share
         self._due = {}
@@ -88,7 +88,7 @@ class KillsDecoders(Trouble):
             if not file:
                 continue
             if (pid, file) not in self._due:
-                late = now + self.chance.uniform(0, 0.1)
+                late = now + self.chance.uniform(0, 0.01)
                 self._due[pid, file] = late if self.chance.random() < self._share else float("inf")
             if self._due[pid, file] <= now:
                 self._due[pid, file] = float("inf")

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.audio.makers import CANDIDATES
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset
 from pipeline.store.generations import Redo, commit_name
@@ -92,13 +91,13 @@ class Redone:
         self._chosen = {key for row in chosen if (key := self._key(row)) is not None}
         self._reasons = frozenset(reasons)
 
-    def candidates(self) -> pa.Table:
-        """Give the candidates that are to be probed again, in order."""
-        found = [CANDIDATES.empty_table()]
+    def candidates(self) -> list[pa.Table]:
+        """Give the candidates that are to be probed again, in order, in the pieces in which they were."""
+        found = []
         for piece in self._pieces:
             keys = zip(piece["uri"].to_pylist(), piece["utterance_id"].to_pylist(), strict=True)
             found.append(piece.filter(pa.array([key in self._chosen for key in keys], pa.bool_())))
-        return pa.concat_tables(found)
+        return [piece for piece in found if piece.num_rows]
 
     def joined(self, rows: pa.Table, rejects: pa.Table) -> Before:
         """Join what probing gave with what there was.

@@ -278,14 +278,12 @@ def _redo(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
             f"{dataset.uri} has been finished by another run meanwhile; run the same command again"
         ) from error
     redone = Redone(before, prepared.pieces, made.reasons)
-    found = redone.candidates()
-    most = VAD_PIECE if prepared.config.segmentation.vad else PIECE
-    pieces = [found.slice(start, most) for start in range(0, found.num_rows, most)]
+    pieces = redone.candidates()
     plan = replace(
         prepared.probe_plan,
         content={**prepared.probe_plan.content, "redo": made.number},
         units=[shard_name(number) for number in range(len(pieces))],
-        totals={"rows": found.num_rows},
+        totals={"rows": sum(piece.num_rows for piece in pieces)},
     )
     scratch = _write_candidates(plan, pieces, join(dataset.uri, _again(made)))
     report = _probe(scratch, prepared, None)
