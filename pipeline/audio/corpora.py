@@ -20,7 +20,7 @@ from pipeline.audio.tar_shards import read_shards
 from pipeline.audio.walking import container_files, container_folder, require_folder, walk
 from pipeline.errors import ManifestError
 from pipeline.schema import Reason
-from pipeline.store.storage import join, open_store
+from pipeline.store.storage import check_uri, join, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,9 @@ def corpus_roots(corpus: str, layout: str) -> list[str]:
 
     Returns:
         One absolute path with its links resolved, or one S3 prefix: the folder, or the folder of the listing.
+
+    Raises:
+        SettingsError: The corpus carries credentials.
     """
     corpus = _absolute(corpus)
     root = corpus
@@ -122,6 +125,7 @@ def corpus_roots(corpus: str, layout: str) -> list[str]:
 
 
 def _absolute(corpus: str) -> str:
+    check_uri(corpus, "the corpus")
     if corpus.startswith("s3://"):
         return corpus.rstrip("/")
     return os.path.abspath(corpus.removeprefix("file://"))

@@ -17,9 +17,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audio.candidate import Candidate, locate, printable, redact, stem, storable
+from pipeline.audio.candidate import Candidate, locate, printable, refuse_secret_name, shown, stem, storable
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import AudioDecodeError, ManifestError
+from pipeline.redaction import redact_uri
 from pipeline.schema import LABELS, Reason
 from pipeline.store.storage import open_store
 
@@ -148,7 +149,7 @@ def _require_uri_column(names: list[str], listing: str) -> None:
 
 def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candidate:
     """Turn a row into a candidate, with a problem where it cannot be used."""
-    shown, given = "", None
+    uri_shown, given = "", None
     try:
         if isinstance(row, str):
             raise _bad(row)
@@ -158,7 +159,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
             raise _bad("no path to the audio")
         if not isinstance(written, str):
             raise _bad("the path to the audio is not text; audio inside a table is not read")
-        shown = printable(redact(written))
+        uri_shown = printable(redact_uri(written))
         uri = locate(written, folder)
         offset, duration, channel = _seconds(row, "offset"), _seconds(row, "duration"), _channel(row)
         if duration == 0:
@@ -175,7 +176,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
     except AudioDecodeError as error:
         return Candidate(
             utterance_id=encode_id(given or f"@row{number}"),
-            uri=shown,
+            uri=uri_shown,
             problem=(str(error.reason), f"row {number} of the listing: {error.detail}"),
         )
 
@@ -237,11 +238,13 @@ def _text(row: Mapping[str, Any], field: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _bad(f"{field} must be text, got {printable(redact(str(value)))[:80]!r}")
+        raise _bad(f"{field} must be text, got {shown(value)}")
     text = str(value)
     # A transcript may have several lines; a name or path may not.
     if not storable(text.replace("\n", " ").replace("\r", " ") if field == "text" else text):
-        raise _bad(f"{field} is not UTF-8 text without control characters: {printable(redact(text))[:80]!r}")
+        raise _bad(f"{field} is not UTF-8 text without control characters: {shown(text)}")
+    if field == "utterance_id":
+        refuse_secret_name(text, field)
     return text
 
 
@@ -250,7 +253,7 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
     try:
         seconds = None if value is None else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise _bad(f"{field} must be a number of seconds, got {printable(str(value))[:80]!r}") from None
+        raise _bad(f"{field} must be a number of seconds, got {shown(value)}") from None
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
         raise _bad(f"{field} must be finite and at least 0 seconds, got {seconds}")
     return seconds
@@ -265,7 +268,7 @@ def _channel(row: Mapping[str, Any]) -> int | None:
     if channel is None:
         return None
     if not 0 <= channel <= _MAX_CHANNEL or channel != int(channel):
-        raise _bad(f"channel must be a whole number from 0, got {printable(str(value))[:80]!r}")
+        raise _bad(f"channel must be a whole number from 0, got {shown(value)}")
     return int(channel)
 
 

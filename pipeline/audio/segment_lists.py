@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from pipeline.audio.candidate import printable, redact, storable
+from pipeline.audio.candidate import printable, refuse_secret_name, shown, storable
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.schema import Reason
 from pipeline.store.storage import absolute, open_store
@@ -247,9 +247,7 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
         return None
     seconds = _number(value)
     if seconds is None or math.isnan(seconds):
-        raise AudioDecodeError(
-            Reason.BAD_SEGMENT, f"{field} must be a number of seconds, got {printable(str(value))[:80]!r}"
-        )
+        raise AudioDecodeError(Reason.BAD_SEGMENT, f"{field} must be a number of seconds, got {shown(value)}")
     return seconds
 
 
@@ -272,5 +270,7 @@ def _text(row: Mapping[str, Any], field: str) -> str | None:
     # A transcript may have several lines; a name may not.
     one_line = text.replace("\n", " ").replace("\r", " ") if field == "text" else text
     if isinstance(value, (bool, list, dict)) or not storable(one_line):
-        raise AudioDecodeError(Reason.BAD_ROW, f"{field} is not one line of UTF-8: {printable(redact(text))[:80]!r}")
+        raise AudioDecodeError(Reason.BAD_ROW, f"{field} is not one line of UTF-8: {shown(value)}")
+    if field in ("utterance_id", "recording"):
+        refuse_secret_name(text, field)
     return text

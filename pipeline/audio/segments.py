@@ -13,10 +13,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audio.candidate import Candidate, printable, redact, stem
+from pipeline.audio.candidate import Candidate, printable, stem
 from pipeline.audio.manifest import MAX_ID_LENGTH, encode_id
 from pipeline.audio.segment_lists import ListedSegment
 from pipeline.errors import ManifestError
+from pipeline.redaction import redact_uri
 from pipeline.schema import Reason
 
 _BATCH = 10_000
@@ -105,7 +106,7 @@ def cut_recordings(
         if number not in matched:
             why = ambiguous.get(number, "no recording of the corpus has this name")
             for segment in listed.of([number]):
-                yield _orphan(segment, f"{why}: {printable(redact(name))[:200]!r}")
+                yield _orphan(segment, f"{why}: {printable(redact_uri(name))[:200]!r}")
 
 
 class _Listed:
@@ -193,7 +194,7 @@ def _cut(recording: Candidate, segment: ListedSegment) -> Candidate:
 def _orphan(segment: ListedSegment, why: str) -> Candidate:
     return Candidate(
         utterance_id=_id(segment, encode_id(segment.recording)),
-        uri=printable(redact(segment.recording)),
+        uri=printable(redact_uri(segment.recording)),
         problem=segment.problem or (Reason.BAD_SEGMENT.value, f"row {segment.row} of the segment list: {why}"),
     )
 

@@ -29,6 +29,7 @@ from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
 from pipeline.errors import ManifestError
+from pipeline.redaction import redact
 from pipeline.schema import Reason
 from pipeline.settings import Settings
 from pipeline.store.completion import check_rejects, finish, status
@@ -45,7 +46,7 @@ from pipeline.store.dataset import (
 )
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import footer_sha256, read_unit
-from pipeline.store.storage import absolute, join, open_store
+from pipeline.store.storage import absolute, check_uri, join, open_store
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport, Tally
@@ -96,10 +97,13 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
 
     Raises:
+        SettingsError: The corpus, a root or the output carries credentials.
         ManifestError: The corpus cannot be listed.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
     source, segmentation = config.recordings, config.segmentation.content()
+    for root in source.roots:
+        check_uri(root, "a root")
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
     candidates, known = _candidates(config, own_roots[0])
     pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
@@ -176,7 +180,8 @@ def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
     rows = []
     for candidate in batch:
         row = asdict(candidate)
-        row["reason"], row["detail"] = row.pop("problem") or (None, None)
+        reason, detail = row.pop("problem") or (None, None)
+        row |= {"reason": reason, "detail": detail and redact(detail)}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=CANDIDATES)
 

@@ -7,6 +7,7 @@ Nothing here knows what the bytes mean; datasets are built on top in ``dataset.p
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import SettingsError, StorageError
+from pipeline.redaction import holds_secret, redact_uri
 from pipeline.settings import Settings
 from pipeline.store.s3_store import Bytes, S3Store
 
@@ -24,6 +26,7 @@ TEMPORARY = "_tmp-"
 """How the names of unfinished local files begin; one that stays was left by a killed process."""
 
 _FOLDER_RETRIES = 5
+_TORN = re.compile(r"(?:s3[an]?|gs|gcs|https?|hdfs|abfss?|file)(?::/(?!/)|//)", re.IGNORECASE)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A disk, a quota, or the largest file that a process may write."""
@@ -74,19 +77,39 @@ class Store(Protocol):
         """Open a name as a seekable binary file on a local disk, for readers that need all of it, part by part."""
 
 
+def check_uri(uri: str, what: str = "a storage URI") -> None:
+    """Refuse a place that carries credentials or a signature, or a URI that misses a slash.
+
+    Args:
+        uri: A local path or URI.
+        what: What it is, for the message.
+
+    Raises:
+        SettingsError: The message shows no secret.
+    """
+    if holds_secret(uri):
+        raise SettingsError(
+            f"{what} must not carry credentials or a signed query; give them to the environment (AWS_PROFILE, instance "
+            f"role): {redact_uri(uri)}. A local path that only looks so begins with ./"
+        )
+    if _TORN.match(uri):
+        raise SettingsError(
+            f"{what} is a local path or s3://bucket/prefix, got {uri!r}, which misses a slash or a colon. A local path "
+            "that only looks so begins with ./"
+        )
+
+
 def open_store(uri: str) -> "Store":
     """Open the store at a local path or an ``s3://bucket/prefix``.
 
     Raises:
         SettingsError: The scheme is another one, or the URI carries credentials.
     """
+    check_uri(uri)
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        if "@" in parts.netloc or parts.query:
-            raise SettingsError(
-                "a storage URI must not carry credentials or a query; give them to the environment "
-                f"(AWS_PROFILE, instance role): s3://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}"
-            )
+        if parts.query:
+            raise SettingsError(f"a storage URI has no query: {redact_uri(uri)}")
         return S3Store(uri)
     if "://" in uri and parts.scheme != "file":
         raise SettingsError(f"storage is a local path or s3://bucket/prefix, got {uri!r}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import shipped
-from pipeline.store.storage import open_store
+from pipeline.store.storage import check_uri, open_store
 
 if TYPE_CHECKING:
     import torch
@@ -67,10 +67,12 @@ def local_folder(name_or_dir: str, revision: str | None = None) -> Path:
         revision: Git revision of a Hugging Face name.
 
     Raises:
+        SettingsError: It carries credentials.
         EncoderError: It is nowhere, or a revision was given for a folder.
     """
     if not name_or_dir:
         raise EncoderError("there is no encoder folder ''; give a folder or a Hugging Face name")
+    check_uri(name_or_dir, "an encoder")
     path = Path(name_or_dir.removeprefix("file://"))
     if shipped.is_shipped(name_or_dir):
         path = shipped.FOLDER
