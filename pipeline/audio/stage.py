@@ -32,7 +32,7 @@ from pipeline.errors import ManifestError
 from pipeline.redaction import redact
 from pipeline.schema import Reason
 from pipeline.settings import Settings
-from pipeline.store.completion import check_rejects, finish, status
+from pipeline.store.completion import check_rejects, finish, status, unless_finished
 from pipeline.store.dataset import (
     SUCCESS,
     Dataset,
@@ -197,31 +197,11 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
-    if dataset.store.exists(SUCCESS):
-        report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
-    else:
-        scratch = _write_candidates(prepared)
-        factory = ProbeFactory(
-            scratch=scratch.uri,
-            limits=config.decoding.limits(),
-            roots=tuple(prepared.plan.content["roots"]),
-            channels=config.recordings.channels,
-            pick_channel=config.recordings.pick_channel,
-            lineage=scratch.plan.lineage,
-            vad=config.segmentation.vad_settings(),
-            vad_weights_sha256=prepared.plan.content.get("vad", {}).get("weights_sha256", ""),
-        )
-        report = run_stage(
-            scratch,
-            load=None,
-            factory=lambda _: factory,
-            choice=config.work.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
-            placement=Placement(num_workers=config.num_workers),
-            use_gpu=False,
-            numerics_mode="any",
-            max_reject_fraction=config.decoding.max_reject_fraction,
-        )
-        _write_manifest(dataset, scratch, config)
+    report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
+    if not dataset.store.exists(SUCCESS):
+        with unless_finished(dataset):
+            report = _probe(prepared)
+            _write_manifest(dataset, Dataset.open(report.output), config)
     end = status(dataset)
     check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
@@ -235,6 +215,32 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         rejects=end.rejects,
         reject_reasons=end.reasons,
         num_bytes=end.num_bytes,
+    )
+
+
+def _probe(prepared: PreparedManifest) -> StageReport:
+    """Read the headers of all candidates, into the scratch dataset."""
+    config, content = prepared.config, prepared.plan.content
+    scratch = _write_candidates(prepared)
+    factory = ProbeFactory(
+        scratch=scratch.uri,
+        limits=config.decoding.limits(),
+        roots=tuple(content["roots"]),
+        channels=config.recordings.channels,
+        pick_channel=config.recordings.pick_channel,
+        lineage=scratch.plan.lineage,
+        vad=config.segmentation.vad_settings(),
+        vad_weights_sha256=content.get("vad", {}).get("weights_sha256", ""),
+    )
+    return run_stage(
+        scratch,
+        load=None,
+        factory=lambda _: factory,
+        choice=config.work.choice(SECONDS_PER_RECORDING * sum(piece.num_rows for piece in prepared.pieces)),
+        placement=Placement(num_workers=config.num_workers),
+        use_gpu=False,
+        numerics_mode="any",
+        max_reject_fraction=config.decoding.max_reject_fraction,
     )
 
 

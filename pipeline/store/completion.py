@@ -3,18 +3,22 @@
 Reads commits only, so it tells the truth of a run that is going on elsewhere, or was killed.
 """
 
+import contextlib
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults, schema
-from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
+from pipeline.errors import CorruptDatasetError, DatasetError, PipelineError, TooManyRejectsError
 from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Commit, Dataset, Json, canonical, parquet_bytes, sha256
-from pipeline.store.storage import TEMPORARY, join
+from pipeline.store.storage import PROBES, TEMPORARY, join
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +150,28 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
     faults.point("after_shard_table_before_success", dataset.uri)
     store.write(SUCCESS, canonical({"dataset_sha256": digest, "units": len(commits), **(extra or {})}).encode())
     faults.point("after_success_before_cleanup", dataset.uri)
-    store.delete_tree("_attempts")
+    for folder in ("_attempts", PROBES):
+        store.delete_tree(folder)
     store.delete(name for name in store.names() if name.startswith(TEMPORARY))
     return digest
+
+
+@contextlib.contextmanager
+def unless_finished(dataset: Dataset) -> Iterator[None]:
+    """Let work on a dataset fail where another run has finished the dataset meanwhile, and go on.
+
+    Whoever finishes a dataset removes what only its making needs: scratch datasets, checkpoints, attempts. A run
+    beside it that misses them has nothing left to do: equal plans give equal bytes, so the dataset is its own.
+
+    Raises:
+        PipelineError: The work failed, and the dataset is not finished.
+    """
+    try:
+        yield
+    except (PipelineError, OSError) as error:
+        if not dataset.store.exists(SUCCESS):
+            raise
+        logger.info("another run has finished %s; this one goes on after: %s", dataset.uri, error)
 
 
 def success(dataset: Dataset) -> dict[str, Json]:

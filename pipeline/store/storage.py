@@ -25,7 +25,11 @@ Located = TypeVar("Located", bound=Settings)
 TEMPORARY = "_tmp-"
 """How the names of unfinished local files begin; one that stays was left by a killed process."""
 
+PROBES = "_probe"
+"""Folder of the names by which a store is tried; what a killed process leaves in it goes when a dataset is finished."""
+
 _FOLDER_RETRIES = 5
+_PROBES_TRIED = 3
 _TORN = re.compile(r"(?:s3[an]?|gs|gcs|https?|hdfs|abfss?|file)(?::/(?!/)|//)", re.IGNORECASE)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -143,18 +147,27 @@ def probe(store: Store) -> None:
     Raises:
         StorageError: The same name could be created twice, or the store cannot be written.
     """
-    name = f"_probe/{uuid.uuid4().hex}"
     try:
-        first, second = store.create(name, b"1"), store.create(name, b"2")
-        kept = store.read(name)
-        store.delete([name])
+        # Again, because another run that finishes the dataset removes the names of all probes.
+        held = any(_creates_once(store) for _ in range(_PROBES_TRIED))
     except OSError as error:
         raise StorageError(f"{store.uri} cannot be written: {error}") from error
-    if not first or second or kept != b"1":
+    if not held:
         raise StorageError(
             f"{store.uri} let one name be created twice; commits need put-if-absent "
             "(S3: If-None-Match). Choose another store or upgrade its server."
         )
+
+
+def _creates_once(store: Store) -> bool:
+    name = f"{PROBES}/{uuid.uuid4().hex}"
+    try:
+        first, second = store.create(name, b"1"), store.create(name, b"2")
+        return first and not second and store.read(name) == b"1"
+    except FileNotFoundError:
+        return False
+    finally:
+        store.delete([name])
 
 
 class LocalStore:
@@ -259,7 +272,13 @@ class LocalStore:
         """Show one file under a second name, by hard link where the disk has them."""
         if not self._path(source).is_file():
             raise FileNotFoundError(f"{self._path(source)} does not exist")
-        self._settle(target, lambda path: self._show(self._path(source), path))
+        try:
+            self._settle(target, lambda path: self._show(self._path(source), path))
+        except StorageError:
+            # Whoever finishes the dataset removes attempts, also between the look above and the link.
+            if self._path(source).is_file():
+                raise
+            raise FileNotFoundError(f"{self._path(source)} does not exist") from None
 
     def _show(self, source: Path, target: Path) -> None:
         temporary = self.root / f"{TEMPORARY}{target.name}.{uuid.uuid4().hex}"

@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline import errors, faults
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
 from pipeline.store.dataset import Commit, Dataset, Output
-from pipeline.store.storage import open_store
+from pipeline.store.storage import PROBES, open_store
 from pipeline.work.joined import joined_cluster
 from pipeline.work.payload import binary_cell, pack, unpack
 from pipeline.work.runner import RunnerKind
@@ -312,12 +312,13 @@ def check_nodes(dataset: Dataset) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if len(nodes) < 2:
         return
-    name = f"_probe/{ray.get_runtime_context().get_job_id()}"
-    dataset.store.write(name, b"seen")
-    see = ray.remote(num_cpus=0)(_sees)
+    name = f"{PROBES}/{ray.get_runtime_context().get_job_id()}"
+    see: Any = ray.remote(num_cpus=0)(_sees)
     for node in nodes:
-        where = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        if not ray.get(see.options(scheduling_strategy=where).remote(dataset.uri, name)):
+        dataset.store.write(name, b"seen")
+        there = see.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False))
+        seen = ray.get(there.remote(dataset.uri, name))
+        if not seen and dataset.store.exists(name):  # a run that finishes the dataset removes it for all
             raise StorageError(
                 f"node {node['NodeManagerAddress']} does not see {dataset.uri}; use s3:// or a disk all nodes share"
             )
