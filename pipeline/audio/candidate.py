@@ -85,7 +85,8 @@ def shown(value: object) -> str:
     if isinstance(value, str | int | float):
         return repr(printable(redact_uri(str(value)))[:80])
     # What an object holds may be anything, a password too.
-    return {dict: "an object", list: "a list", bytes: "bytes"}.get(type(value), type(value).__name__)
+    kinds: dict[type, str] = {dict: "an object", list: "a list", bytes: "bytes"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def refuse_secret_name(name: str, field: str) -> None:

@@ -186,6 +186,8 @@ def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str 
             raise SettingsError(f"init_encoder must be a HuBERT, {config.init_encoder} is a {info.model_type}")
         init_sha256 = info.weights_sha256
         published = read_json(local_folder(config.init_encoder, config.init_revision) / "config.json")
+        # The adapter behind the blocks is trained by no loss of ours, and may be as large as it says.
+        published |= {"add_adapter": False} if published.get("add_adapter") else {}
         fields = {**published, **fields}
     network = HubertConfig(**fields)
     clock = Clock.of_convolutions(16_000, network.conv_kernel, network.conv_stride)
