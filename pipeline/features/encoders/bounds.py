@@ -122,7 +122,7 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
         lengths["num_feat_extract_layers"] = settings["num_feat_extract_layers"]
     if len(set(map(str, lengths.values()))) > 1:
         raise EncoderError(
-            f"{where} says conv_dim, conv_kernel and conv_stride of unlike lengths {lengths}. {_RESTORE}"
+            f"{where} says conv_dim, conv_kernel and conv_stride of unlike lengths {lengths!s:.200}. {_RESTORE}"
         )
     width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
     if width is not None and heads is not None and width % heads:
