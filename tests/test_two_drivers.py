@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from made_corpus import data_bytes, write_corpus
-from made_drivers import WELL, overtaken, side_by_side, stop_at
+from made_drivers import WELL, overtaken, side_by_side, start, stop_at
 from made_export import config_of as export_of
 from made_export import tree
+from made_kills import KILLED
 from made_tokens import write_corpus_of_tones
 from made_training import config_of as training_of
 
@@ -90,6 +91,21 @@ def check(alone, output):
 def test_a_manifest_that_another_driver_finishes_at_any_point_is_found_finished(base, tmp_path, point, match):
     config = manifest_of(base, tmp_path / "manifest")
     assert overtaken(build_manifest, config, stop_at(tmp_path, point, match)) == (WELL, WELL)
+    check(base[0] / "alone" / "manifest", tmp_path / "manifest")
+
+
+def test_what_a_killed_probe_of_the_store_leaves_is_cleared_by_the_next_run(base, tmp_path):
+    config = manifest_of(base, tmp_path / "manifest")
+    kill = {"point": "during_probe", "action": "kill"}
+    assert start(build_manifest, config, [kill]).ended()[0] == KILLED
+    assert len(list((tmp_path / "manifest" / "_probe").iterdir())) == 1
+    assert start(build_manifest, config).ended() == WELL
+    check(base[0] / "alone" / "manifest", tmp_path / "manifest")
+
+
+def test_a_probe_whose_name_another_driver_clears_is_tried_again(base, tmp_path):
+    config = manifest_of(base, tmp_path / "manifest")
+    assert overtaken(build_manifest, config, stop_at(tmp_path, "during_probe", "manifest")) == (WELL, WELL)
     check(base[0] / "alone" / "manifest", tmp_path / "manifest")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from pipeline import faults
 from pipeline.errors import SettingsError, StorageError
 from pipeline.redaction import holds_secret, redact_uri
 from pipeline.settings import Settings
@@ -162,8 +163,9 @@ def probe(store: Store) -> None:
 def _creates_once(store: Store) -> bool:
     name = f"{PROBES}/{uuid.uuid4().hex}"
     try:
-        first, second = store.create(name, b"1"), store.create(name, b"2")
-        return first and not second and store.read(name) == b"1"
+        first = store.create(name, b"1")
+        faults.point("during_probe", store.uri)
+        return first and not store.create(name, b"2") and store.read(name) == b"1"
     except FileNotFoundError:
         return False
     finally:
