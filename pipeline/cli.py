@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import tomllib
+import traceback
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -23,8 +24,8 @@ from typing import Any
 
 import tyro
 
-from pipeline.audio.candidate import redact
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import open_store
 from pipeline.training.progress import read_standing
@@ -113,6 +114,7 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
     given = list(sys.argv[1:] if args is None else args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        refuse_secrets(given)
         refuse_twice(given, "the command line", config_class(stage))
         if "--status" in given:
             _show_status(_asked_for(given))
@@ -124,6 +126,10 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
         _fail(error, 2)
     except PipelineError as error:
         _fail(error, 1)
+    except Exception:
+        # As Python would show it, without secrets that a library put into its message.
+        sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)
     except KeyboardInterrupt:
         _fail("interrupted; what is committed stays, run the same command to go on", 130)
     finally:
@@ -180,6 +186,23 @@ def _of_several(kind: type) -> set[str]:
     return found
 
 
+def refuse_secrets(words: Sequence[str]) -> None:
+    """Refuse a command line that carries credentials: settings are written into every dataset.
+
+    Raises:
+        SettingsError: The message shows no secret.
+    """
+    flag = "a setting"
+    for word in words:
+        name, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        flag = name or flag
+        if holds_secret(value if sign or not name else word):
+            raise SettingsError(
+                f"{redact(flag)} must not carry credentials or a signed query; give them to the environment "
+                f"(AWS_PROFILE, instance role): {redact_uri(value)}. A local path that only looks so begins with ./"
+            )
+
+
 def _fail(error: object, code: int) -> typing.NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(code)
@@ -198,7 +221,9 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     address = _take(given, "--ray-address")
     if address is not None:
         os.environ["RAY_ADDRESS"] = address
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[shown])
     if "--verbose" in given:
         logging.getLogger("pipeline").setLevel(logging.DEBUG)
     else:
@@ -207,6 +232,7 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     flags = [flag for flag in given if flag != "--verbose"]
     if preset is not None:
         flags = [*_preset_flags(preset), *flags]
+        refuse_secrets(flags)
     return tyro.cli(kind, args=flags, description=description.strip() + COMMON, config=FLAT)
 
 
@@ -216,6 +242,7 @@ def _asked_for(given: list[str]) -> str:
     preset = _take(words, "--preset")
     if preset is not None:
         words = [*words, *_preset_flags(preset)]
+        refuse_secrets(words)
     folder = _take(words, "--output") or _take(words, "--dataset")
     if folder is None:
         raise SettingsError("--status needs the folder: --output, or --dataset for verify_dataset")
@@ -309,7 +336,7 @@ def _show_status(output: str) -> None:
 
 def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
-    found = report.to_json()
+    found = redact_json(report.to_json())
     text = json.dumps(found, sort_keys=True)
     store = open_store(report.output)
     with contextlib.suppress(FileNotFoundError):
@@ -317,5 +344,5 @@ def _record(report: Any) -> None:
             store.write("report.json", text.encode())
         elif report.stage not in ("verify", "gpu-check", "estimate", "cards"):
             record_report(store, found)
-    print_report(report.stage, report.lines())
+    print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)

@@ -18,12 +18,22 @@
     |-- TrainingError            a training run that cannot go on
     `-- TooManyRejectsError      more utterances were rejected than ``max_reject_fraction`` allows
 
-A message says what is wrong, where (path or utterance_id) and what to do about it.
+A message says what is wrong, where (path or utterance_id) and what to do about it. It shows no secret: each passes
+through ``redaction.py``, whoever wrote it, a library or the person who gave the setting.
 """
+
+from pipeline.redaction import redact
 
 
 class PipelineError(Exception):
-    """Base of all errors that are meant to be read by the person who runs Strata."""
+    """Base of all errors that are meant to be read by the person who runs Strata.
+
+    Args:
+        message: What is wrong, where, and what to do about it; secrets in it are hidden.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class SettingsError(PipelineError, ValueError):
@@ -72,7 +82,7 @@ class AudioDecodeError(PipelineError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = redact(detail)
 
     def __reduce__(self) -> tuple[type["AudioDecodeError"], tuple[str, str]]:
         """Survive pickling between processes: the default would call the class with one argument."""

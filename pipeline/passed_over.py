@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from pipeline.errors import ManifestError
+from pipeline.redaction import redact
 
 NOTE = "passed_over"
 """The note of a commit that holds what its unit passed over, where that is anything."""
@@ -242,5 +243,6 @@ class UnreadColumns:
 
 def _shown(text: str) -> str:
     """Spell a name or path in one line of at most 160 characters."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    shown = redact(text)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
     return line if len(line) <= _EXAMPLE_LENGTH else f"{line[: _EXAMPLE_LENGTH - 3]}..."

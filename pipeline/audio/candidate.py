@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from pipeline.errors import AudioDecodeError
+from pipeline.redaction import holds_secret, redact_uri
 from pipeline.schema import Reason
 
 EXTENSIONS = (
@@ -87,20 +88,26 @@ def printable(text: str) -> str:
     return _UNSTORABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def redact(uri: str) -> str:
-    """Cut credentials and queries out of a URI, and more than needed rather than less.
+def shown(value: object) -> str:
+    """Give what a message shows of a value that a table holds: without secrets, on one line, 80 characters of it."""
+    if isinstance(value, str | int | float):
+        return repr(printable(redact_uri(str(value)))[:80])
+    # What an object holds may be anything, a password too.
+    kinds: dict[type, str] = {dict: "an object", list: "a list", bytes: "bytes"}
+    return kinds.get(type(value), type(value).__name__)
 
-    Args:
-        uri: A URI or a path; a path without a scheme comes back as it is.
+
+def refuse_secret_name(name: str, field: str) -> None:
+    """Refuse a name that holds credentials, as a signed URL does: names become parts of every dataset.
+
+    Raises:
+        AudioDecodeError: BAD_ROW; its detail shows no secret.
     """
-    scheme = _SCHEME.match(uri)
-    if scheme is None:
-        return uri
-    # An AWS secret may hold slashes, so only the last "@" is sure to end it.
-    shown, *query = re.split(r"[?#]", uri[scheme.end() :], maxsplit=1)
-    shown = shown.rpartition("@")[2]
-    torn = "@" in "".join(query) or scheme[1].lower() == "s3" and ":" in shown.partition("/")[0]
-    return scheme[0] + ("..." if torn else shown)
+    # Without one of these it is no URI: speakers and takes are joined by colons and at signs too.
+    if any(mark in name for mark in "/?=") and holds_secret(name):
+        raise AudioDecodeError(
+            Reason.BAD_ROW, f"the {field} {shown(name)} carries credentials or a signature; give a name without them"
+        )
 
 
 def locate(written: str, base: str) -> str:
@@ -119,14 +126,15 @@ def locate(written: str, base: str) -> str:
     scheme = _SCHEME.match(written)
     name = scheme[1].lower() if scheme else None
     if name not in (None, "file", "s3"):
-        raise AudioDecodeError(Reason.BAD_ROW, f"audio is read from local paths and s3://, not {redact(written)!r}")
+        raise AudioDecodeError(Reason.BAD_ROW, f"audio is read from local paths and s3://, not {redact_uri(written)!r}")
+    _refuse_secrets(written, base)
     if scheme and name == "file":
         host, slash, path = written[scheme.end() :].partition("/")
         if host not in ("", "localhost"):
-            raise AudioDecodeError(Reason.BAD_ROW, f"a file:// URI names the host {redact(host)!r}; give a path")
+            raise AudioDecodeError(Reason.BAD_ROW, f"a file:// URI names the host {redact_uri(host)!r}; give a path")
         written = unquote(slash + path)
     if not storable(written):
-        raise AudioDecodeError(Reason.BAD_ROW, f"the path {printable(redact(written))!r} is not one line of UTF-8")
+        raise AudioDecodeError(Reason.BAD_ROW, f"the path {printable(redact_uri(written))!r} is not one line of UTF-8")
     if scheme and name == "s3":
         return _s3(written[scheme.end() :])
     if base.startswith("s3://") and not written.startswith("/"):
@@ -134,15 +142,25 @@ def locate(written: str, base: str) -> str:
     return os.path.normpath(os.path.join(base, written))
 
 
+def _refuse_secrets(written: str, base: str) -> None:
+    """Refuse a URI with credentials or a signature, also one that lacks its scheme or a slash, unless it is a file."""
+    if not holds_secret(written):
+        return
+    # A file may be called anything: pages that were fetched with their query have such names.
+    if _SCHEME.match(written) is None and not base.startswith("s3://") and os.path.lexists(os.path.join(base, written)):
+        return
+    raise AudioDecodeError(
+        Reason.BAD_ROW,
+        f"a URI must not carry credentials or a signed query: {printable(redact_uri(written))!r}; give credentials to "
+        "the environment (AWS_PROFILE, instance role)",
+    )
+
+
 def _s3(rest: str) -> str:
     bucket, _, key = rest.partition("/")
-    if "@" in bucket or ":" in bucket or "?" in key:
-        raise AudioDecodeError(
-            Reason.BAD_ROW,
-            f"an S3 URI must not carry credentials or a signed query: {redact('s3://' + rest)!r}; "
-            "give credentials to the environment (AWS_PROFILE, instance role)",
-        )
+    if "?" in key:
+        raise AudioDecodeError(Reason.BAD_ROW, f"an S3 URI must not carry a query: {redact_uri('s3://' + rest)!r}")
     key = posixpath.normpath(key)
     if not bucket or key.split("/")[0] in (".", ".."):
-        raise AudioDecodeError(Reason.BAD_ROW, f"{redact('s3://' + rest)!r} names no object of a bucket")
+        raise AudioDecodeError(Reason.BAD_ROW, f"{redact_uri('s3://' + rest)!r} names no object of a bucket")
     return f"s3://{bucket}/{key.lstrip('/')}"

@@ -30,7 +30,7 @@ from pipeline.audio.walking import (
 from pipeline.errors import ManifestError
 from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
-from pipeline.store.storage import join, open_store
+from pipeline.store.storage import check_uri, join, open_store
 
 LAYOUTS = ("folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb")
 """The layouts that ``read_corpus`` knows."""
@@ -124,6 +124,9 @@ def corpus_roots(corpus: str, layout: str) -> list[str]:
 
     Returns:
         One absolute path with its links resolved, or one S3 prefix: the folder, or the folder of the listing.
+
+    Raises:
+        SettingsError: The corpus carries credentials.
     """
     corpus = _absolute(corpus)
     root = corpus
@@ -135,6 +138,7 @@ def corpus_roots(corpus: str, layout: str) -> list[str]:
 
 
 def _absolute(corpus: str) -> str:
+    check_uri(corpus, "the corpus")
     if corpus.startswith("s3://"):
         return corpus.rstrip("/")
     return os.path.abspath(corpus.removeprefix("file://"))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pipeline.audio.candidate import printable, redact, storable
+from pipeline.audio.candidate import refuse_secret_name, shown, storable
 from pipeline.errors import AudioDecodeError
 from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
@@ -67,12 +67,14 @@ def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | Non
         return None
     text = spelt(value)
     if text is None:
-        raise _bad(f"{field} must be text, got {printable(redact(str(value)))[:80]!r}")
+        raise _bad(f"{field} must be text, got {shown(value)}")
     if len(text) > MAX_LABEL:
         raise _bad(f"{field} has {len(text):,} characters; at most {MAX_LABEL:,} are read")
     # A transcript may have several lines; a name or path may not.
     if not storable(text.replace("\n", " ").replace("\r", " ") if field == "text" else text):
-        raise _bad(f"{field} is not UTF-8 text without control characters: {printable(redact(text))[:80]!r}")
+        raise _bad(f"{field} is not UTF-8 text without control characters: {shown(text)}")
+    if field in ("utterance_id", "recording"):
+        refuse_secret_name(text, field)
     return text
 
 
@@ -138,7 +140,7 @@ def _channel(value: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= _MAX_CHANNEL or number != int(number):
-        raise _bad(f"channel must be a whole number from 0, got {printable(str(value))[:80]!r}")
+        raise _bad(f"channel must be a whole number from 0, got {shown(value)}")
     return int(number)
 
 

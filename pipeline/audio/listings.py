@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audio import fields
-from pipeline.audio.candidate import Candidate, locate, printable, redact, stem
+from pipeline.audio.candidate import Candidate, locate, printable, shown, stem
 from pipeline.audio.lines import Lines
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.rows import json_row, read_header, table_reader, table_rows
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import PassedOver, UnreadColumns
+from pipeline.redaction import redact_uri
 from pipeline.schema import LABELS, Reason
 from pipeline.store.storage import open_store
 
@@ -149,7 +150,7 @@ def _require_uri_column(names: list[str], listing: str) -> None:
 
 def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candidate:
     """Turn a row into a candidate, with a problem where it cannot be used."""
-    shown, given = "", None
+    uri_shown, given = "", None
     try:
         if isinstance(row, str):
             raise _bad(row)
@@ -159,7 +160,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
             raise _bad("no path to the audio")
         if not isinstance(written, str):
             raise _bad("the path to the audio is not text; audio inside a table is not read")
-        shown = printable(redact(written))
+        uri_shown = printable(redact_uri(written))
         uri = locate(written, folder)
         offset, duration = _seconds(row, "offset"), _seconds(row, "duration")
         channels = fields.channels(row, COLUMNS["channel"])
@@ -177,7 +178,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
     except AudioDecodeError as error:
         return Candidate(
             utterance_id=encode_id(given or f"@row{number}"),
-            uri=shown,
+            uri=uri_shown,
             problem=(str(error.reason), f"row {number} of the listing: {error.detail}"),
         )
 
@@ -244,7 +245,7 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
     try:
         seconds = None if value is None else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise _bad(f"{field} must be a number of seconds, got {printable(str(value))[:80]!r}") from None
+        raise _bad(f"{field} must be a number of seconds, got {shown(value)}") from None
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
         raise _bad(f"{field} must be finite and at least 0 seconds, got {seconds}")
     return seconds

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from pipeline.audio import fields
-from pipeline.audio.candidate import printable
+from pipeline.audio.candidate import printable, shown
 from pipeline.audio.lines import Lines, LongLine, pairs, words
 from pipeline.audio.rows import json_row, read_header, table_reader, table_rows
 from pipeline.errors import AudioDecodeError, ManifestError
@@ -263,9 +263,7 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
         return None
     seconds = _number(value)
     if seconds is None or math.isnan(seconds):
-        raise AudioDecodeError(
-            Reason.BAD_SEGMENT, f"{field} must be a number of seconds, got {printable(str(value))[:80]!r}"
-        )
+        raise AudioDecodeError(Reason.BAD_SEGMENT, f"{field} must be a number of seconds, got {shown(value)}")
     return seconds
 
 

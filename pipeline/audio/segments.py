@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audio.candidate import Candidate, printable, redact, stem
+from pipeline.audio.candidate import Candidate, printable, stem
 from pipeline.audio.manifest import MAX_ID_LENGTH, encode_id
 from pipeline.audio.segment_lists import ListedSegment
 from pipeline.errors import ManifestError
 from pipeline.passed_over import Kind, PassedOver
+from pipeline.redaction import redact_uri
 from pipeline.schema import Reason
 
 _BATCH = 10_000
@@ -122,8 +123,8 @@ def cut_recordings(
             why = ambiguous.get(number, "no recording of the corpus has this name")
             for segment in listed.of([number]):
                 if segment.problem is None:
-                    passed_over.add(Kind.UNMATCHED_SEGMENTS, example=f"row {segment.row}: {redact(name)}")
-                yield _orphan(segment, f"{why}: {printable(redact(name))[:200]!r}")
+                    passed_over.add(Kind.UNMATCHED_SEGMENTS, example=f"row {segment.row}: {redact_uri(name)}")
+                yield _orphan(segment, f"{why}: {printable(redact_uri(name))[:200]!r}")
 
 
 class _Listed:
@@ -206,7 +207,7 @@ def _hints(segments: Sequence[ListedSegment], passed_over: PassedOver) -> list[i
         if len(written) == 1 and (segment.rttm_channel or 0) > 1:
             passed_over.add(
                 Kind.UNUSED_CHANNELS,
-                example=f"row {segment.row}: {redact(segment.recording)}",
+                example=f"row {segment.row}: {redact_uri(segment.recording)}",
                 name=str(segment.rttm_channel),
             )
     if len(written) < 2:
@@ -242,7 +243,7 @@ def _cut(recording: Candidate, segment: ListedSegment, hint: int | None) -> Cand
 def _orphan(segment: ListedSegment, why: str) -> Candidate:
     return Candidate(
         utterance_id=_id(segment, encode_id(segment.recording)),
-        uri=printable(redact(segment.recording)),
+        uri=printable(redact_uri(segment.recording)),
         problem=segment.problem or (Reason.BAD_SEGMENT.value, f"row {segment.row} of the segment list: {why}"),
     )
 

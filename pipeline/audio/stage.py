@@ -34,8 +34,9 @@ from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.segments import cut_recordings
 from pipeline.errors import DatasetError, ManifestError
 from pipeline.passed_over import PassedOver
+from pipeline.redaction import redact
 from pipeline.settings import Settings
-from pipeline.store.completion import check_rejects, finish, status
+from pipeline.store.completion import check_rejects, finish, status, unless_finished
 from pipeline.store.dataset import (
     Dataset,
     Plan,
@@ -48,7 +49,7 @@ from pipeline.store.dataset import (
 from pipeline.store.generations import Redo
 from pipeline.store.provenance import record_settings
 from pipeline.store.redoing import reopen
-from pipeline.store.storage import absolute, join, open_store
+from pipeline.store.storage import absolute, check_uri, join, open_store
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport, Tally
@@ -98,10 +99,13 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
 
     Raises:
+        SettingsError: The corpus, a root or the output carries credentials.
         ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
     source, segmentation = config.recordings, config.segmentation.content()
+    for root in source.roots:
+        check_uri(root, "a root")
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
     passed_over = PassedOver()
     candidates, known = _candidates(config, own_roots[0], passed_over)
@@ -185,7 +189,8 @@ def candidate_table(batch: Sequence[Candidate]) -> pa.Table:
     rows = []
     for candidate in batch:
         row = asdict(candidate)
-        row["reason"], row["detail"] = row.pop("problem") or (None, None)
+        reason, detail = row.pop("problem") or (None, None)
+        row |= {"reason": reason, "detail": detail and redact(detail)}
         rows.append(row)
     # Further columns only where they say something: the hash of any other corpus is as it was.
     further = [field for field in CHANNELS if any(row[field.name] not in (None, ()) for row in rows)]
@@ -207,17 +212,10 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
     redo = config.decoding.redo_rejects
     if redo and not dataset.pending():
         reopen(dataset, redo, whole=True)
-    if dataset.finished():
-        report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
-    elif dataset.redos:
-        report = _redo(dataset, prepared)
-    else:
-        scratch = _write_candidates(prepared.probe_plan, prepared.pieces, join(config.output, PROBED))
-        report = _probe(scratch, prepared, config.decoding.max_reject_fraction)
-        probed = probed_rows(scratch), probed_rejects(scratch)
-        write_manifest(
-            dataset, *probed, config.recordings, manifest_notes(prepared.passed_over, scratch, config.recordings)
-        )
+    report = Tally(status(dataset)).report(status(dataset), workers="", dataset_sha256="")
+    if not dataset.finished():
+        with unless_finished(dataset):
+            report = _make(dataset, prepared)
     end = status(dataset)
     check_rejects(end, config.decoding.max_reject_fraction)
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
@@ -234,6 +232,19 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
         num_bytes=end.num_bytes,
         passed_over=end.passed_over,
     )
+
+
+def _make(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
+    """Probe what is not probed, and make the manifest of it."""
+    config = prepared.config
+    if dataset.redos:
+        return _redo(dataset, prepared)
+    scratch = _write_candidates(prepared.probe_plan, prepared.pieces, join(config.output, PROBED))
+    report = _probe(scratch, prepared, config.decoding.max_reject_fraction)
+    probed = probed_rows(scratch), probed_rejects(scratch)
+    notes = manifest_notes(prepared.passed_over, scratch, config.recordings)
+    write_manifest(dataset, *probed, config.recordings, notes)
+    return report
 
 
 def _probe(scratch: Dataset, prepared: PreparedManifest, max_reject_fraction: float | None) -> StageReport:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR
+from pipeline.redaction import redact_json
 from pipeline.store.storage import Store
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def write_settings(
     """
     from transformers import HubertConfig
 
-    network = HubertConfig(**{**config, "architectures": ["HubertModel"]}).to_dict()
+    # What a published config.json says of its own origin may carry a signature.
+    network = redact_json(HubertConfig(**{**config, "architectures": ["HubertModel"]}).to_dict())
     for name in ("dtype", "_attn_implementation", "attn_implementation"):
         network.pop(name, None)
     preprocessor = {

@@ -27,7 +27,7 @@ from pipeline.pretraining.shapes import network_config
 from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import absolute, open_store
-from pipeline.training.progress import METRICS, Progress
+from pipeline.training.progress import METRICS, Progress, history_lines
 from pipeline.training.publishing import MODEL, Trained, make_model
 from pipeline.training.settings import learning_content
 
@@ -186,6 +186,8 @@ def _network(config: PretrainEncoderConfig) -> tuple[dict[str, Any], Clock, str 
             raise SettingsError(f"init_encoder must be a HuBERT, {config.init_encoder} is a {info.model_type}")
         init_sha256 = info.weights_sha256
         published = read_json(local_folder(config.init_encoder, config.init_revision) / "config.json")
+        # The adapter behind the blocks is trained by no loss of ours, and may be as large as it says.
+        published |= {"add_adapter": False} if published.get("add_adapter") else {}
         fields = {**published, **fields}
     network = HubertConfig(**fields)
     clock = Clock.of_convolutions(16_000, network.conv_kernel, network.conv_stride)
@@ -271,6 +273,8 @@ def _published(dataset: Dataset, prepared: PreparedTraining, config: PretrainEnc
         sample_rate=prepared.clock.sample_rate,
         lineage=prepared.plan.lineage,
     )
+    # Another run of the same command may have put its own, which is not so far, in its place.
+    dataset.store.write(METRICS, history_lines(progress))
     return Output(
         data=weights_bytes(tensors),
         rows=sum(tensor.numel() for tensor in tensors.values()),
@@ -278,7 +282,10 @@ def _published(dataset: Dataset, prepared: PreparedTraining, config: PretrainEnc
         notes={
             "curve": _curve(progress),
             TOO_SHORT: progress.cursor[TOO_SHORT],
-            FILES: {name: sha256(dataset.store.read(name)) for name in (CONFIG, PREPROCESSOR, METRICS)},
+            FILES: {
+                METRICS: sha256(history_lines(progress)),
+                **{name: sha256(dataset.store.read(name)) for name in (CONFIG, PREPROCESSOR)},
+            },
         },
     )
 

@@ -3,21 +3,25 @@
 Reads commits only, so it tells the truth of a run that is going on elsewhere, or was killed.
 """
 
+import contextlib
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults, schema
-from pipeline.errors import CorruptDatasetError, DatasetError, TooManyRejectsError
+from pipeline.errors import CorruptDatasetError, DatasetError, PipelineError, TooManyRejectsError
 from pipeline.passed_over import NOTE, PassedOver
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Dataset, Json, canonical, parquet_bytes, sha256
 from pipeline.store.generations import attempts_folder
-from pipeline.store.storage import TEMPORARY, join
+from pipeline.store.storage import PROBES, TEMPORARY, join
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +176,29 @@ def publish_all(dataset: Dataset, commits: Sequence[Commit]) -> None:
 
 
 def clean_up(dataset: Dataset) -> None:
-    """Remove the attempts of this generation and those before, and what killed processes left."""
+    """Remove the attempts of this generation and those before, and what killed processes and probes left."""
     for generation in range(len(dataset.redos) + 1):
         dataset.store.delete_tree(attempts_folder(generation))
+    dataset.store.delete_tree(PROBES)
     dataset.store.delete(name for name in dataset.store.names() if name.startswith(TEMPORARY))
+
+
+@contextlib.contextmanager
+def unless_finished(dataset: Dataset) -> Iterator[None]:
+    """Let work on a dataset fail where another run has finished the dataset meanwhile, and go on.
+
+    Whoever finishes a dataset removes what only its making needs: scratch datasets, checkpoints, attempts. A run
+    beside it that misses them has nothing left to do: equal plans give equal bytes, so the dataset is its own.
+
+    Raises:
+        PipelineError: The work failed, and the dataset is not finished.
+    """
+    try:
+        yield
+    except (PipelineError, OSError) as error:
+        if not dataset.finished():
+            raise
+        logger.info("another run has finished %s; this one goes on after: %s", dataset.uri, error)
 
 
 def success(dataset: Dataset) -> dict[str, Json]:

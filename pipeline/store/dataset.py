@@ -375,11 +375,11 @@ def check_folder(store: Store, plan: Plan) -> None:
         found = Plan.from_bytes(store.read(PLAN), f"{store.uri}/{PLAN}")
     except FileNotFoundError:
         foreign = [name for name in store.names() if not name.startswith(("_", "."))]
-        if foreign:
+        if foreign and not store.exists(PLAN):
             raise DatasetError(
                 f"{store.uri} holds files that are not ours ({', '.join(foreign[:3])}); choose an empty folder"
             ) from None
-        return
+        return check_folder(store, plan) if foreign else None  # another run began it between the two looks
     if differences := plan.differences(found):
         raise PlanMismatchError(
             f"{store.uri} was made with other settings; use a new folder or the old settings:\n  "

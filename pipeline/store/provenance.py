@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.redaction import redact_json
 from pipeline.store.storage import Store
 
 CONFIG = "_config.json"
@@ -21,9 +22,9 @@ def record_settings(store: Store, config: Any) -> None:
 
     Args:
         store: The output folder.
-        config: The stage's config dataclass; it never holds credentials.
+        config: The stage's config dataclass; secrets in it are hidden.
     """
-    record = {"settings": asdict(config), "python": platform.python_version(), "versions": versions()}
+    record = {"settings": redact_json(asdict(config)), "python": platform.python_version(), "versions": versions()}
     store.write(CONFIG, json.dumps(record, sort_keys=True, indent=1).encode())
 
 
@@ -36,7 +37,7 @@ def record_report(store: Store, report: Mapping[str, Any]) -> None:
     """
     if report.get("units_done_now") == 0 and store.exists(REPORT):
         return
-    store.write(REPORT, json.dumps(report, sort_keys=True).encode())
+    store.write(REPORT, json.dumps(redact_json(report), sort_keys=True).encode())
 
 
 def record_estimate(store: Store, wall_seconds: float) -> None:

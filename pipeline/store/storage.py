@@ -7,6 +7,7 @@ Nothing here knows what the bytes mean; datasets are built on top in ``dataset.p
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from pipeline import faults
 from pipeline.errors import SettingsError, StorageError
+from pipeline.redaction import holds_secret, redact_uri
 from pipeline.settings import Settings
 from pipeline.store.s3_store import Bytes, S3Store
 
@@ -23,7 +26,12 @@ Located = TypeVar("Located", bound=Settings)
 TEMPORARY = "_tmp-"
 """How the names of unfinished local files begin; one that stays was left by a killed process."""
 
+PROBES = "_probe"
+"""Folder of the names by which a store is tried; what a killed process leaves in it goes when a dataset is finished."""
+
 _FOLDER_RETRIES = 5
+_PROBES_TRIED = 3
+_TORN = re.compile(r"(?:s3[an]?|gs|gcs|https?|hdfs|abfss?|file)(?::/(?!/)|//)", re.IGNORECASE)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A disk, a quota, or the largest file that a process may write."""
@@ -74,19 +82,39 @@ class Store(Protocol):
         """Open a name as a seekable binary file on a local disk, for readers that need all of it, part by part."""
 
 
+def check_uri(uri: str, what: str = "a storage URI") -> None:
+    """Refuse a place that carries credentials or a signature, or a URI that misses a slash.
+
+    Args:
+        uri: A local path or URI.
+        what: What it is, for the message.
+
+    Raises:
+        SettingsError: The message shows no secret.
+    """
+    if holds_secret(uri):
+        raise SettingsError(
+            f"{what} must not carry credentials or a signed query; give them to the environment (AWS_PROFILE, instance "
+            f"role): {redact_uri(uri)}. A local path that only looks so begins with ./"
+        )
+    if _TORN.match(uri):
+        raise SettingsError(
+            f"{what} is a local path or s3://bucket/prefix, got {uri!r}, which misses a slash or a colon. A local path "
+            "that only looks so begins with ./"
+        )
+
+
 def open_store(uri: str) -> "Store":
     """Open the store at a local path or an ``s3://bucket/prefix``.
 
     Raises:
         SettingsError: The scheme is another one, or the URI carries credentials.
     """
+    check_uri(uri)
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        if "@" in parts.netloc or parts.query:
-            raise SettingsError(
-                "a storage URI must not carry credentials or a query; give them to the environment "
-                f"(AWS_PROFILE, instance role): s3://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}"
-            )
+        if parts.query:
+            raise SettingsError(f"a storage URI has no query: {redact_uri(uri)}")
         return S3Store(uri)
     if "://" in uri and parts.scheme != "file":
         raise SettingsError(f"storage is a local path or s3://bucket/prefix, got {uri!r}")
@@ -120,18 +148,28 @@ def probe(store: Store) -> None:
     Raises:
         StorageError: The same name could be created twice, or the store cannot be written.
     """
-    name = f"_probe/{uuid.uuid4().hex}"
     try:
-        first, second = store.create(name, b"1"), store.create(name, b"2")
-        kept = store.read(name)
-        store.delete([name])
+        # Again, because another run that finishes the dataset removes the names of all probes.
+        held = any(_creates_once(store) for _ in range(_PROBES_TRIED))
     except OSError as error:
         raise StorageError(f"{store.uri} cannot be written: {error}") from error
-    if not first or second or kept != b"1":
+    if not held:
         raise StorageError(
             f"{store.uri} let one name be created twice; commits need put-if-absent "
             "(S3: If-None-Match). Choose another store or upgrade its server."
         )
+
+
+def _creates_once(store: Store) -> bool:
+    name = f"{PROBES}/{uuid.uuid4().hex}"
+    try:
+        first = store.create(name, b"1")
+        faults.point("during_probe", store.uri)
+        return first and not store.create(name, b"2") and store.read(name) == b"1"
+    except FileNotFoundError:
+        return False
+    finally:
+        store.delete([name])
 
 
 class LocalStore:
@@ -236,7 +274,13 @@ class LocalStore:
         """Show one file under a second name, by hard link where the disk has them."""
         if not self._path(source).is_file():
             raise FileNotFoundError(f"{self._path(source)} does not exist")
-        self._settle(target, lambda path: self._show(self._path(source), path))
+        try:
+            self._settle(target, lambda path: self._show(self._path(source), path))
+        except StorageError:
+            # Whoever finishes the dataset removes attempts, also between the look above and the link.
+            if self._path(source).is_file():
+                raise
+            raise FileNotFoundError(f"{self._path(source)} does not exist") from None
 
     def _show(self, source: Path, target: Path) -> None:
         temporary = self.root / f"{TEMPORARY}{target.name}.{uuid.uuid4().hex}"

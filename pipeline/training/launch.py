@@ -28,7 +28,7 @@ from pipeline.store.storage import Store, join, open_store
 from pipeline.training.checkpoint import latest_checkpoint
 from pipeline.training.listeners import ReportListener
 from pipeline.training.loop import Loop, is_over
-from pipeline.training.progress import Progress, read_standing
+from pipeline.training.progress import RAY_FOLDER, Progress, read_standing
 from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.world import World
@@ -37,7 +37,6 @@ from pipeline.work.runtime import ALLOCATOR, set_threads
 
 logger = logging.getLogger(__name__)
 
-RAY_FOLDER = "_ray_train"
 _POLL_SECONDS = 1.0
 _LOG_EVERY_SECONDS = 10.0
 _COLLECTIVE_TIMEOUT_SECONDS = 300
@@ -116,15 +115,16 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
     store = open_store(output)
     progress = _ended(store, settings)
     if progress is None:
-        watch = _Watch(output)
+        watch, name = _Watch(output), f"run-{time.time_ns()}"
         try:
-            _trainer(recipe, settings, store.uri, shape).fit()
+            _trainer(recipe, settings, store.uri, shape, name).fit()
         except ray.train.TrainingFailedError as error:
             raise _plain(error) from error
         finally:
             watch.stop()
         progress = _ended(store, settings)
-    store.delete_tree(RAY_FOLDER)
+        # Not the whole folder: another run of the same command may be in it.
+        store.delete_tree(f"{RAY_FOLDER}/{name}")
     if progress is None:
         raise TrainingError(f"training stopped before its end in {output}; run the same command to go on")
     return progress
@@ -136,7 +136,7 @@ def _ended(store: Store, settings: TrainingSettings) -> Progress | None:
     return found.progress if found is not None and is_over(found.progress, settings) else None
 
 
-def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape) -> TorchTrainer:
+def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape, name: str) -> TorchTrainer:
     resources = {"CPU": 1.0, "GPU": 1.0} if shape.use_gpu else {"CPU": float(shape.threads)}
     storage, filesystem = _ray_storage(settings.storage_path or join(output, RAY_FOLDER))
     # Spelt as dictionaries, because Ray's stubs know the classes of Train V1 alone.
@@ -149,7 +149,7 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
         "elastic_resize_monitor_interval_s": _RESIZE_SECONDS,
     }
     run: dict[str, Any] = {
-        "name": f"run-{time.time_ns()}",
+        "name": name,
         "storage_path": storage,
         "storage_filesystem": filesystem,
         "failure_config": FailureConfig(**failures),

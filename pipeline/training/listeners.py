@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from pipeline.store.dataset import SUCCESS
 from pipeline.store.storage import Store
-from pipeline.training.progress import METRICS, PROGRESS, Progress, Unit
+from pipeline.training.progress import METRICS, PROGRESS, Progress, Unit, history_lines
 from pipeline.training.recipe import Audio, Figure
 
 _SECONDS_BETWEEN = 2.0
@@ -84,9 +85,9 @@ class StoreListener:
         """Do nothing: each set was heard of."""
 
     def checkpointed(self, progress: Progress) -> None:
-        """Write the history beside a checkpoint."""
-        lines = (json.dumps(line, sort_keys=True) for line in progress.history)
-        self._store.write(METRICS, "".join(f"{line}\n" for line in lines).encode())
+        """Write the history beside a checkpoint, unless another run has finished the model and sealed its history."""
+        if not self._store.exists(SUCCESS):
+            self._store.write(METRICS, history_lines(progress))
 
     def close(self) -> None:
         """Do nothing: files are written whole."""

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from pipeline import faults
-from pipeline.errors import CheckpointError, TrainingError
+from pipeline.errors import CheckpointError, DatasetError, TrainingError
 from pipeline.seeds import torch_seed
+from pipeline.store.dataset import SUCCESS
 from pipeline.store.storage import Store
 from pipeline.training.checkpoint import keep, latest, read_checkpoint, save_checkpoint
 from pipeline.training.feed import Feed, StepInput
@@ -284,6 +285,8 @@ class Loop:
         self._share_buffers()
         if self._world.rank > 0:
             return
+        if self._store.exists(SUCCESS):
+            raise DatasetError(f"another run has finished {self._store.uri}; there is nothing left to train")
         step, settings, best = self._progress.step, self._settings, self._progress.best
         states = {
             name: tensors

@@ -13,6 +13,7 @@ from pipeline.store.storage import Store
 PROGRESS = "_progress.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "_checkpoints"
+RAY_FOLDER = "_ray_train"
 Json = Any
 
 
@@ -96,6 +97,11 @@ class Progress:
     def published_step(self) -> int:
         """The step whose weights are published: the best, or the last where no metric names a best."""
         return self.step if self.best is None else self.best.step
+
+
+def history_lines(progress: Progress) -> bytes:
+    """Give the content of ``metrics.jsonl``: what was logged, a JSON object per line."""
+    return "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in progress.history).encode()
 
 
 @dataclass(frozen=True, kw_only=True)

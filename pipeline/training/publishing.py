@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.store.completion import finish
+from pipeline.store.completion import finish, unless_finished
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan
 from pipeline.store.provenance import record_settings
-from pipeline.training.progress import CHECKPOINTS, PROGRESS, Progress
+from pipeline.training.progress import CHECKPOINTS, PROGRESS, RAY_FOLDER, Progress
 from pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -77,20 +77,32 @@ def make_model(
     record_settings(dataset.store, config)
     workers = "no worker, all was there"
     if not dataset.store.exists(SUCCESS):
-        # Not at the top: a run with nothing left to do needs neither Ray nor torch.
-        from pipeline.features.numerics import numerics_key
-        from pipeline.training.checkpoint import published
-        from pipeline.training.launch import shape_of, train
-
-        shape = shape_of(settings)
-        logger.info("training on %s", shape)
-        progress = train(recipe(), settings, dataset.uri, shape=shape)
-        given = publish(dataset, Trained(progress=progress, checkpoint=published(dataset.store)))
-        device = "cuda" if shape.use_gpu else "cpu"
-        dataset.commit(MODEL, dataset.announce(MODEL), given, numerics_key(device))
-        finish(dataset)
-        workers = str(shape)
+        with unless_finished(dataset):
+            workers = _train(dataset, recipe, settings, publish)
     # A run killed before this leaves them to the same command.
-    dataset.store.delete_tree(CHECKPOINTS)
+    for folder in (CHECKPOINTS, RAY_FOLDER):
+        dataset.store.delete_tree(folder)
     dataset.store.delete([PROGRESS])
     return MadeModel(dataset=dataset, workers=workers, seconds=time.monotonic() - began)
+
+
+def _train(
+    dataset: Dataset,
+    recipe: Callable[[], "Recipe"],
+    settings: TrainingSettings,
+    publish: Callable[[Dataset, Trained], Output],
+) -> str:
+    """Train and publish; say how the run lay on the cluster."""
+    # Not at the top: a run with nothing left to do needs neither Ray nor torch.
+    from pipeline.features.numerics import numerics_key
+    from pipeline.training.checkpoint import published
+    from pipeline.training.launch import shape_of, train
+
+    shape = shape_of(settings)
+    logger.info("training on %s", shape)
+    progress = train(recipe(), settings, dataset.uri, shape=shape)
+    given = publish(dataset, Trained(progress=progress, checkpoint=published(dataset.store)))
+    device = "cuda" if shape.use_gpu else "cpu"
+    dataset.commit(MODEL, dataset.announce(MODEL), given, numerics_key(device))
+    finish(dataset)
+    return str(shape)

@@ -7,7 +7,7 @@ from functools import partial
 
 from pipeline import faults
 from pipeline.passed_over import NOTE, PassedOver
-from pipeline.store.completion import check_rejects, finish, status
+from pipeline.store.completion import check_rejects, finish, status, unless_finished
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
 from pipeline.store.redoing import goes_on, reopen
@@ -117,7 +117,7 @@ def _run_stage(
         shape = stage_shape(choice, placement, use_gpu=use_gpu)
         workers = str(shape)
         logger.info("%s: %d of %d units to do; %s", dataset.plan.kind, len(pending), start.units, shape)
-    with Progress(tally) as progress:
+    with unless_finished(dataset), Progress(tally) as progress:
         if pending:
             units = choice.runner.units(
                 dataset, pending, load=load, factory=factory(shape), shape=shape, numerics_mode=numerics_mode

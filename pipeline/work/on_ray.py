@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,8 +26,9 @@ from pipeline import errors, faults
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset, Output
-from pipeline.store.storage import open_store
+from pipeline.store.storage import PROBES, open_store
 from pipeline.work.joined import joined_cluster
+from pipeline.work.local_ray import ready_for_ray
 from pipeline.work.payload import binary_cell, pack, unpack
 from pipeline.work.runner import RunnerKind
 from pipeline.work.runtime import ALLOCATOR, quick_start
@@ -47,21 +48,15 @@ _LEAST_QUEUE_BYTES = 64 << 20
 # Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
 _FAN_IN = 4
 
-_LOCAL = {
-    "RAY_idle_worker_killing_time_threshold_ms": "60000",
-    "RAY_enable_metrics_collection": "0",
-    "RAY_task_events_report_interval_ms": "0",
-}
-"""Settings of a Ray that is started here (2.60). A process without work stays a minute, not a second, and serves the
-next stage, which saves a second of a core each; and nobody counts for a dashboard that is not there. Of 100 utterances
-on two cores they save 5 s of 50."""
-
 
 def connect() -> None:
     """Join the Ray cluster that RAY_ADDRESS names or that runs here, else start a local one; once a process.
 
     The workers' variables travel in a runtime environment only where a cluster runs already: with one, each worker
     takes a second more to start. A local Ray has them from the environment that it is started in.
+
+    Raises:
+        ClusterShapeError: A process may not have as many files open as a local Ray needs.
     """
     if ray.is_initialized():
         return
@@ -72,23 +67,8 @@ def connect() -> None:
     if joined is not None and joined.running:
         ray.init(runtime_env={"env_vars": variables}, **quiet)
         return
-    with _environment(variables | _LOCAL):
+    with ready_for_ray(variables):
         ray.init(address="local", **quiet)
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class OnRay:
@@ -313,12 +293,13 @@ def check_nodes(dataset: Dataset) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if len(nodes) < 2:
         return
-    name = f"_probe/{ray.get_runtime_context().get_job_id()}"
-    dataset.store.write(name, b"seen")
-    see = ray.remote(num_cpus=0)(_sees)
+    name = f"{PROBES}/{ray.get_runtime_context().get_job_id()}"
+    see: Any = ray.remote(num_cpus=0)(_sees)
     for node in nodes:
-        where = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        if not ray.get(see.options(scheduling_strategy=where).remote(dataset.uri, name)):
+        dataset.store.write(name, b"seen")
+        there = see.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False))
+        seen = ray.get(there.remote(dataset.uri, name))
+        if not seen and dataset.store.exists(name):  # a run that finishes the dataset removes it for all
             raise StorageError(
                 f"node {node['NodeManagerAddress']} does not see {dataset.uri}; use s3:// or a disk all nodes share"
             )

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline import faults, schema
 from pipeline.errors import PipelineError, StorageError
+from pipeline.redaction import redact
 from pipeline.schema import Reason
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset, Output
@@ -42,8 +43,9 @@ class Reject:
 
 
 def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    """Lay rejects out as rows of ``_rejects``."""
-    return pa.Table.from_pylist([vars(reject) for reject in rejects], schema=schema.REJECTS)
+    """Lay rejects out as rows of ``_rejects``, without the secrets that a detail may quote."""
+    rows = [{**vars(reject), "detail": redact(reject.detail)} for reject in rejects]
+    return pa.Table.from_pylist(rows, schema=schema.REJECTS)
 
 
 def reasons(rejects: Sequence[Reject]) -> dict[str, int]:

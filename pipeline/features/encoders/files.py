@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import shipped
-from pipeline.store.storage import open_store
+from pipeline.store.storage import check_uri, open_store
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+MAX_JSON_BYTES = 16 << 20
+"""Largest file of settings, or of names of weight files, that is read."""
 
 # Of two formats the first is used: safetensors cannot hold code.
 _FORMATS = (
@@ -67,10 +69,12 @@ def local_folder(name_or_dir: str, revision: str | None = None) -> Path:
         revision: Git revision of a Hugging Face name.
 
     Raises:
+        SettingsError: It carries credentials.
         EncoderError: It is nowhere, or a revision was given for a folder.
     """
     if not name_or_dir:
         raise EncoderError("there is no encoder folder ''; give a folder or a Hugging Face name")
+    check_uri(name_or_dir, "an encoder")
     path = Path(name_or_dir.removeprefix("file://"))
     if shipped.is_shipped(name_or_dir):
         path = shipped.FOLDER
@@ -145,12 +149,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of an encoder folder.
 
     Raises:
-        EncoderError: It is absent or no JSON object.
+        EncoderError: It is absent, no JSON object, or larger or deeper than any settings are.
     """
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise EncoderError(f"{path} has more than {MAX_JSON_BYTES:,} bytes, which no settings need")
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise EncoderError(f"encoder folder {path.parent} holds no {path.name}") from error
+    except RecursionError as error:
+        raise EncoderError(f"{path} is nested deeper than any settings are; restore it") from error
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
@@ -171,12 +179,19 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / single).is_file():
             return [folder / single]
         if (folder / index).is_file():
-            pieces = sorted(set(read_json(folder / index).get("weight_map", {}).values()))
+            pieces = _pieces(folder / index)
             wrong = [piece for piece in pieces if Path(piece).name != piece or not (folder / piece).is_file()]
             if wrong or not pieces:
                 raise EncoderError(f"{folder / index} lists weight files that are not in its folder: {wrong}")
             return [folder / piece for piece in pieces]
     raise EncoderError(f"encoder folder {folder} holds neither {_FORMATS[0][1]} nor {_FORMATS[1][1]}")
+
+
+def _pieces(index: Path) -> list[str]:
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(piece, str) for piece in found.values()):
+        raise EncoderError(f"{index} must name a weight file for each tensor under weight_map; restore it")
+    return sorted(set(found.values()))
 
 
 def folder_files(folder: Path) -> list[Path]:
@@ -226,6 +241,26 @@ def _state(path: Path) -> tuple[int, int, int]:
 def _file_sha256(path: Path, size: int, modified: int, inode: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def header_shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]] | None:
+    """Read the shapes of all tensors from the headers of weight files; None where they have none, as a ``.bin``.
+
+    Raises:
+        EncoderError: A header is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        if path.suffix != ".safetensors":
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise EncoderError(f"weights {path} are damaged: {error}") from error
+    return shapes
 
 
 def read_tensors(paths: Iterable[Path]) -> dict[str, "torch.Tensor"]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pipeline.audio.clock import Clock
 from pipeline.errors import EncoderError
-from pipeline.features.encoders import files, mfcc
+from pipeline.features.encoders import bounds, files, mfcc
 from pipeline.features.encoders.spectrum import SPECTRUM_HOP, SPECTRUM_WINDOW
 
 
@@ -247,31 +247,41 @@ def _plain_config(folder: Path) -> Any:
     """
     found = files.read_json(folder / files.CONFIG)
     kind = found.get("model_type")
-    if kind not in _PLAIN or {*files.CONFIG_KEYS, *MODELS[kind].config_keys} - _PLAIN[kind] - found.keys():
+    if (
+        not isinstance(kind, str)
+        or kind not in _PLAIN
+        or {*files.CONFIG_KEYS, *MODELS[kind].config_keys} - _PLAIN[kind] - found.keys()
+    ):
         return None
-    return SimpleNamespace(**found)
+    return SimpleNamespace(**_kept(found, folder))
 
 
 def _read_config(folder: Path) -> Any:
     """Read config.json into the configuration class of its model_type, in which defaults are filled in."""
     found = files.read_json(folder / files.CONFIG)
-    if found.get("model_type") in mfcc.NAMES:
+    kind = found.get("model_type")
+    if kind in list(mfcc.NAMES):
         return None
-    if found.get("model_type") not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise EncoderError(
-            f"{folder / files.CONFIG} is of model_type {found.get('model_type')!r}; "
-            f"supported are {', '.join(sorted(MODELS))}"
+            f"{folder / files.CONFIG} is of model_type {str(kind)[:60]!r}; supported are {', '.join(sorted(MODELS))}"
         )
-    # A checkpoint may name its favourite attention or number format; ours are settings.
-    for key in ("attn_implementation", "_attn_implementation", "dtype", "torch_dtype"):
-        found.pop(key, None)
     # SpecAugment's mask and the adapter behind the blocks belong to no layer.
-    found |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
-    found.pop("use_intermediate_ffn_before_adapter", None)
+    kept = _kept(found, folder) | {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
     try:
-        return transformers_class(MODELS[found["model_type"]].config).from_dict(found)
+        return transformers_class(MODELS[kind].config).from_dict(kept)
     except Exception as error:
         raise EncoderError(f"{folder / files.CONFIG} describes no network: {error}") from error
+
+
+def _kept(found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Give what the network depends on, checked.
+
+    The rest is about training, heads and history, or a favourite attention or number format, where ours are settings.
+    """
+    bounds.check_settings(found, str(folder / files.CONFIG))
+    keys = {*files.CONFIG_KEYS, *MODELS[found["model_type"]].config_keys}
+    return {key: value for key, value in found.items() if key in keys}
 
 
 def transformers_class(name: str) -> Any:
@@ -306,6 +316,7 @@ def info_of(source: FoundEncoder, normalize_waveform: bool | None) -> EncoderInf
         # transformers' feature extractor of waveforms normalises unless it is told not to; of spectra, never.
         normalize_waveform = preprocessor.get("do_normalize") is not False and kind.hears == "waveform"
     kernels, strides = _clock(source, preprocessor)
+    check_folder(folder, config)
     return EncoderInfo(
         name=source.name,
         model_type=config.model_type,
@@ -326,6 +337,18 @@ def info_of(source: FoundEncoder, normalize_waveform: bool | None) -> EncoderInf
     )
 
 
+def check_folder(folder: Path, config: Any) -> None:
+    """Compare a configuration with the header of the weights, where they have one; others are compared when read.
+
+    Raises:
+        EncoderError: They differ, or there are no weights.
+    """
+    shapes = files.header_shapes(files.weight_files(folder))
+    if shapes is not None:
+        prefix = MODELS[config.model_type].prefix
+        bounds.check_weights(config, shapes, prefix=prefix, where=str(folder / files.CONFIG))
+
+
 def _preprocessor(source: FoundEncoder, *, needed: bool) -> dict[str, Any]:
     """Read preprocessor_config.json, with what it may leave unsaid of log-mel input."""
     assert source.folder is not None
@@ -335,7 +358,9 @@ def _preprocessor(source: FoundEncoder, *, needed: bool) -> dict[str, Any]:
             f"encoder {source.name} has no {files.PREPROCESSOR}, so nothing says whether its waveforms are "
             "normalised; say it with --normalize-waveform or --no-normalize-waveform"
         )
-    return _LOG_MEL | (files.read_json(path) if path.is_file() else {})
+    found = files.read_json(path) if path.is_file() else {}
+    bounds.check_preprocessor(found, str(path))
+    return _LOG_MEL | found
 
 
 def _clock(source: FoundEncoder, preprocessor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from pipeline.errors import EncoderError
 from pipeline.features.encoders import files
 from pipeline.features.encoders.attention import use_sdpa
+from pipeline.features.encoders.bounds import check_same_shapes, check_weights
 from pipeline.features.encoders.info import MODELS, EncoderInfo, transformers_class
 from pipeline.features.encoders.log_mel import StackedLogMel
 from pipeline.features.encoders.padding import ValidRows, make_padding_exact
@@ -116,23 +117,22 @@ def load_network(folder: Path, config: Any, info: EncoderInfo, layers: tuple[int
     Raises:
         EncoderError: The weights are damaged, or do not fit the network.
     """
-    kind = MODELS[config.model_type]
+    kind, where = MODELS[config.model_type], str(folder / files.CONFIG)
+    tensors = files.read_tensors(files.weight_files(folder))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    check_weights(config, shapes, prefix=kind.prefix, where=where)
     num_blocks, config.num_hidden_layers = config.num_hidden_layers, layers[-1]
-    # On the meta device nothing is initialised at random only to be overwritten.
-    with torch.device("meta"):
-        network: Any = transformers_class(kind.network)(config)
+    network = _built(kind.network, config, where)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    state = files.encoder_state(
+        tensors, list(wanted), prefix=kind.prefix, kept_blocks=layers[-1], num_blocks=num_blocks
+    )
+    check_same_shapes(wanted, {name: tuple(tensor.shape) for name, tensor in state.items()}, where)
     network.to_empty(device="cpu")
     positions = getattr(network.encoder, "embed_positions", None)
     if positions is not None:
         # Made anew, because its tables are in no checkpoint.
         network.encoder.embed_positions = type(positions)(config)
-    state = files.encoder_state(
-        files.read_tensors(files.weight_files(folder)),
-        list(network.state_dict()),
-        prefix=kind.prefix,
-        kept_blocks=layers[-1],
-        num_blocks=num_blocks,
-    )
     try:
         # Copied into fresh memory rather than used where it is mapped: matrix products may depend on alignment.
         network.load_state_dict(state)
@@ -151,3 +151,14 @@ def load_network(folder: Path, config: Any, info: EncoderInfo, layers: tuple[int
         bins = config.feature_projection_input_dim // stride
         log_mel = StackedLogMel(num_mel_bins=bins, stride=stride, sample_rate=info.sample_rate)
     return Network(network, info, layers, log_mel)
+
+
+def _built(name: str, config: Any, where: str) -> Any:
+    """Build a network without memory: on the meta device nothing is initialised only to be overwritten."""
+    try:
+        with torch.device("meta"):
+            return transformers_class(name)(config)
+    except Exception as error:
+        raise EncoderError(
+            f"{where} describes no network that can be built ({type(error).__name__}: {error}); restore it"
+        ) from error

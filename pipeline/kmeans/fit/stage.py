@@ -23,7 +23,7 @@ from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
 from pipeline.kmeans.search.engines import check_gpus
-from pipeline.store.completion import finish, read_shard_table, status, success
+from pipeline.store.completion import finish, read_shard_table, status, success, unless_finished
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_committed
@@ -127,39 +127,48 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     record_settings(dataset.store, config)
     tally = Tally(status(dataset))
     pending = len(dataset.pending())
-    workers, seconds = "no K-means actor, all was there", {}
+    workers, seconds = "no K-means actor, all was there", dict[str, float]()
     if pending:
-        features = Dataset.open(config.features, kind="features")
-        # What 20 ms of audio gives is a frame.
-        runner = config.work.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
-        shape = _lay_out(config, features, plan, runner.nodes())
-        workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
-        cluster = Cluster(
-            runner,
-            features,
-            plan.content["layers"],
-            num_workers=shape.num_workers,
-            budget=shape.budget,
-            num_cpus=shape.num_cpus,
-            num_gpus=shape.num_gpus,
-            seed=config.fitting.seed,
-            fraction=config.fraction,
-            engine=config.search.engine,
-        )
-        try:
-            on_disk = cluster.load()
-            if on_disk:
-                logger.info("K-means: %d of %d frames lie on the workers' disks", on_disk, plan.totals["frames"])
-            loaded = time.monotonic()
-            _Fitting(dataset, cluster, config).run()
-        finally:
-            cluster.close()
-        seconds = {"load_seconds": round(loaded - tally.began, 2), "fit_seconds": round(time.monotonic() - loaded, 2)}
+        with unless_finished(dataset):
+            workers, seconds = _fit(config, plan, dataset, tally)
     digest = finish(dataset)
     dataset.store.delete_tree("_checkpoints")
     tally.units = pending
     report = tally.report(status(dataset), workers=workers, dataset_sha256=digest)
     return replace(report, notes={**report.notes, **seconds})
+
+
+def _fit(config: FitKmeansConfig, plan: Plan, dataset: Dataset, tally: Tally) -> tuple[str, dict[str, float]]:
+    """Fit what is not committed; give how the fits lay on the workers, and what took how long."""
+    features = Dataset.open(config.features, kind="features")
+    # What 20 ms of audio gives is a frame.
+    runner = config.work.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
+    shape = _lay_out(config, features, plan, runner.nodes())
+    cluster = Cluster(
+        runner,
+        features,
+        plan.content["layers"],
+        num_workers=shape.num_workers,
+        budget=shape.budget,
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+        seed=config.fitting.seed,
+        fraction=config.fraction,
+        engine=config.search.engine,
+    )
+    try:
+        on_disk = cluster.load()
+        if on_disk:
+            logger.info("K-means: %d of %d frames lie on the workers' disks", on_disk, plan.totals["frames"])
+        loaded = time.monotonic()
+        _Fitting(dataset, cluster, config).run()
+    finally:
+        cluster.close()
+    workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
+    return workers, {
+        "load_seconds": round(loaded - tally.began, 2),
+        "fit_seconds": round(time.monotonic() - loaded, 2),
+    }
 
 
 def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> FitShape:
