@@ -15,6 +15,7 @@ from pipeline.audio.corpora import read_corpus
 from pipeline.audio.stage import BuildManifestConfig
 from pipeline.cli import JOBS, config_class, run, stage_of
 from pipeline.errors import AudioDecodeError, ManifestError, PipelineError, SettingsError
+from pipeline.passed_over import PassedOver
 from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.settings import setting_paths
 from pipeline.store.provenance import record_settings
@@ -208,7 +209,7 @@ def test_a_list_of_tars_with_a_secret_is_refused_without_it(tmp_path):
     for uri in URIS:
         (tmp_path / "tars.txt").write_text(uri.replace(".wav", ".tar") + "\n")
         with pytest.raises(ManifestError) as caught:
-            list(read_corpus(str(tmp_path / "tars.txt"), "webdataset"))
+            list(read_corpus(str(tmp_path / "tars.txt"), "webdataset", passed_over=PassedOver()))
         assert MARK not in str(caught.value)
 
 

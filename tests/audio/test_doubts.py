@@ -134,8 +134,9 @@ def test_a_file_that_is_gone_from_a_corpus_that_is_there_is_missing_at_once(corp
 
 def test_a_root_that_may_not_be_read_stops_the_run_and_one_file_that_may_not_is_unreadable(corpus):
     user = os.geteuid()
-    for folder in [corpus, *list(corpus.parents)[:4]]:
-        folder.chmod(0o755)
+    for folder in [corpus, *corpus.parents]:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o755)
     (corpus / "speaker" / "b.wav").chmod(0)
     with Decoder(sample_rate=RATE, roots=[str(corpus)]) as decoder:
         decode(decoder, corpus / "a.wav")

@@ -122,7 +122,7 @@ def test_a_second_recording_of_equal_length_is_found_on_s3_when_the_first_ends(t
         path = write(tmp_path / name, data * parts)
         source = {"name": name, "path": str(path), "start": 0, "num_bytes": len(data) * parts}
         opener = Opener(vars(limits), fetch)
-        with opener.open({**source, "whole": True, "remote": True}, thorough=False) as recording:
+        with opener.open({**source, "whole": True, "remote": True, "careful": False}, thorough=False) as recording:
             assert recording.num_samples == total or container == "MP3"
             assert len(recording.sound.read(total)) == total
             if parts == 1:

@@ -261,8 +261,10 @@ def job(config, *flags, **environment):
     """Run the job as people do."""
     given = {**vars(config), **vars(config.training), **vars(config.optimizer)}
     flags_of = (*FLAGS, "num_workers", "manifest", "tokens", "output", "init_encoder")
-    given = {name: given[name] for name in flags_of}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    given = {f"--{name.replace('_', '-')}": given[name] for name in flags_of}
+    # A flag that is given twice is refused.
+    changed = {flag.partition("=")[0] for flag in flags}
+    words = [f"{name}={value}" for name, value in given.items() if value is not None and name not in changed]
     return subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "pretrain_encoder.py"), *words, *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
