@@ -1,6 +1,7 @@
 """Reads units of finished datasets; what was damaged or belongs elsewhere is refused by name."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,10 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
 from pipeline.store.dataset import Dataset, canonical, sha256
+
+# Seconds until a file is looked for again: where two drivers finish a dataset at once, one may meet a commit before the
+# other has shown its file.
+_SHOWN_AFTER = (0.1, 0.5)
 
 
 def read_committed(dataset: Dataset, unit: str) -> bytes:
@@ -59,15 +64,21 @@ def open_committed(dataset: Dataset, unit: str) -> Iterator[Any]:
     commit = dataset.read_commit(unit)
     if commit is None:
         raise CorruptDatasetError(f"{name} has no commit; run the stage again")
-    try:
-        file = dataset.store.open_whole(dataset.data_file(unit))
-    except FileNotFoundError:
-        raise CorruptDatasetError(f"{name} is gone; run the stage again") from None
-    with file:
+    with _opened(dataset, unit, name) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != commit.data.sha256:
             raise CorruptDatasetError(f"{name} is not what was committed (sha256 differs); restore it or make it again")
         file.seek(0)
         yield file
+
+
+def _opened(dataset: Dataset, unit: str, name: str) -> Any:
+    for wait in (*_SHOWN_AFTER, None):
+        try:
+            return dataset.store.open_whole(dataset.data_file(unit))
+        except FileNotFoundError:
+            if wait is None:
+                raise CorruptDatasetError(f"{name} is gone; run the stage again") from None
+            time.sleep(wait)
 
 
 def footer_sha256(file: Any) -> str:
