@@ -54,7 +54,7 @@ def write(path, data):
 
 
 def test_an_ogg_joined_with_itself_has_one_serial_number_and_is_a_reject(decoder, tmp_path):
-    """C12: at 5237d84 half of it was dropped in silence."""
+    """At 5237d84 half of it was dropped in silence."""
     data = recorded(FIRST, "OGG", "VORBIS")
     path = write(tmp_path / "a.ogg", data + data)
     assert len(soundfile.read(path)[0]) == len(FIRST)
