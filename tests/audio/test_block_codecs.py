@@ -47,7 +47,7 @@ def without_fact(data):
 
 
 def test_a_gsm_wave_of_an_odd_number_of_blocks_has_no_noise_at_its_end(decoder, tmp_path):
-    """B18: at 5237d84 it had 24,320 samples, the last 320 of them loud noise."""
+    """At 5237d84 it had 24,320 samples, the last 320 of them loud noise."""
     data = recorded(noise(24_000), "WAV", "GSM610", RATE)
     for made in (data, without_fact(data)):
         found = read(decoder, write(tmp_path, made)).samples

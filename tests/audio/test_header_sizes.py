@@ -34,7 +34,7 @@ def write(folder, data):
 @pytest.mark.parametrize("container", STALE)
 @pytest.mark.parametrize("declared", [2, 64_000, 4096 * 10, 191_998])
 def test_a_header_that_says_too_little_hides_no_audio(decoder, tmp_path, container, declared):
-    """B2: at 5237d84 the 32,000 samples of a stale header were read, and 64,000 more were gone in silence."""
+    """At 5237d84 the 32,000 samples of a stale header were read, and 64,000 more were gone in silence."""
     data = STALE[container](recorded(SAMPLES, container), declared)
     path = write(tmp_path, data)
     assert len(soundfile.read(path)[0]) in (declared // 2, len(SAMPLES))
@@ -107,7 +107,7 @@ def test_a_stale_wave_with_a_chunk_at_its_end_gives_the_audio_between(decoder, t
 
 @pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
 def test_a_size_that_wrapped_past_4_gib_hides_no_hours(decoder, tmp_path, container):
-    """B2: at 5237d84 a WAV of six hours was read as 20 s."""
+    """At 5237d84 a WAV of six hours was read as 20 s."""
     head = recorded(SAMPLES, container)
     begin = len(head) - 2 * len(SAMPLES)
     size = (1 << 32) + 640_000

@@ -74,7 +74,7 @@ def test_a_second_wave_behind_a_header_without_a_true_size_is_a_reject(decoder, 
 @pytest.mark.parametrize("tagged", [(True, True), (True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_joined_mp3s_are_read_as_ffmpeg_reads_them(tmp_path, tagged, rate):
-    """B1: at 5237d84 the frames that the first tag counts were read, and no others."""
+    """At 5237d84 the frames that the first tag counts were read, and no others."""
     first, second = (
         mp3(samples, rate, "-b:a", "64k", "-write_xing", int(tag), "-id3v2_version", 0)
         for samples, tag in zip((FIRST, SECOND), tagged, strict=True)

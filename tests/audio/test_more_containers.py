@@ -48,7 +48,7 @@ def write(path, data):
 def test_a_container_is_read_as_soundfile_reads_it_whole_and_in_segments(
     decoder, tmp_path, container, kind, subtype, endian
 ):
-    """B19: at 5237d84 SPHERE, AIFF, AU, W64 and CAF were not_audio."""
+    """At 5237d84 SPHERE, AIFF, AU, W64 and CAF were not_audio."""
     path = write(tmp_path / "recording", recorded(STEREO, kind, subtype, endian=endian))
     plain, _ = soundfile.read(path, dtype="float32")
     found = read(decoder, path, channel=1)
@@ -113,7 +113,7 @@ def test_a_sphere_head_that_cannot_be_understood_is_a_reject(decoder, tmp_path, 
 @pytest.mark.parametrize("name", ["FLAC", "WAV", "OGG", "AIFF", "W64", "MP3"])
 @pytest.mark.parametrize("before", [ID3, ID3 + ID3, ID3 + bytes(77)])
 def test_a_recording_is_looked_for_behind_id3v2_tags(decoder, tmp_path, name, before):
-    """B3: at 5237d84 a FLAC behind a tag was taken for MP3: a false rate and a few hundred samples, or a reject."""
+    """At 5237d84 a FLAC behind a tag was taken for MP3: a false rate and a few hundred samples, or a reject."""
     subtype = {"OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}.get(name, "PCM_16")
     data = recorded(SAMPLES, name, subtype)
     plain = read(decoder, write(tmp_path / "plain", data))

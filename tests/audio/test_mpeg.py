@@ -34,7 +34,7 @@ def write(folder, data):
 @pytest.mark.parametrize("bit_rate", ["8k", "16k", "24k", "64k"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_segment_of_an_mp3_is_its_slice_of_a_whole_reading(tmp_path, rate, bit_rate, channels):
-    """B16: at 5237d84 segments began with samples that were off by up to 0.46, as the decoder lacked earlier frames."""
+    """At 5237d84 segments began with samples that were off by up to 0.46, as the decoder lacked earlier frames."""
     sound = bursts(rate)
     sound = np.stack([sound] * channels, axis=1) if channels > 1 else sound
     path = write(tmp_path, mp3(sound, rate, "-b:a", bit_rate))
@@ -49,7 +49,7 @@ def test_a_segment_of_an_mp3_is_its_slice_of_a_whole_reading(tmp_path, rate, bit
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("options", [["-b:a", "24k"], ["-b:a", "64k"], ["-q:a", "7"]])
 def test_an_mp3_without_a_xing_frame_is_on_the_clock_of_a_plain_reading(tmp_path, rate, options):
-    """B17: at 5237d84 a constant-rate MP3 began 529 samples later than soundfile and ffmpeg have it."""
+    """At 5237d84 a constant-rate MP3 began 529 samples later than soundfile and ffmpeg have it."""
     path = write(tmp_path, mp3(bursts(rate), rate, *options, "-write_xing", 0))
     expected = ffmpeg_samples(path)[:, 0]
     plain, _ = soundfile.read(path, dtype="float32")

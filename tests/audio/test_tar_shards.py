@@ -203,7 +203,7 @@ def test_a_cut_recording_cannot_read_past_its_member(tmp_path):
 @pytest.mark.parametrize("form", ["gnu", "oldgnu", "posix"])
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
 def test_members_behind_a_sparse_one_are_rows(tmp_path, form, version):
-    """C5: at 5237d84 they were neither rows nor rejects, and the tar "cut or damaged"."""
+    """At 5237d84 they were neither rows nor rejects, and the tar "cut or damaged"."""
     folder = tmp_path / "made"
     folder.mkdir()
     with open(folder / "a.bin", "wb") as file:

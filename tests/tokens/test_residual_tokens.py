@@ -112,7 +112,7 @@ def test_the_tokenizer_folder_gives_the_tokens_of_the_job(made, tmp_path):
 
 
 def test_a_tokenizer_takes_floats_of_any_width_and_either_byte_order(made, tmp_path):
-    """B14: at 5237d84 what ``soundfile.read`` gives, float64, was a TypeError."""
+    """At 5237d84 what ``soundfile.read`` gives, float64, was a TypeError."""
     root, encoder = made
     settings = {"dtype": "float32", "normalize_waveform": False, "batch_seconds": 8.0}
     settings |= {"window_seconds": 30.0, "window_margin_seconds": 2.0}
