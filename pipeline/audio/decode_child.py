@@ -25,6 +25,7 @@ import soxr
 
 from pipeline import faults
 from pipeline.audio.containers.declared import BadRecording
+from pipeline.audio.mixing import Mixing
 from pipeline.audio.opening import Opener, Recording, Sound, refusal
 from pipeline.audio.views import View
 from pipeline.passed_over import Kind, PassedOver
@@ -32,31 +33,11 @@ from pipeline.passed_over import Kind, PassedOver
 _BLOCK = 65_536
 _STREAM_SECONDS = 10.0
 _ALARM_GRACE_SECONDS = 10.0
-# Of the energy that the mean of independent channels would have; channels that agree have as many times it.
-_CANCELLED = 0.1
 
 
-class _Mixing:
-    """The energy of channels, and of their mean."""
-
-    def __init__(self) -> None:
-        self._channels = self._mean = 0.0
-
-    def mean(self, block_SC: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Average the channels of a block."""
-        mono: npt.NDArray[Any] = block_SC.mean(axis=1, dtype=np.float64)
-        self._channels += float(np.vdot(block_SC, block_SC))
-        self._mean += float(np.vdot(mono, mono)) * block_SC.shape[1] ** 2
-        return mono
-
-    def cancelled(self) -> bool:
-        """Say whether next to nothing of the channels is left in the mean; silence has nothing to lose."""
-        return self._mean < _CANCELLED * self._channels
-
-
-def _read(sound: Sound, count: int, channel: int | None, dtype: str, mixing: _Mixing | None = None) -> npt.NDArray[Any]:
+def _read(sound: Sound, count: int, channel: int | None, dtype: str, mixing: Mixing | None = None) -> npt.NDArray[Any]:
     """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
-    mixing = mixing or _Mixing()
+    mixing = mixing or Mixing()
     samples = np.empty(count, dtype=dtype)
     filled = 0
     while filled < count:
@@ -164,7 +145,7 @@ def stream(
         if sound.samplerate != sample_rate:
             resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         _skip_to(recording, offset)
-        mixing = _Mixing()
+        mixing = Mixing()
         got = given = 0
         ended = False
         while not ended:
