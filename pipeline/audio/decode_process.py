@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import selectors
@@ -18,6 +19,7 @@ from pipeline.audio.views import Fetch
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.work.deaths import Death
 
+_PIPE_BYTES = 1 << 18
 _START_SECONDS = 120.0
 _MAX_HEADER_BYTES = 1 << 20
 
@@ -110,6 +112,9 @@ class DecodeProcess:
         assert self._process.stdout is not None
         self._requests: IO[bytes] = self._process.stdin
         self._replies: IO[bytes] = self._process.stdout
+        # The child then waits for its parent every 8 s of speech, not every 2; more would be a lot for many of them.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
