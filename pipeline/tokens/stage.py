@@ -102,7 +102,7 @@ def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> 
 
 
 def _check_reusable(features: Dataset, plan: Plan) -> None:
-    """Refuse features that are a sample, lack a layer, or that encoding the manifest with these settings would not give."""
+    """Refuse features that are a sample, lack a layer, or were made with other settings than the tokens would be."""
     if features.plan.lineage["sample_fraction"] != 1:
         raise SettingsError(
             f"{features.uri} holds a sample of the frames; tokens need every frame: leave --features away"
