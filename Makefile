@@ -52,10 +52,9 @@ check: $(DEV_READY)
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 
-# Two processes where no Ray is: each Ray starts a dozen of its own, and gives up where they are slow to answer.
+# Two processes; tests/conftest.py keeps what needs Ray in one of them.
 test: $(DEV_READY) readers
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray and not nightly"
-	$(PYTHON) -m pytest -m "ray and not nightly"
+	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not nightly"
 
 nightly: $(DEV_READY)
 	$(PYTHON) -m pytest -m nightly

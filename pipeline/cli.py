@@ -25,6 +25,7 @@ from typing import Any
 import tyro
 
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.passed_over import PassedOver
 from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import open_store
@@ -313,6 +314,7 @@ def _show_status(output: str) -> None:
             ("done", f"{state.done:,} of {state.units:,} units, {state.pending:,} pending"),
             ("rows", f"{state.rows:,} + {state.rejects:,} rejects" + (f" ({reasons})" if reasons else "")),
             ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
+            *PassedOver.of(state.passed_over).lines(),
             ("finished", "yes" if state.finished else "no"),
         ]
         standing = read_standing(open_store(state.uri))
@@ -328,6 +330,7 @@ def _show_status(output: str) -> None:
                     "rows": state.rows,
                     "rejects": state.rejects,
                     "reasons": dict(state.reasons),
+                    "passed_over": dict(state.passed_over),
                     "finished": state.finished,
                 }
             )

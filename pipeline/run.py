@@ -28,6 +28,7 @@ from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.kmeans.search.engines import EngineSettings
 from pipeline.settings import Settings
+from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import join, located, open_store
 from pipeline.tokens.settings import TokenEncodingSettings, TokenizeCorpusConfig
@@ -196,6 +197,9 @@ def run_pipeline(config: RunPipelineConfig) -> PipelineReport:
     config.encoding.describe()
     reports = [build_manifest(manifest), extract_features(config.features()), fit_kmeans(config.codebooks())]
     counted = count_cards(config.cards())
+    if Dataset.open(config.features().output, kind="features").plan.lineage["sample_fraction"] == 1:
+        # Every frame is there, as of a corpus of fewer frames than the codebooks could use.
+        tokens = tokens.but(features=config.features().output)
     with ThreadPoolExecutor(1, "cards") as drawing:
         # One thread draws while the workers of the next stage start.
         cards = drawing.submit(counted.write)

@@ -15,9 +15,10 @@ import pytest
 
 from pipeline import cli
 from pipeline.errors import SettingsError
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
-from pipeline.store.dataset import Dataset, Plan
+from pipeline.store.dataset import Dataset, Output, Plan
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
@@ -189,6 +190,18 @@ def test_status_needs_no_ray_and_tells_what_is_pending(tmp_path):
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.splitlines()[-1])
         assert (told["kind"], told["done"], told["pending"], told["finished"]) == ("tokens", 0, 2, False)
+
+
+def test_status_tells_what_was_passed_over_before_the_dataset_is_finished(tmp_path):
+    dataset = Dataset.create(str(tmp_path), Plan(kind="manifest", content={}, lineage={}, units=["one", "two"]))
+    passed_over = PassedOver()
+    passed_over.add(Kind.OTHER_ENDINGS, 3, example="a/talk.m4a", name=".m4a")
+    output = Output(data=b"PAR1", rows=0, notes=passed_over.note())
+    dataset.commit("one", dataset.announce("one"), output, {})
+    done = job("build_manifest", "--output", tmp_path, "--status")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["passed_over"] == passed_over.to_json()
+    assert "passed over: other_endings" in done.stdout + done.stderr
 
 
 def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):

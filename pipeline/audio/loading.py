@@ -160,10 +160,18 @@ class ShardLoader:
 
     def __call__(self, unit: str) -> list[Utterance]:
         """Decode a shard; an utterance that cannot be used comes without samples, with its problem."""
+        faults.point("load", unit)
+        return self._decoded(unit, None)
+
+    def some(self, unit: str, wanted: frozenset[str]) -> list[Utterance]:
+        """Decode the utterances of a shard that have these ids."""
+        return self._decoded(unit, wanted)
+
+    def _decoded(self, unit: str, wanted: frozenset[str] | None) -> list[Utterance]:
         manifest = open_manifest(self.manifest)
         decoder = _decoder(self.sample_rate, self.limits, tuple(manifest.roots))
-        faults.point("load", unit)
-        return [self._decode(decoder, row) for row in manifest.rows(unit).to_pylist()]
+        rows = manifest.rows(unit).to_pylist()
+        return [self._decode(decoder, row) for row in rows if wanted is None or row["utterance_id"] in wanted]
 
     def _decode(self, decoder: Decoder, row: dict[str, Any]) -> Utterance:
         identity = {"utterance_id": row["utterance_id"], "uri": row["uri"]}

@@ -1,7 +1,7 @@
 """Reads units of finished datasets; what was damaged or belongs elsewhere is refused by name."""
 
+import contextlib
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +11,8 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError
+from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset, canonical, sha256
-
-# Seconds until a file is looked for again: where two drivers finish a dataset at once, one may meet a commit before the
-# other has shown its file.
-_SHOWN_AFTER = (0.1, 0.5)
 
 
 def read_committed(dataset: Dataset, unit: str) -> bytes:
@@ -64,21 +61,21 @@ def open_committed(dataset: Dataset, unit: str) -> Iterator[Any]:
     commit = dataset.read_commit(unit)
     if commit is None:
         raise CorruptDatasetError(f"{name} has no commit; run the stage again")
-    with _opened(dataset, unit, name) as file:
+    with _opened(dataset, commit, name) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != commit.data.sha256:
             raise CorruptDatasetError(f"{name} is not what was committed (sha256 differs); restore it or make it again")
         file.seek(0)
         yield file
 
 
-def _opened(dataset: Dataset, unit: str, name: str) -> Any:
-    for wait in (*_SHOWN_AFTER, None):
-        try:
-            return dataset.store.open_whole(dataset.data_file(unit))
-        except FileNotFoundError:
-            if wait is None:
-                raise CorruptDatasetError(f"{name} is gone; run the stage again") from None
-            time.sleep(wait)
+def _opened(dataset: Dataset, commit: Commit, name: str) -> Any:
+    """Open the file of a commit; where another driver has not shown it yet, or was killed before, its attempt's."""
+    visible = dataset.data_file(commit.unit)
+    # Attempts go when the dataset is finished: then the file is shown.
+    for place in (visible, commit.data.attempt_file, visible):
+        with contextlib.suppress(FileNotFoundError):
+            return dataset.store.open_whole(place)
+    raise CorruptDatasetError(f"{name} is gone; run the stage again")
 
 
 def footer_sha256(file: Any) -> str:

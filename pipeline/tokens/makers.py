@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.audio.loading import ShardLoader
 from pipeline.errors import FeatureError
 from pipeline.features.feature_rows import feature_rows
 from pipeline.features.numerics import numerics_key
 from pipeline.features.passes.device import EncodeLog
 from pipeline.features.passes.extractor import Rejected
-from pipeline.features.passes.shards import EncodedShard, ShardEncoder
+from pipeline.features.passes.shards import ShardEncoder
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
@@ -52,6 +53,11 @@ class AudioTokenMaker:
         )
         self._engine = config.search.engine
 
+    @property
+    def loader(self) -> ShardLoader:
+        """What decodes the shards of the manifest."""
+        return self._encoder.loader
+
     def numerics(self) -> Mapping[str, str]:
         """Say what the bits may depend on besides the plan."""
         return self._encoder.numerics()
@@ -70,39 +76,43 @@ class AudioTokenMaker:
             num_close += made.num_close
             pieces.setdefault(piece.row, []).append((piece.first_frame, made.columns))
         tokens = {row: _joined(found) for row, found in sorted(pieces.items()) if row not in shard.rejects}
-        log = EncodeLog()
-        agreement = self._compare(shard, tokens, log)
-        return _output(
+        rows = [row for row in tokens if utterances[row].utterance_id in self._checked]
+        agreement, again = self.compare([utterances[row] for row in rows], [tokens[row] for row in rows])
+        return tokens_output(
             {utterances[row].utterance_id: found for row, found in tokens.items()},
             self._codebooks,
             self._plan,
             rejects=rejects_table(shard.rejected),
             seconds=sum(utterances[row].seconds for row in tokens),
             notes={**shard.notes(), NEAR_TIES: num_close, **agreement},
-            work=(shard.work(), log.work("reference")),
+            work=(shard.work(), *again),
         )
 
-    def _compare(
-        self, shard: EncodedShard, tokens: Mapping[int, dict[str, np.ndarray]], log: EncodeLog
-    ) -> dict[str, Any]:
-        """Encode the chosen utterances of a shard again, alone in float32, and count the tokens that are equal."""
-        rows = [
-            row
-            for row in tokens
-            if shard.utterances[row].utterance_id in self._checked and shard.utterances[row].samples is not None
-        ]
-        if not rows:
-            return {}
-        exact = self._encoder.reference([shard.utterances[row].samples for row in rows], log)
+    def compare(
+        self, utterances: Sequence[Utterance], tokens: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[dict[str, Any], tuple[Work, ...]]:
+        """Encode utterances of a shard again, alone in float32, and count the tokens that are equal.
+
+        Args:
+            utterances: They, decoded; one that is too long for that is left out.
+            tokens: Tokens of each, by column.
+
+        Returns:
+            What the commit notes of it, and the time it took.
+        """
+        held = [(u, given) for u, given in zip(utterances, tokens, strict=True) if u.samples is not None]
+        log = EncodeLog()
+        if not held:
+            return {}, (log.work("reference"),)
+        exact = self._encoder.reference([utterance.samples for utterance, _ in held], log)
         counts: dict[str, list[tuple[int, int]]] = {}
-        for row, features in zip(rows, exact, strict=True):
+        for (_, given), features in zip(held, exact, strict=True):
             if isinstance(features, Rejected):
                 continue
             reference = quantize(features, self._codebooks, engine=self._engine).columns
             for column, ids in reference.items():
-                equal = int((tokens[row][column] == ids).sum())
-                counts.setdefault(column, []).append((len(ids), equal))
-        return {NOTE: counts}
+                counts.setdefault(column, []).append((len(ids), int((given[column] == ids).sum())))
+        return {NOTE: counts}, (log.work("reference"),)
 
 
 class FeatureTokenMaker:
@@ -115,7 +125,7 @@ class FeatureTokenMaker:
         set_threads(config.encoding.threads_per_worker)
         self._plan = plan
         self._features = Dataset.open(config.features, kind="features")
-        self._codebooks = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
+        self.codebooks = read_codebooks(config.codebooks, config.encoding.layers, config.num_clusters)
         self._device = device
         self._engine = config.search.engine
 
@@ -127,23 +137,34 @@ class FeatureTokenMaker:
         """Quantise a shard's features; ``utterances`` is empty, the rows are read here."""
         commit = self._features.read_commit(unit)
         assert commit is not None
+        try:
+            tokens, notes = self.tokens(unit)
+        except FeatureError as error:
+            # A reject names its recording, which features do not know.
+            raise FeatureError(f"{error}; tokenise from --manifest, which rejects the utterance") from error
+        return tokens_output(tokens, self.codebooks, self._plan, rejects=None, seconds=commit.seconds, notes=notes)
+
+    def tokens(self, unit: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, int]]:
+        """Quantise a shard's features.
+
+        Returns:
+            Tokens by utterance and column, and what the commit notes of it.
+
+        Raises:
+            FeatureError: What a residual stage leaves of an utterance does not fit float16.
+        """
         dim, layers = self._plan.lineage["dim"], self._plan.lineage["layers"]
         pieces: dict[str, list[tuple[int, dict[str, np.ndarray]]]] = {}
         num_close = 0
         for table in read_pieces(self._features, unit):
             for row in feature_rows(table, layers, dim, f"{self._features.uri}/{unit}"):
                 try:
-                    made = quantize(row.cells, self._codebooks, engine=self._engine)
+                    made = quantize(row.cells, self.codebooks, engine=self._engine)
                 except FeatureError as error:
-                    # A reject names its recording, which features do not know.
-                    raise FeatureError(
-                        f"{row.utterance_id}: {error}; tokenise from --manifest, which rejects the utterance"
-                    ) from error
+                    raise FeatureError(f"{row.utterance_id}: {error}") from error
                 num_close += made.num_close
                 pieces.setdefault(row.utterance_id, []).append((row.first_frame, made.columns))
-        tokens = {utterance_id: _joined(found) for utterance_id, found in pieces.items()}
-        notes = {NEAR_TIES: num_close}
-        return _output(tokens, self._codebooks, self._plan, rejects=None, seconds=commit.seconds, notes=notes)
+        return {utterance_id: _joined(found) for utterance_id, found in pieces.items()}, {NEAR_TIES: num_close}
 
 
 def _joined(pieces: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
@@ -152,7 +173,7 @@ def _joined(pieces: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.nda
     return {column: np.concatenate([tokens[column] for tokens in ordered]) for column in ordered[0]}
 
 
-def _output(
+def tokens_output(
     utterances: Mapping[str, dict[str, np.ndarray]],
     codebooks: Sequence[Codebook],
     plan: Plan,

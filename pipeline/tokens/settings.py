@@ -34,7 +34,8 @@ class TokenizeCorpusConfig(Settings):
     manifest: str | None = None
     """Manifest dataset to tokenise from audio, local or s3://."""
     features: str | None = None
-    """Features dataset with every frame, to tokenise from instead of audio; the tokens are the same."""
+    """Features dataset with every frame, to tokenise from instead of audio; the tokens are the same. With --manifest,
+    the one that it was made from: the dataset is that of the audio, and nothing is encoded twice."""
     encoding: TokenEncodingSettings = field(default_factory=TokenEncodingSettings)
     """The encoder's pass over the manifest."""
     num_clusters: int | None = None
@@ -50,8 +51,8 @@ class TokenizeCorpusConfig(Settings):
     """Who does the work."""
 
     def __post_init__(self) -> None:
-        if (self.manifest is None) == (self.features is None):
-            raise SettingsError("give either --manifest (with --encoder) or --features")
+        if self.manifest is None and self.features is None:
+            raise SettingsError("give --manifest (with --encoder), --features, or both")
         if self.manifest is not None and not self.encoding.encoder:
             raise SettingsError("--manifest needs --encoder, the one whose features the codebooks were fitted on")
         if self.agreement_frames < 0:

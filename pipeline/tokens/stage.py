@@ -1,6 +1,6 @@
 """Tokenise a corpus: a manifest (or its features) and codebooks in, one token a layer, residual stage and frame out.
 
-Reads: a manifest, its recordings and codebooks; or a features dataset and codebooks. Writes: a tokens dataset,
+Reads: a manifest, its recordings and codebooks; or a features dataset and codebooks; or both. Writes: a tokens dataset,
 ``utterance_id, num_frames, layer_07: list<uint16>, layer_07_q1: ...``. No features touch the disk when it starts from
 audio.
 Restart: shards without a commit are done, others not. Memory: as extract_features, one batch of features at a time.
@@ -38,6 +38,7 @@ from pipeline.work.worker_shape import WorkerShape
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
+_SAMPLING = ("sample_fraction", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +91,30 @@ def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> 
         units=manifest.units,
         totals={"rows": manifest.num_rows, "seconds": manifest.seconds},
     )
+    if config.features is not None:
+        _check_reusable(Dataset.open(config.features, kind="features"), plan)
     return PreparedTokens(
         plan=plan,
         config=config,
-        load=shard_loader(config.encoding, config.manifest, encoder),
+        load=None if config.features is not None else shard_loader(config.encoding, config.manifest, encoder),
         checked=_checked(config, manifest, encoder.frame_rate),
     )
+
+
+def _check_reusable(features: Dataset, plan: Plan) -> None:
+    """Refuse features that are a sample, lack a layer, or were made with other settings than the tokens would be."""
+    if features.plan.lineage["sample_fraction"] != 1:
+        raise SettingsError(
+            f"{features.uri} holds a sample of the frames; tokens need every frame: leave --features away"
+        )
+    made, wanted = dict(features.plan.content), dict(plan.content)
+    if absent := sorted(set(wanted.pop("layers")) - set(made.pop("layers"))):
+        raise SettingsError(f"{features.uri} lacks the layers {absent}; leave --features away")
+    for name in _SAMPLING:
+        made.pop(name)
+    if differ := sorted(name for name in made if made[name] != wanted.get(name)):
+        told = "; ".join(f"{name}: {made[name]!r} there, {wanted.get(name)!r} here" for name in differ)
+        raise SettingsError(f"{features.uri} was not made as tokens of this manifest would be ({told})")
 
 
 def _checked(config: TokenizeCorpusConfig, manifest: Manifest, frame_rate: float) -> frozenset[str]:
@@ -159,11 +178,14 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
 
     def factory(shape: WorkerShape) -> MakerFactory:
         from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker
+        from pipeline.tokens.reuse import ReusingTokenMaker
 
         check_gpus(config.search.engine, shape.gpus)
+        maker: Any = FeatureTokenMaker
         if from_audio:
             remark_small_batches(config.encoding, shape.device)
-        maker: Any = partial(AudioTokenMaker, checked=prepared.checked) if from_audio else FeatureTokenMaker
+            kind: Any = AudioTokenMaker if config.features is None else ReusingTokenMaker
+            maker = partial(kind, checked=prepared.checked)
         return partial(maker, prepared.config, shape.device, prepared.plan)
 
     report = run_stage(

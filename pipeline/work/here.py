@@ -29,6 +29,8 @@ from pipeline.work.worker_shape import Node, WorkerShape
 _CALLS_PER_MAKER = 2
 """Threads that call one maker: while a shard has the device, the one before it is quantised and written."""
 
+_LOOK_SECONDS = 0.02
+
 _MEMORY_SHARE = 0.7
 """Of the memory that is free, what actors may plan with; Ray leaves as much."""
 
@@ -136,10 +138,10 @@ class _Units:
         self._compute_threads = shape.threads
         self._load = load
         self._left = iter(units)
-        self._count = len(units)
+        self._count = self._untaken = len(units)
         self._taking, self._opening = threading.Lock(), threading.Lock()
         self._stopped = threading.Event()
-        makers = min(shape.num_workers, len(units))
+        self._makers = makers = min(shape.num_workers, len(units))
         # As on Ray: two shards for each maker are decoded ahead of those being encoded.
         self._loaded: queue.Queue[tuple[str, list[Utterance]] | None] = queue.Queue(2 * makers)
         self._results: queue.Queue[Done | BaseException] = queue.Queue()
@@ -195,12 +197,25 @@ class _Units:
                 self._loaded.put(item, timeout=0.2)
                 return
 
-    def take(self) -> tuple[str, list[Utterance]] | None:
-        """Give the next loaded unit; None at the end."""
+    def take(self, making: "_Making") -> tuple[str, list[Utterance]] | None:
+        """Give a maker the next loaded unit; None at the end."""
         while not self._stopped.is_set():
+            # The last units are shared out: one that would wait for a device may find another that is free.
+            if 0 < self._untaken < self._makers and making.busy:
+                self._stopped.wait(_LOOK_SECONDS)
+                continue
             with contextlib.suppress(queue.Empty):
-                return self._loaded.get(timeout=0.2)
+                item = self._loaded.get(timeout=0.2)
+                with self._taking:
+                    self._untaken -= item is not None
+                    making.busy += item is not None
+                return item
         return None
+
+    def made(self, making: "_Making") -> None:
+        """Say that a maker has made what it took."""
+        with self._taking:
+            making.busy -= 1
 
     def commit(self, unit: str, utterances: list[Utterance], making: "_Making") -> None:
         """Make one unit and tell of it."""
@@ -249,6 +264,7 @@ class _Making:
         self.maker: Any = None
         self.numerics: Any = None
         self.ready = 0.0
+        self.busy = 0
         self._units = units
         self._building = threading.Lock()
 
@@ -258,8 +274,9 @@ class _Making:
             if self.maker is None:
                 self.maker, self.numerics = self._units.open()
                 self.ready = time.time()
-        while (item := self._units.take()) is not None:
+        while (item := self._units.take(self)) is not None:
             self._units.commit(*item, self)
+            self._units.made(self)
 
 
 def _gpus() -> int:

@@ -75,6 +75,16 @@ def test_a_damaged_unit_is_refused_before_any_row_is_given(features):
         next(read_pieces(features, "shard-00000"))
 
 
+def test_a_unit_that_is_committed_and_not_shown_yet_is_read_from_the_attempt_that_won(features):
+    """As of a driver that was killed, or is just about to show it."""
+    store = features.store
+    rows = read_unit(features, "shard-00000")
+    commit = features.read_commit("shard-00000")
+    store.write(commit.data.attempt_file, store.read("shard-00000.parquet"))
+    store.delete(["shard-00000.parquet"])
+    assert read_unit(features, "shard-00000").equals(rows)
+
+
 def test_verification_counts_utterances_that_lie_in_several_row_groups_once(features):
     found = inspect(features)
     assert found.faults == []

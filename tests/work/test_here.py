@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from functools import partial
 
 import psutil
@@ -78,9 +79,38 @@ def test_a_maker_is_built_once_and_called_by_two_threads_at_the_same_time(datase
 
 def test_each_of_two_workers_builds_a_maker(dataset):
     made, together = [], threading.Barrier(4)
-    done = list(units(dataset, partial(Maker, made, lambda unit: together.wait(20)), workers=2))
+
+    def wait(unit):
+        if unit < shard_name(4):
+            together.wait(20)
+
+    done = list(units(dataset, partial(Maker, made, wait), workers=2))
     assert made.count("built") == 2
     assert {row.worker for row in done} == {0, 1}
+
+
+def test_the_last_unit_goes_to_a_worker_that_is_free(tmp_path):
+    """Taken ahead it would wait for its worker's device, while the other's may be free before."""
+    plan = Plan(kind="tokens", content={}, lineage={}, units=[shard_name(n) for n in range(3)], totals={"rows": 3})
+    beside = []
+
+    class Counting(Maker):
+        def __init__(self):
+            super().__init__([])
+            self.busy = 0
+
+        def make(self, unit, utterances):
+            if unit == shard_name(2):
+                beside.append(self.busy)
+            self.busy += 1
+            # Long beside what taking a unit takes: both workers have begun when one of these ends.
+            time.sleep(0.1 if unit == shard_name(2) else 1.0)
+            self.busy -= 1
+            return super().make(unit, utterances)
+
+    done = list(units(Dataset.create(str(tmp_path), plan), Counting, workers=2))
+    assert len(done) == 3
+    assert beside == [0]
 
 
 def refuse(unit):

@@ -1,11 +1,14 @@
 """The whole job: the same bytes however it runs, and what it refuses."""
 
+import json
+
 import numpy as np
 import pytest
 from made_features import write_features
 from sklearn.cluster import KMeans
 
 from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsError
+from pipeline.faults import VARIABLE
 from pipeline.kmeans.fit import stage
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.stage import fit_kmeans, prepare
@@ -89,6 +92,19 @@ def test_a_fit_that_begins_on_fewer_rows_resumes(features, tmp_path, monkeypatch
         patch.setattr(stage._Fitting, "_advance", stop)
         with pytest.raises(KeyboardInterrupt):
             fit_kmeans(config(features, tmp_path / "stopped", **settings))
+    fit_kmeans(config(features, tmp_path / "stopped", **settings))
+    assert codebook_bytes(tmp_path / "stopped") == codebook_bytes(tmp_path / "whole")
+
+
+def test_a_fit_that_stopped_between_the_commit_of_a_codebook_and_its_file_goes_on(features, tmp_path, monkeypatch):
+    settings = {"max_iterations": 3, "layers": (3,), "num_quantizers": 2}
+    fit_kmeans(config(features, tmp_path / "whole", **settings))
+    fault = {"point": "after_commit_before_publish", "action": "error"}
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, json.dumps([fault]))
+        with pytest.raises(OSError, match="fault injected"):
+            fit_kmeans(config(features, tmp_path / "stopped", **settings))
+    assert not list((tmp_path / "stopped").glob("*.safetensors"))
     fit_kmeans(config(features, tmp_path / "stopped", **settings))
     assert codebook_bytes(tmp_path / "stopped") == codebook_bytes(tmp_path / "whole")
 
