@@ -6,11 +6,13 @@ are named. A task that must not hear the speakers of its tests is refused a divi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.audio.labels import SPLIT
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Within, survey
 from pipeline.errors import SettingsError
+from pipeline.settings import Settings
 
 TEST = "test"
 UNSEEN = "unseen"
@@ -18,7 +20,7 @@ SPEAKER = "speaker"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DivisionSettings:
+class DivisionSettings(Settings):
     """How the utterances of a manifest are divided."""
 
     train_splits: tuple[str, ...] = ("train",)
@@ -31,19 +33,14 @@ class DivisionSettings:
     """Share of the training utterances that chooses the best weights, drawn by hash."""
     test_fraction: float = 0.1
     """Share of the utterances that is tested on, drawn by hash."""
-    divide_by: str = "utterance"
+    divide_by: Literal["utterance", "speaker"] = "utterance"
     """What is drawn by hash: utterance, or speaker, each with all of its utterances."""
     test_speakers: tuple[str, ...] = ()
     """Speakers that are tested on, all of their utterances; the split column is then not looked at."""
     unseen_speakers: tuple[str, ...] = ()
     """Speakers left out of everything else, who are a test set of their own, called unseen."""
 
-    def check_division(self) -> None:
-        """Refuse values out of range.
-
-        Raises:
-            SettingsError: One is.
-        """
+    def __post_init__(self) -> None:
         for name in ("valid_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pipeline.fusion.build import FuserSpec, build_fuser
-from pipeline.fusion.fusers import Fused
+from pipeline.fusion.fuser import Fused, build_fuser
+from pipeline.fusion.spec import FuserSpec
 from pipeline.tasks.source import FRAMES, TaskData, TaskSource
 from pipeline.tasks.task import Task
 from pipeline.training.progress import UTTERANCES, Unit

@@ -1,12 +1,11 @@
 """Settings of train_task, checked before Ray starts."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from pipeline.errors import SettingsError
 from pipeline.fusion.settings import FusionSettings
+from pipeline.settings import Settings
 from pipeline.tasks.division import DivisionSettings
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 
@@ -14,7 +13,7 @@ TaskName = Literal["asr", "sid", "er"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskDataSettings(DivisionSettings):
+class TaskDataSettings(Settings):
     """What a task learns from."""
 
     manifest: str
@@ -38,13 +37,7 @@ class TaskDataSettings(DivisionSettings):
     valid_minutes: float = 30.0
     """Audio that validation is computed on at most, minutes."""
 
-    def check_data(self) -> None:
-        """Refuse values out of range.
-
-        Raises:
-            SettingsError: One is.
-        """
-        self.check_division()
+    def __post_init__(self) -> None:
         if (self.tokens is None) == (self.features is None):
             raise SettingsError("give --tokens, or --features for the continuous baseline; one of the two")
         if len(set(self.layers)) < len(self.layers) or any(layer < 0 for layer in self.layers):
@@ -59,19 +52,23 @@ class TaskDataSettings(DivisionSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTaskConfig(TaskDataSettings, FusionSettings):
+class TrainTaskConfig(Settings):
     """Settings of train_task."""
 
     task: TaskName
     """Task: asr is recognition by CTC, sid is who speaks, er is which emotion."""
     output: str
     """Folder of the trained task, local or s3://."""
-    training: Annotated[TrainingSettings, tyro.conf.OmitArgPrefixes]
+    data: TaskDataSettings
+    """What is learned from."""
+    training: TrainingSettings
     """How long, and where."""
-    optimizer: Annotated[OptimizerSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=OptimizerSettings)
+    division: DivisionSettings = field(default_factory=DivisionSettings)
+    """Which utterances are trained on, and which are held out."""
+    fusion_settings: FusionSettings = field(default_factory=FusionSettings)
+    """How layers become one sequence."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""
 
     def __post_init__(self) -> None:
-        self.check_data()
-        self.check_fusion()
         check_together(self.training, self.optimizer)

@@ -63,3 +63,25 @@ def open_inputs(config: TrainTaskConfig) -> Inputs:
     hop = lineage["hop_length"]
     clock = Clock(sample_rate=lineage["sample_rate"], hop_length=hop, receptive_field=hop)
     return Inputs(manifest=manifest, dataset=dataset, columns=columns, clock=clock)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTask:
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: The run's plan.
+        make_recipe: Gives the recipe, which needs torch.
+        spec: All that is needed to build the trained network again, as plain JSON values.
+        division: The sides of the manifest.
+    """
+
+    plan: Plan
+    make_recipe: Callable[[], "TaskRecipe"]
+    spec: Mapping[str, Any]
+    division: Division
+
+    @cached_property
+    def recipe(self) -> "TaskRecipe":
+        """What the task gives the training loop."""
+        return self.make_recipe()
