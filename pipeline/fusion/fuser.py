@@ -70,10 +70,11 @@ class Fuser(torch.nn.Module):
         used = usable[..., self._used]
         vectors = self.inputs(values[:, :, self._used], used)
         if isinstance(self.fusion, Concatenation):
-            fused = self.fusion(vectors, used)
+            fused = self.fusion(vectors.dense(), used)
             return Fused(values=fused.masked_fill(~mask.unsqueeze(-1), 0.0), weights=None)
-        weights = masked_softmax(self.fusion(vectors), used)
-        fused = (weights.unsqueeze(-1) * vectors).sum(dim=2)
+        scores = vectors.score(self.fusion) if isinstance(self.fusion, Attention) else self.fusion(used)
+        weights = masked_softmax(scores, used)
+        fused = vectors.weighted_sum(weights)
         if used.shape != usable.shape:
             weights = torch.nn.functional.pad(
                 weights, (self._used.start, len(self.spec.columns) - self._used.stop), value=0.0

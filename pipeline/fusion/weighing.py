@@ -1,7 +1,8 @@
 """How layers become one vector: what gives each layer its weight in each frame, and concatenation, which has none.
 
 Every way of weighing gives scores, and their softmax is over the layers that are usable: a frame's weights add up to 1
-over these, and are exactly 0 elsewhere. Cost: O(B T L H), and for attention O(B T L H M) with M hidden units.
+over these, and are exactly 0 elsewhere. Cost: O(B T L H), and for attention O(R H M) with M hidden units, where R is
+B T L for features, and for tokens at most the rows of their table.
 Letters: B batch, T frames, L layers, H width of a fused frame, M hidden width of the scorer.
 """
 
@@ -27,7 +28,7 @@ class Attention(torch.nn.Module):
         self.second = torch.nn.Linear(hidden, 1, bias=False)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Score (B, T, L, H) as (B, T, L)."""
+        """Score vectors (..., H) as (...)."""
         scores: torch.Tensor = self.second(torch.relu(self.first(vectors))).squeeze(-1)
         return scores
 
@@ -46,17 +47,17 @@ class LayerWeights(torch.nn.Module):
         super().__init__()
         self.scores = torch.nn.Parameter(torch.zeros(num_layers))
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Give (B, T, L, H) the scores (B, T, L)."""
-        return self.scores.expand(vectors.shape[:-1])
+    def forward(self, usable: torch.Tensor) -> torch.Tensor:
+        """Give the scores of frames and layers (B, T, L)."""
+        return self.scores.expand(usable.shape)
 
 
 class Mean(torch.nn.Module):
     """Equal scores; of one layer alone, a weight of 1."""
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Give (B, T, L, H) the scores (B, T, L)."""
-        return vectors.new_zeros(vectors.shape[:-1])
+    def forward(self, usable: torch.Tensor) -> torch.Tensor:
+        """Give the scores of frames and layers (B, T, L)."""
+        return torch.zeros(usable.shape, device=usable.device)
 
 
 class Concatenation(torch.nn.Module):

@@ -103,17 +103,29 @@ def test_attention_is_what_a_person_computes_by_hand():
         scorer.second.weight.fill_(2.0)
     usable = torch.ones(1, 2, 2, dtype=torch.bool)
     vectors = inputs(torch.tensor([[[0, 1], [1, 0]]]), usable)
-    assert vectors.tolist() == [[[[1, 0], [2, 1]], [[0, 1], [0, 3]]]]
+    assert vectors.dense().tolist() == [[[[1, 0], [2, 1]], [[0, 1], [0, 3]]]]
     # Frame 0: relu(2) and relu(2), equal. Frame 1: relu(0) and relu(-2), equal too. Then token 0 of layer 0 meets
     # token 0 of layer 1: scores 4 and 0.
-    assert masked_softmax(scorer(vectors), usable).tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
+    assert masked_softmax(vectors.score(scorer), usable).tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
     vectors = inputs(torch.tensor([[[0, 0]]]), usable[:, :1])
-    weights = masked_softmax(scorer(vectors), usable[:, :1])
+    weights = masked_softmax(vectors.score(scorer), usable[:, :1])
     first = math.exp(4) / (math.exp(4) + 1)
     assert weights.tolist()[0][0] == pytest.approx([first, 1 - first], rel=1e-6)
-    fused = (weights[..., None] * vectors).sum(2)
+    fused = vectors.weighted_sum(weights)
     assert fused.tolist()[0][0] == pytest.approx([first, 3 * (1 - first)], rel=1e-6)
     assert scorer.second.bias is None
+
+
+@torch.no_grad()
+def test_a_table_larger_than_the_batch_gives_the_same_scores(tmp_path):
+    made = fuser(tokens_spec(tmp_path))
+    batch = values(made.spec)
+    whole = made(batch, mask())
+    alone = [made(batch[:, t : t + 1], mask()[:, t : t + 1]).weights for t in range(6)]
+    assert 2 * 3 < len(made.inputs.table) < batch.numel()
+    error = (torch.cat(alone, dim=1) - whole.weights).abs().max()
+    print(f"max abs error {error:.2e}")
+    assert error < 1e-6
 
 
 @torch.no_grad()
