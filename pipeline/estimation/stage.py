@@ -150,6 +150,9 @@ def estimate(config: Estimated) -> Estimate:
         budgets=(config.encoding.batch_seconds,),
         sample=_sample(config),
     )
+    if isinstance(config, RunPipelineConfig) and size.features_frames == size.num_frames:
+        # Tokens are then made of the features.
+        output, passes = config.features().output, 1
     logger.info("calibrating on %s", shape)
     some = (config.encoding, manifest_uri, shape.device, _middle(manifest.units), budgets, time.time())
     count = min(shape.num_workers, _MOST_CALIBRATED)
@@ -167,7 +170,7 @@ def _place(config: Estimated) -> tuple[str, str, int]:
     if isinstance(config, RunPipelineConfig):
         manifest, output, passes = join(config.output, "manifest"), join(config.output, "tokens"), 2
     elif isinstance(config, TokenizeCorpusConfig):
-        if config.manifest is None:
+        if config.manifest is None or config.features is not None:
             raise SettingsError("--estimate is for the encoder; tokens from --features cost no encoding")
         manifest, output, passes = config.manifest, config.output, 1
     elif isinstance(config, ExtractFeaturesConfig):

@@ -1,6 +1,7 @@
 """What is predicted before a run, against what the run then gives."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,6 +81,20 @@ def test_the_bytes_of_a_sample_are_predicted(made, tmp_path, change):
     assert predicted.corpus.features_frames == report.num_frames
     assert predicted.corpus.features_bytes == sum(len(cell) for column in cells.columns for cell in column.to_pylist())
     assert ("500 frames" in dict(predicted.lines())["features on disk"]) == (change["sample_frames"] == 500)
+
+
+@pytest.mark.parametrize(("frames_per_cluster", "passes"), [(10, 2), (10**5, 1)])
+def test_a_run_that_keeps_every_frame_is_estimated_to_encode_the_corpus_once(
+    made, tmp_path, frames_per_cluster, passes
+):
+    root, encoder = made
+    shutil.copytree(root / "manifest", tmp_path / "manifest")
+    settings = {"corpus": str(root / "corpus"), "layout": "folder", "encoder": encoder, "layers": (1,)}
+    config = RunPipelineConfig.of(
+        output=str(tmp_path), num_clusters=8, frames_per_cluster=frames_per_cluster, **settings
+    )
+    assert estimate(config).passes == passes
+    assert (tmp_path / ("features" if passes == 1 else "tokens") / "_estimate.json").exists()
 
 
 def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_path):

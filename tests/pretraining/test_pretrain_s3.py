@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,9 +66,9 @@ def test_a_run_on_s3_that_was_killed_while_it_wrote_a_checkpoint_ends_as_one_on_
     for name, source in (*inputs.items(), ("first", encoder)):
         fs.put(source, f"corpus/{name}", recursive=True)
     fault = {"point": "after_checkpoint_optimizer", "match": "step-00000004", "action": "kill"}
-    killed = train(bucket, "--max-failures=0", **{VARIABLE: json.dumps([fault])})
-    assert killed.returncode == 1, killed.stderr
-    assert "run the same command to go on" in killed.stderr
+    # In this process, which starts faster; the run then goes on with a worker of Ray.
+    killed = train(bucket, "--runner=here", **{VARIABLE: json.dumps([fault])})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert latest(store) == 2
     assert store.exists("_checkpoints/step-00000004/optimizer.model.safetensors")
 
