@@ -89,7 +89,8 @@ class TaskRecipe(Recipe):
         """Predict and compare."""
         model = modules[NETWORK]
         _, output = model(batch)
-        return {self.task.loss_name: self.task.loss(model.head, output, batch)}  # type: ignore[arg-type]
+        loss = self.task.loss(model.head, output, batch)  # type: ignore[arg-type]
+        return {self.task.loss_name: loss, **self.task.watched(output, batch)}
 
     def judge(self, modules: Modules, batch: Tensors) -> Judged:
         """Give the loss, the mean weight of each layer, and a row per utterance."""
@@ -97,7 +98,7 @@ class TaskRecipe(Recipe):
         fused, output = model(batch)
         head: torch.nn.Module = model.head  # type: ignore[assignment]
         loss = self.task.loss(head, output, batch)
-        sums = {f"{self.task.loss_name}_loss": Sums(loss, self.task.count(batch))}
+        sums = {f"{self.task.loss_name}_loss": Sums(loss, self.task.count(batch)), **self.task.watched(output, batch)}
         if fused.weights is not None:
             frames = batch[f"{FRAMES}_mask"].sum()
             totals = fused.weights.sum(dim=(0, 1))

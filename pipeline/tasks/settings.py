@@ -22,6 +22,8 @@ class TaskDataSettings(Settings):
     """Tokens dataset made from that manifest."""
     features: str | None = None
     """Features dataset of every frame made from that manifest, instead of tokens: the continuous baseline."""
+    codebooks: str | None = None
+    """Codebooks that the tokens were made with, for --embedding-init centroids; or encoder-small, those that ship."""
     layers: tuple[int, ...] = ()
     """Layers to fuse; default: all of the dataset."""
     crop_seconds: float | None = None
@@ -65,7 +67,7 @@ class TrainTaskConfig(Settings):
     """How long, and where."""
     division: DivisionSettings = field(default_factory=DivisionSettings)
     """Which utterances are trained on, and which are held out."""
-    fusion_settings: FusionSettings = field(default_factory=FusionSettings)
+    fusing: FusionSettings = field(default_factory=FusionSettings)
     """How layers become one sequence."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""

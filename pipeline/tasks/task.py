@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.tasks.source import Targets
-from pipeline.training.recipe import Row, Tensors
+from pipeline.training.recipe import Row, Sums, Tensors
 
 
 class Task(Targets):
@@ -40,6 +40,10 @@ class Task(Targets):
     @abc.abstractmethod
     def loss(self, head: torch.nn.Module, output: Any, batch: Tensors) -> torch.Tensor:
         """Give the sum of the loss over a micro-batch; scalar."""
+
+    def watched(self, output: Any, batch: Tensors) -> Mapping[str, Sums]:
+        """Give what else is to be watched in training and validation."""
+        return {}
 
     @abc.abstractmethod
     def rows(self, head: torch.nn.Module, output: Any, batch: Tensors) -> Sequence[Row]:
