@@ -1,12 +1,18 @@
 """Settings of train_task, checked before Ray starts."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from pipeline.errors import SettingsError
+from pipeline.features.encoders.shipped import is_shipped
 from pipeline.fusion.settings import FusionSettings
 from pipeline.settings import Settings
+from pipeline.store.storage import located
+from pipeline.tasks.asr.settings import AsrSettings, TextSettings
+from pipeline.tasks.blocks.settings import EcapaSettings
 from pipeline.tasks.division import DivisionSettings
+from pipeline.tasks.er.settings import ErSettings
+from pipeline.tasks.sid.settings import SidSettings
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 
 TaskName = Literal["asr", "sid", "er"]
@@ -69,8 +75,25 @@ class TrainTaskConfig(Settings):
     """Which utterances are trained on, and which are held out."""
     fusing: FusionSettings = field(default_factory=FusionSettings)
     """How layers become one sequence."""
+    asr: AsrSettings = field(default_factory=AsrSettings)
+    """Sizes of the recogniser."""
+    text: TextSettings = field(default_factory=TextSettings)
+    """What transcripts are made of, for asr."""
+    ecapa: EcapaSettings = field(default_factory=EcapaSettings)
+    """Sizes of the ECAPA-TDNN of sid and er."""
+    sid: SidSettings = field(default_factory=SidSettings)
+    """The loss of sid."""
+    er: ErSettings = field(default_factory=ErSettings)
+    """The loss of er."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""
 
     def __post_init__(self) -> None:
+        if self.task not in ("asr", "sid", "er"):
+            raise SettingsError(f"task must be asr, sid or er, got {self.task!r}")
         check_together(self.training, self.optimizer)
+
+    def located(self) -> Self:
+        """Give the same settings with absolute local paths: workers may have another working directory."""
+        books = () if self.data.codebooks is None or is_shipped(self.data.codebooks) else ("codebooks",)
+        return located(self, "manifest", "tokens", "features", "output", "fuser", *books)

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.encoders.info import describe
-from pipeline.pretraining.export import LINEAGE, encoder_tensors, weights_bytes, write_settings
+from pipeline.pretraining.export import LINEAGE, encoder_tensors, write_settings
+from pipeline.training.publishing import weights_bytes
 from pipeline.pretraining.model import MaskedPrediction, build_encoder
 from pipeline.pretraining.shapes import network_config
 from pipeline.store.storage import open_store
