@@ -145,9 +145,7 @@ def _by_split(
         shares[TEST] = settings.test_fraction
     if not shares:
         return ByColumn(column=SPLIT, values=named)
-    drawn = Within(
-        column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column)
-    )
+    drawn = Within(column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column))
     held = {side: values for side, values in named.items() if side != TRAIN}
     return ByColumn(column=SPLIT, values=held, rest=drawn) if held else drawn
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline import schema
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
+from pipeline.batches.pools import REASONS
+from pipeline.batches.sides import VALIDATION
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.fusion.saved import check_fuser
 from pipeline.fusion.spec import FuserSpec, feature_spec, read_centroids, token_spec
 from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, Dataset, Output, Plan, check_folder, sha256
-from pipeline.store.storage import absolute, open_store
-from pipeline.batches.pools import REASONS
-from pipeline.batches.sides import VALIDATION
+from pipeline.store.storage import open_store
 from pipeline.tasks.division import Division, divide
 from pipeline.tasks.kinds import KINDS, TEXT
 from pipeline.tasks.report import TaskReport, report_of
