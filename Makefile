@@ -29,7 +29,7 @@ PIP := $(VENV)/bin/python -m pip
 PIP_INSTALL := $(PIP) install --progress-bar off --only-binary :all: --no-build-isolation -c constraints.txt
 SHOW := awk '/Downloading .*(MB|GB)/ {sub(/.*\//, "", $$2); split($$2, w, "-"); print "    " w[1], w[2], $$3, $$4; fflush()}'
 
-.PHONY: help install format check test nightly readers demo gpu-check
+.PHONY: help install format check test test-here test-ray nightly readers demo gpu-check
 
 help:
 	@echo "make install     .venv with everything, tests included"
@@ -52,9 +52,17 @@ check: $(DEV_READY)
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 
-# Two processes; tests/conftest.py keeps what needs Ray in one of them.
+# Two processes at once: one with all that needs Ray, which starts a dozen of its own, one with all the rest.
 test: $(DEV_READY) readers
-	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not nightly"
+	@$(MAKE) --no-print-directory --keep-going -j2 test-here test-ray
+
+test-here:
+	$(PYTHON) -m pytest -m "not ray and not nightly"
+
+test-ray:
+	@echo "==> Tests on Ray run beside the others; what they print is shown when they end"
+	@log=$$(mktemp); status=0; $(PYTHON) -m pytest -m "ray and not nightly" > $$log 2>&1 || status=$$?; \
+	    echo "==> Tests on Ray:"; cat $$log; rm $$log; exit $$status
 
 nightly: $(DEV_READY)
 	$(PYTHON) -m pytest -m nightly

@@ -37,26 +37,14 @@ def pytest_unconfigure(config):
     shutil.rmtree(os.environ.pop("RAY_TMPDIR"), ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run what needs Ray first and in one process, of several: a second one takes the other files meanwhile.
-
-    Each Ray starts a dozen processes, and two at once would wait for each other.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        needs_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.nodeid.partition("::")[0]))
+    """Run what needs Ray last: where it runs, the other tests' stages would go to it."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
 
 
 @pytest.fixture(autouse=True)
 def no_ray_in_secret(request):
     """See that tests without the marker ``ray`` start none: their stages choose this process, as small work does."""
-    ray = sys.modules.get("ray")
-    if request.node.get_closest_marker("ray") is None and ray is not None and ray.is_initialized():
-        # That of the tests before: their last one has ended.
-        ray.shutdown()
-        os.environ.pop("RAY_ADDRESS")
     yield
     if request.node.get_closest_marker("ray") is None:
         ray = sys.modules.get("ray")
