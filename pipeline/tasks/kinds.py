@@ -1,5 +1,6 @@
 """The tasks that there are, by name. Imports no torch before one is made."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Ta
     from pipeline.tasks.asr.task import AsrTask
     from pipeline.tasks.asr.text import build_alphabet, check_transcripts
 
+    if importlib.util.find_spec("jiwer") is None:
+        raise SettingsError('asr counts word errors with jiwer; install it with: pip install "strata-tokens[train]"')
     sides = division.sides
     texts: dict[str | None, list[str]] = {}
     for _, rows in manifest.scan(list(dict.fromkeys(["utterance_id", TEXT, *sides.columns]))):

@@ -5,16 +5,13 @@ import torch
 
 from pipeline.tasks.asr.criterion import ctc_losses
 from pipeline.tasks.asr.model import AsrModel
-from pipeline.tasks.asr.settings import ASR_PRESETS, AsrSettings
+from pipeline.tasks.asr.settings import AsrSettings
 from pipeline.tasks.blocks.settings import EcapaSettings
 from pipeline.tasks.er.criterion import class_losses
 from pipeline.tasks.er.metrics import measure, rows
 from pipeline.tasks.er.model import ErModel
-from pipeline.tasks.er.settings import ER_PRESETS
 from pipeline.tasks.sid.criterion import margin_losses
 from pipeline.tasks.sid.model import SidModel
-from pipeline.tasks.sid.settings import SID_PRESETS
-from pipeline.training.settings import TrainingSettings, check_together
 
 DIM, CLASSES = 12, 4
 LENGTHS = torch.tensor([20, 13, 5, 1])
@@ -143,10 +140,3 @@ def test_transcripts_are_learned():
     loss = train(model, loss_of, steps=100, lr=1e-2)
     print(f"asr: loss {loss:.4f} per utterance of 5 symbols")
     assert loss < 0.1
-
-
-@pytest.mark.parametrize("presets", [ASR_PRESETS, SID_PRESETS, ER_PRESETS], ids=["asr", "sid", "er"])
-def test_presets_can_be_trained(presets):
-    assert set(presets) == {"paper", "small"}
-    for preset in presets.values():
-        check_together(TrainingSettings(**preset.training), preset.optimizer)

@@ -1,13 +1,11 @@
 """Settings of speech recognition; loads no torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.tasks.blocks.settings import at_least
-from pipeline.training.settings import OptimizerSettings
 
 Units = Literal["characters", "bpe"]
 Normalization = Literal["upper", "lower", "none", "english"]
@@ -84,56 +82,3 @@ class DecodingSettings(Settings):
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.language_model is not None and self.beam_width == 1:
             raise SettingsError("language_model needs a beam: beam_width must be at least 2, got 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsrPreset:
-    """Sizes, and how they are trained.
-
-    Attributes:
-        model: Sizes.
-        text: What transcripts are made of.
-        optimizer: How weights are updated.
-        training: Values of TrainingSettings.
-    """
-
-    model: AsrSettings
-    text: TextSettings
-    optimizer: OptimizerSettings
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-
-# 20 epochs of 28,539 utterances (train-clean-100), 4 in a step; NewBob looks at the validation loss after each epoch.
-_PAPER_EPOCH = 7_135
-ASR_PRESETS: Mapping[str, AsrPreset] = {
-    "small": AsrPreset(
-        model=AsrSettings(),
-        text=TextSettings(),
-        optimizer=OptimizerSettings(algorithm="adam", lr=2e-3, warmup_steps=50, decay="linear", weight_decay=0.0),
-        training={"num_steps": 1_000, "validate_every": 100, "best_by": "validation_wer", "best_order": "min"},
-    ),
-    "paper": AsrPreset(
-        model=AsrSettings(lstm_layers=2, lstm_width=1024, dropout=0.2),
-        text=TextSettings(),
-        optimizer=OptimizerSettings(
-            algorithm="adam",
-            lr=2e-4,
-            warmup_steps=0,
-            decay="newbob",
-            decay_factor=0.8,
-            newbob_threshold=0.0025,
-            newbob_patience=0,
-            beta2=0.999,
-            eps=1e-8,
-            weight_decay=0.0,
-            clip_norm=5.0,
-        ),
-        training={
-            "num_steps": 20 * _PAPER_EPOCH,
-            "validate_every": _PAPER_EPOCH,
-            "best_by": "validation_wer",
-            "best_order": "min",
-        },
-    ),
-}
-"""By name. ``paper`` is DASB's LSTM head for LibriSpeech, in steps of 4 utterances."""

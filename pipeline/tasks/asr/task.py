@@ -12,7 +12,7 @@ import torch
 
 from pipeline.batches.collate import pad_rows
 from pipeline.tasks.asr import metrics
-from pipeline.tasks.asr.criterion import ctc_counts, ctc_losses
+from pipeline.tasks.asr.criterion import CtcCounts, ctc_counts, ctc_losses
 from pipeline.tasks.asr.decoding import greedy
 from pipeline.tasks.asr.model import AsrModel
 from pipeline.tasks.asr.settings import AsrSettings
@@ -54,8 +54,8 @@ class AsrTask(Task):
         return {name: tensor for name, tensor in found.items() if not name.endswith("_mask")} | _spelt(texts)
 
     def count(self, batch: Tensors) -> torch.Tensor:
-        """Utterances that have an alignment."""
-        return self._counts(batch).utterances
+        """Symbols of the utterances that have an alignment."""
+        return self._counts(batch).symbols
 
     def loss(self, head: torch.nn.Module, output: Any, batch: Tensors) -> torch.Tensor:
         """Sum of the utterances' negative log-likelihoods, nats."""
@@ -88,7 +88,7 @@ class AsrTask(Task):
         """Make it of what ``to_json`` gave."""
         return cls(settings=AsrSettings(**given["asr"]), alphabet=Alphabet.from_json(given["alphabet"]))
 
-    def _counts(self, batch: Tensors) -> Any:
+    def _counts(self, batch: Tensors) -> CtcCounts:
         return ctc_counts(batch[f"{FRAMES}_lengths"], batch[_TARGETS], batch[f"{_TARGETS}_lengths"])
 
 
