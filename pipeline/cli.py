@@ -45,6 +45,7 @@ JOBS = {
     "tokenize_corpus": "pipeline.tokens.stage",
     "export_tokens": "pipeline.export.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
+    "train_task": "pipeline.tasks.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",

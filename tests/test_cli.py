@@ -19,6 +19,7 @@ from pipeline.passed_over import Kind, PassedOver
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 from pipeline.store.dataset import Dataset, Output, Plan
+from pipeline.tasks.settings import TrainTaskConfig
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
@@ -213,13 +214,14 @@ def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "presets").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_preset_is_accepted_by_the_job(path):
     known = tomllib.loads(path.read_text())
-    pretrains = path.stem.startswith("pretrain_")
-    job = "run_pretraining" if pretrains else "run_pipeline"
+    pretrains, of_task = path.stem.startswith("pretrain_"), "task" in known
+    job = "run_pretraining" if pretrains else "train_task" if of_task else "run_pipeline"
     values = {"manifest": "m"} if pretrains else {"corpus": "c", "layout": "folder"}
+    values = {"manifest": "m", "tokens": "t"} if of_task else values
     needed = {name: value for name, value in (values | {"output": "o"}).items() if name not in known}
     flags = [word for name, value in needed.items() for word in (f"--{name}", value)]
     config = cli.parse(cli.stage_of(job), ["--preset", path.stem, *flags], "")
-    assert isinstance(config, RunPretrainingConfig if pretrains else RunPipelineConfig)
+    assert isinstance(config, RunPretrainingConfig if pretrains else TrainTaskConfig if of_task else RunPipelineConfig)
     for name, value in known.items():
         assert flat_values(config)[name] == (tuple(value) if isinstance(value, list) else value)
 

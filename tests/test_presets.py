@@ -12,12 +12,14 @@ from pipeline import cli
 from pipeline.errors import DatasetError
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
+from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.training.settings import OptimizerSettings, TrainingSettings
 
 FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
 ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PRETRAINING = [name for name in ALL if name.startswith("pretrain_")]
-PRESETS = [name for name in ALL if name not in PRETRAINING]
+TASKS = [name for name in ALL if "task" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
+PRESETS = [name for name in ALL if name not in (*PRETRAINING, *TASKS)]
 PAPER = [name for name in PRESETS if name.startswith("paper_")]
 # Published numbers of transformer blocks.
 BLOCKS = {"facebook/hubert-base-ls960": 12, "facebook/hubert-large-ll60k": 24, "microsoft/wavlm-large": 24}
@@ -47,6 +49,14 @@ def parse():
 
     yield parse
     signal.signal(signal.SIGTERM, before)
+
+
+def test_each_task_has_a_preset_of_the_papers_size_and_one_for_a_cpu(parse):
+    assert sorted(TASKS) == ["asr_small", "er_small", "paper_asr", "paper_er", "paper_sid", "sid_small"]
+    for name in TASKS:
+        config = parse("--preset", name, "--tokens", "t", "--manifest", "m", "--output", "o", kind=TrainTaskConfig)
+        assert {key: config.flat()[key] for key in settings(name)} == settings(name)
+        assert config.task in name
 
 
 @pytest.mark.parametrize("name", PRESETS)

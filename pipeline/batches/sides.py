@@ -85,7 +85,7 @@ class ByColumn:
 
     column: str
     values: Mapping[str, tuple[str, ...]]
-    rest: "ByHash | ByColumn | None" = None
+    rest: "Sides | None" = None
 
     def __post_init__(self) -> None:
         named = Counter(value for values in self.values.values() for value in values)
@@ -116,7 +116,39 @@ class ByColumn:
         return None if self.rest is None else self.rest.side(utterance_id, labels)
 
 
-Sides = ByHash | ByColumn
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """Sides of some values of a label column alone; utterances of others are on none.
+
+    Attributes:
+        column: The column.
+        values: Its values whose utterances are divided.
+        rest: How.
+    """
+
+    column: str
+    values: tuple[str, ...]
+    rest: "Sides"
+
+    def __post_init__(self) -> None:
+        _check_columns(self.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Label columns that are looked at."""
+        return tuple(dict.fromkeys([self.column, *self.rest.columns]))
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Sides that are not trained on."""
+        return self.rest.held_out
+
+    def side(self, utterance_id: str, labels: Labels) -> str | None:
+        """Give the side of an utterance; None where its value is none of these."""
+        return self.rest.side(utterance_id, labels) if labels[self.column] in self.values else None
+
+
+Sides = ByHash | ByColumn | Within
 
 
 def _check_columns(columns: Sequence[str]) -> None:

@@ -33,15 +33,6 @@ def encoder_tensors(state: Mapping[str, "torch.Tensor"], dtype: WeightsDtype) ->
     return {name.removeprefix(prefix): t.to(kind) for name, t in state.items() if name.startswith(prefix)}
 
 
-def weights_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:
-    """Give the content of ``model.safetensors``."""
-    from safetensors.torch import save
-
-    # transformers refuses a file that does not say where it is from; lineage goes into config.json, because several
-    # keys of this header come in random order.
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
-
-
 def write_settings(
     store: Store, config: Mapping[str, Any], *, normalize: bool, sample_rate: int, lineage: Mapping[str, Any]
 ) -> None:

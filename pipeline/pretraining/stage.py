@@ -21,14 +21,14 @@ from pipeline.batches.pools import TOO_SHORT
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
-from pipeline.pretraining.export import encoder_tensors, weights_bytes, write_settings
+from pipeline.pretraining.export import encoder_tensors, write_settings
 from pipeline.pretraining.settings import MaskingSettings, PretrainEncoderConfig
 from pipeline.pretraining.shapes import network_config
 from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import absolute, open_store
 from pipeline.training.progress import METRICS, Progress, history_lines
-from pipeline.training.publishing import MODEL, Trained, make_model
+from pipeline.training.publishing import MODEL, Trained, make_model, weights_bytes
 from pipeline.training.settings import learning_content
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from pipeline.training.progress import CHECKPOINTS, PROGRESS, RAY_FOLDER, Progre
 from pipeline.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.training.checkpoint import Checkpoint
     from pipeline.training.recipe import Recipe
 
@@ -48,6 +50,15 @@ class MadeModel:
     dataset: Dataset
     workers: str
     seconds: float
+
+
+def weights_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:
+    """Give the content of ``model.safetensors``."""
+    from safetensors.torch import save
+
+    # transformers refuses a file that does not say where it is from; lineage goes into config.json, because several
+    # keys of this header come in random order.
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
 
 
 def make_model(

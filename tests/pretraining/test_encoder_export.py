@@ -8,10 +8,11 @@ import torch
 
 from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.encoders.info import describe
-from pipeline.pretraining.export import LINEAGE, encoder_tensors, weights_bytes, write_settings
+from pipeline.pretraining.export import LINEAGE, encoder_tensors, write_settings
 from pipeline.pretraining.model import MaskedPrediction, build_encoder
 from pipeline.pretraining.shapes import network_config
 from pipeline.store.storage import open_store
+from pipeline.training.publishing import weights_bytes
 
 SMALLER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 

@@ -13,12 +13,13 @@ from made_training import config_of, run
 
 from pipeline.faults import VARIABLE
 from pipeline.features.encoders.encoder import SslEncoder
-from pipeline.pretraining.export import encoder_tensors, weights_bytes
+from pipeline.pretraining.export import encoder_tensors
 from pipeline.pretraining.settings import PretrainEncoderConfig
 from pipeline.pretraining.stage import prepare
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.training.checkpoint import latest, read_checkpoint
+from pipeline.training.publishing import weights_bytes
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

@@ -1,0 +1,204 @@
+"""Transcripts as symbols of an alphabet, and back: characters, or the pieces of a BPE.
+
+Both sides of every comparison pass through ``normalize``: Unicode is composed (NFC), then what the setting says, then
+runs of white space become one space and the ends lose theirs. Symbol 0 is CTC's blank and no text. A character outside
+the alphabet ends the run before training, named with the number of utterances that have it, or is dropped from its
+transcript where the setting says so.
+"""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from pipeline.errors import SettingsError
+from pipeline.tasks.asr.settings import Normalization, TextSettings, Units
+
+BLANK = ""
+_BLANK_PIECE = "<blank>"
+_WORD_BEGINS = "\u2581"
+_TOLD = 10
+
+
+def normalize(text: str, how: Normalization) -> str:
+    """Give the text that is learned and compared.
+
+    Args:
+        text: A transcript.
+        how: ``upper``, ``lower``, ``none``, or ``english``: whisper's rules without its table of British spellings.
+    """
+    text = unicodedata.normalize("NFC", text)
+    if how == "english":
+        text = _whisper()(text)
+    elif how != "none":
+        text = text.upper() if how == "upper" else text.lower()
+    return " ".join(text.split())
+
+
+@cache
+def _whisper() -> Any:
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    return EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alphabet:
+    """What a recogniser can write.
+
+    Attributes:
+        units: Characters or BPE pieces.
+        symbols: By number; the first is the blank. Pieces begin a word with U+2581.
+        characters: Characters that transcripts may have.
+        text_normalization: What is done to every text.
+        drops_unknown: Whether other characters are dropped instead of refused.
+        tokenizer: The BPE as JSON of ``tokenizers``; None for characters.
+    """
+
+    units: Units
+    symbols: tuple[str, ...]
+    characters: frozenset[str]
+    text_normalization: Normalization
+    drops_unknown: bool
+    tokenizer: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def normalize(self, text: str) -> str:
+        """Give the text as it is learned and compared."""
+        return normalize(text, self.text_normalization)
+
+    def encode(self, text: str) -> list[int]:
+        """Give the symbols of a transcript; none for an empty one.
+
+        Raises:
+            SettingsError: A character is not in the alphabet, and is not to be dropped.
+        """
+        text = self.normalize(text)
+        if strange := sorted(set(text) - self.characters):
+            if not self.drops_unknown:
+                raise SettingsError(_refusal({character: 1 for character in strange}))
+            text = " ".join("".join(character for character in text if character in self.characters).split())
+        if self.tokenizer is not None:
+            return list(self._bpe.encode(text).ids) if text else []
+        return [self._numbers[character] for character in text]
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """Give the text of symbols, blanks left out; the inverse of ``encode`` on normalised text."""
+        text = "".join(self.symbols[number] for number in numbers)
+        return " ".join(text.replace(_WORD_BEGINS, " ").split() if self.units == "bpe" else text.split())
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    @cached_property
+    def _bpe(self) -> Any:
+        from tokenizers import Tokenizer
+
+        assert self.tokenizer is not None
+        return Tokenizer.from_str(self.tokenizer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is made on demand behind."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain JSON values; ``from_json`` takes them."""
+        return {
+            "units": self.units,
+            "symbols": list(self.symbols),
+            "characters": "".join(sorted(self.characters)),
+            "text_normalization": self.text_normalization,
+            "drops_unknown": self.drops_unknown,
+            "tokenizer": self.tokenizer,
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Alphabet":
+        """Make an alphabet of what ``to_json`` gave."""
+        characters = frozenset(given["characters"])
+        return cls(**{**given, "symbols": tuple(given["symbols"]), "characters": characters})
+
+
+def build_alphabet(settings: TextSettings, transcripts: Sequence[str]) -> Alphabet:
+    """Make the alphabet of training transcripts.
+
+    Args:
+        settings: Units, normalisation, and characters where they are given.
+        transcripts: As the manifest has them.
+
+    Raises:
+        SettingsError: No transcript has a character, a BPE is too small for its characters, or a transcript has one
+            that the given alphabet has not.
+    """
+    how = settings.text_normalization
+    texts = [normalize(text, how) for text in transcripts]
+    # A given alphabet is not normalised as a text: that would strip its space, and whisper's rules are for words.
+    characters = frozenset().union(*texts if settings.alphabet is None else _cased(settings.alphabet, how))
+    if not characters:
+        raise SettingsError("the training transcripts are all empty: there is no character to recognise")
+    common: dict[str, Any] = {
+        "characters": characters,
+        "text_normalization": how,
+        "drops_unknown": settings.unknown == "drop",
+    }
+    found = Alphabet(units="characters", symbols=(BLANK, *sorted(characters)), **common)
+    check_transcripts(found, transcripts)
+    if settings.units == "characters":
+        return found
+    known = [found.decode(found.encode(text)) for text in transcripts]
+    return Alphabet(units="bpe", **_train_bpe(known, characters, settings.vocab_size), **common)
+
+
+def _cased(alphabet: str, how: Normalization) -> str:
+    composed = unicodedata.normalize("NFC", alphabet)
+    return {"upper": composed.upper(), "lower": composed.lower(), "english": composed.lower()}.get(how, composed)
+
+
+def _train_bpe(texts: Sequence[str], characters: frozenset[str], vocab_size: int) -> dict[str, Any]:
+    """Train a BPE whose pieces do not cross words; gives its symbols and its JSON."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    letters = sorted((characters - {" "}) | {_WORD_BEGINS})
+    if vocab_size < 1 + len(letters):
+        raise SettingsError(f"vocab_size must be at least {1 + len(letters)}: the characters and the blank")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_WORD_BEGINS, prepend_scheme="always")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[_BLANK_PIECE], initial_alphabet=letters, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # Without its name a transcript that spells the blank piece stays text.
+    told = json.loads(tokenizer.to_str())
+    told["added_tokens"] = []
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return {"symbols": (BLANK, *(piece for piece, _ in pieces[1:])), "tokenizer": json.dumps(told)}
+
+
+def check_transcripts(alphabet: Alphabet, transcripts: Iterable[str]) -> None:
+    """Refuse transcripts with characters outside an alphabet, all of them at once, before training.
+
+    Raises:
+        SettingsError: There are some, and they are not to be dropped.
+    """
+    if alphabet.drops_unknown:
+        return
+    found: Counter[str] = Counter()
+    for text in transcripts:
+        found.update(set(alphabet.normalize(text)) - alphabet.characters)
+    if found:
+        raise SettingsError(_refusal(found))
+
+
+def _refusal(found: Mapping[str, int]) -> str:
+    told = [f"{character!a} in {count} utterances" for character, count in sorted(found.items())]
+    more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    return (
+        f"transcripts have characters outside the alphabet: {', '.join(told[:_TOLD])}{more}; give --alphabet with "
+        "them, another --text-normalization, or --unknown drop to leave them out"
+    )

@@ -1,0 +1,161 @@
+"""Which utterances a task learns from, which choose the best weights, and which it is tested on.
+
+A corpus says it in its ``split`` column; where it does not, utterances or whole speakers are drawn by hash, or speakers
+are named. A task that must not hear the speakers of its tests is refused a division in which it would.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.audio.labels import SPLIT
+from pipeline.audio.loading import Manifest
+from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Within, survey
+from pipeline.errors import SettingsError
+from pipeline.settings import Settings
+
+TEST = "test"
+UNSEEN = "unseen"
+SPEAKER = "speaker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivisionSettings(Settings):
+    """How the utterances of a manifest are divided."""
+
+    train_splits: tuple[str, ...] = ("train",)
+    """Values of the split column that are trained on, where the corpus has one."""
+    valid_splits: tuple[str, ...] = ("valid", "validation", "dev")
+    """Values of the split column that choose the best weights; where the corpus has none of them, valid_fraction."""
+    test_splits: tuple[str, ...] = ("test",)
+    """Values of the split column that are tested on; where the corpus has none of them, test_fraction."""
+    valid_fraction: float = 0.1
+    """Share of the training utterances that chooses the best weights, drawn by hash."""
+    test_fraction: float = 0.1
+    """Share of the utterances that is tested on, drawn by hash."""
+    divide_by: Literal["utterance", "speaker"] = "utterance"
+    """What is drawn by hash: utterance, or speaker, each with all of its utterances."""
+    test_speakers: tuple[str, ...] = ()
+    """Speakers that are tested on, all of their utterances; the split column is then not looked at."""
+    unseen_speakers: tuple[str, ...] = ()
+    """Speakers left out of everything else, who are a test set of their own, called unseen."""
+
+    def __post_init__(self) -> None:
+        for name in ("valid_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.divide_by not in ("utterance", SPEAKER):
+            raise SettingsError(f"divide_by must be utterance or speaker, got {self.divide_by!r}")
+        if both := sorted(set(self.test_speakers) & set(self.unseen_speakers)):
+            raise SettingsError(f"{', '.join(both)} cannot be in test_speakers and in unseen_speakers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The sides of a manifest.
+
+    Attributes:
+        sides: Side of each utterance.
+        facts: What each side holds.
+    """
+
+    sides: Sides
+    facts: Mapping[str | None, SideFacts]
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """Names of the sides that are tested on."""
+        return tuple(side for side in self.sides.held_out if side != VALIDATION)
+
+
+def divide(
+    manifest: Manifest,
+    settings: DivisionSettings,
+    *,
+    seed: int,
+    needed: tuple[str, ...],
+    classes: tuple[str, ...],
+    unheard: bool,
+) -> Division:
+    """Divide a manifest, and refuse a division that the task cannot be judged by.
+
+    Args:
+        manifest: The manifest; its labels are read once.
+        settings: How it is divided.
+        seed: Chooses what is drawn by hash.
+        needed: Label columns without which an utterance is of no use.
+        classes: Label columns whose values are collected.
+        unheard: Whether speakers of the tests must not be heard in training.
+
+    Raises:
+        SettingsError: A side is empty or without labels, or a speaker is on two sides of a task that forbids it.
+    """
+    sides = _sides(_values_of_split(manifest), settings, seed)
+    columns = tuple(dict.fromkeys([*classes, *([SPEAKER] if unheard else [])]))
+    facts = survey(manifest, sides, needed=needed, classes=columns)
+    found = Division(sides=sides, facts=facts)
+    if unheard:
+        _refuse_heard(manifest, found)
+    return found
+
+
+def _values_of_split(manifest: Manifest) -> set[str]:
+    there: set[str] = set()
+    for _, rows in manifest.scan([SPLIT]):
+        there.update(value for value in rows[SPLIT].unique().to_pylist() if value is not None)
+    return there
+
+
+def _sides(there: set[str], settings: DivisionSettings, seed: int) -> Sides:
+    column = SPEAKER if settings.divide_by == SPEAKER else None
+    valid = {VALIDATION: settings.valid_fraction} if settings.valid_fraction else {}
+    named = {
+        side: kept
+        for side, values in (
+            (TRAIN, settings.train_splits),
+            (VALIDATION, settings.valid_splits),
+            (TEST, settings.test_splits),
+        )
+        if (kept := tuple(value for value in values if value in there))
+    }
+    found: Sides
+    if settings.test_speakers:
+        rest = ByHash(seed=seed, shares=valid, column=column)
+        found = ByColumn(column=SPEAKER, values={TEST: settings.test_speakers}, rest=rest)
+    elif TRAIN not in named:
+        test = {TEST: settings.test_fraction} if settings.test_fraction else {}
+        found = ByHash(seed=seed, shares={**valid, **test}, column=column)
+    else:
+        found = _by_split(named, valid, settings, seed, column)
+    if settings.unseen_speakers:
+        found = ByColumn(column=SPEAKER, values={UNSEEN: settings.unseen_speakers}, rest=found)
+    return found
+
+
+def _by_split(
+    named: Mapping[str, tuple[str, ...]],
+    valid: Mapping[str, float],
+    settings: DivisionSettings,
+    seed: int,
+    column: str | None,
+) -> Sides:
+    """Divide by the split column, and draw by hash from its training utterances what it does not name."""
+    shares = dict(valid) if VALIDATION not in named else {}
+    if TEST not in named and settings.test_fraction:
+        shares[TEST] = settings.test_fraction
+    if not shares:
+        return ByColumn(column=SPLIT, values=named)
+    drawn = Within(column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column))
+    held = {side: values for side, values in named.items() if side != TRAIN}
+    return ByColumn(column=SPLIT, values=held, rest=drawn) if held else drawn
+
+
+def _refuse_heard(manifest: Manifest, division: Division) -> None:
+    heard = set(division.facts[TRAIN].values[SPEAKER].values)
+    for side in division.tests:
+        if both := sorted(heard & set(division.facts[side].values[SPEAKER].values)):
+            told = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
+            raise SettingsError(
+                f"{manifest.dataset.uri}: speakers of {side} would be heard in training ({told}), and this task is "
+                "judged by speakers it never heard; give --test-speakers, or --divide-by speaker"
+            )

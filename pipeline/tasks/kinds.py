@@ -1,0 +1,111 @@
+"""The tasks that there are, by name. Imports no torch before one is made."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.audio.loading import Manifest
+from pipeline.batches.sides import TRAIN, VALIDATION
+from pipeline.errors import SettingsError
+from pipeline.tasks.division import Division
+from pipeline.tasks.settings import TrainTaskConfig
+
+if TYPE_CHECKING:
+    from pipeline.tasks.task import Task
+
+TEXT, SPEAKER, EMOTION = "text", "speaker", "emotion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A task that can be trained.
+
+    Attributes:
+        label: Column of the manifest that it predicts.
+        unheard: Whether it is judged by speakers that training never heard.
+        crop_seconds: Crop of each utterance in training, seconds, where nothing else is asked for; None: all of it.
+        make: Makes it for a corpus, from the settings and the labels that are there.
+        again: Makes it again from what ``Task.to_json`` gave.
+    """
+
+    label: str
+    unheard: bool
+    crop_seconds: float | None
+    make: "Callable[[TrainTaskConfig, Manifest, Division], Task]"
+    again: "Callable[[Mapping[str, Any]], Task]"
+
+
+def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
+    from pipeline.tasks.asr.task import AsrTask
+    from pipeline.tasks.asr.text import build_alphabet, check_transcripts
+
+    if importlib.util.find_spec("jiwer") is None:
+        raise SettingsError('asr counts word errors with jiwer; install it with: pip install "strata-tokens[train]"')
+    sides = division.sides
+    texts: dict[str | None, list[str]] = {}
+    for _, rows in manifest.scan(list(dict.fromkeys(["utterance_id", TEXT, *sides.columns]))):
+        for row in rows.to_pylist():
+            if row[TEXT] is not None:
+                texts.setdefault(sides.side(row["utterance_id"], row), []).append(row[TEXT])
+    alphabet = build_alphabet(config.text, texts[TRAIN])
+    # What is only tested may hold other characters: they count as errors.
+    check_transcripts(alphabet, [*texts[TRAIN], *texts.get(VALIDATION, [])])
+    return AsrTask(settings=config.asr, alphabet=alphabet)
+
+
+def _asr_again(given: Mapping[str, Any]) -> "Task":
+    from pipeline.tasks.asr.task import AsrTask
+
+    return AsrTask.from_json(given)
+
+
+def _classes(manifest: Manifest, division: Division, label: str) -> tuple[str, ...]:
+    """Give the classes of training, and refuse a side that has others."""
+    there = division.facts[TRAIN].values[label].values
+    if len(there) < 2:
+        raise SettingsError(
+            f"{manifest.dataset.uri} has one {label} in training ({there[0]}); there is nothing to tell apart"
+        )
+    for side in (VALIDATION, *division.tests):
+        facts = division.facts.get(side)
+        if facts is not None and (new := sorted(set(facts.values[label].values) - set(there))):
+            told = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+            raise SettingsError(f"{manifest.dataset.uri}: {side} has {label} {told}, which training never has")
+    return there
+
+
+def _sid(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
+    from pipeline.tasks.sid.task import SidTask
+
+    return SidTask(ecapa=config.ecapa, settings=config.sid, classes=_classes(manifest, division, SPEAKER))
+
+
+def _sid_again(given: Mapping[str, Any]) -> "Task":
+    from pipeline.tasks.sid.task import SidTask
+
+    return SidTask.from_json(given)
+
+
+def _er(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
+    from pipeline.tasks.er.criterion import inverse_frequency
+    from pipeline.tasks.er.task import ErTask
+
+    classes = _classes(manifest, division, EMOTION)
+    counts = division.facts[TRAIN].values[EMOTION].counts
+    weights = inverse_frequency(counts) if config.er.class_weights == "inverse" else None
+    return ErTask(ecapa=config.ecapa, classes=classes, weights=weights)
+
+
+def _er_again(given: Mapping[str, Any]) -> "Task":
+    from pipeline.tasks.er.task import ErTask
+
+    return ErTask.from_json(given)
+
+
+KINDS: Mapping[str, TaskKind] = {
+    "asr": TaskKind(label=TEXT, unheard=False, crop_seconds=None, make=_asr, again=_asr_again),
+    "sid": TaskKind(label=SPEAKER, unheard=False, crop_seconds=3.0, make=_sid, again=_sid_again),
+    "er": TaskKind(label=EMOTION, unheard=True, crop_seconds=None, make=_er, again=_er_again),
+}
+"""Tasks by name."""

@@ -1,0 +1,99 @@
+"""Settings of train_task, checked before Ray starts."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from pipeline.errors import SettingsError
+from pipeline.features.encoders.shipped import is_shipped
+from pipeline.fusion.settings import FusionSettings
+from pipeline.settings import Settings
+from pipeline.store.storage import located
+from pipeline.tasks.asr.settings import AsrSettings, TextSettings
+from pipeline.tasks.blocks.settings import EcapaSettings
+from pipeline.tasks.division import DivisionSettings
+from pipeline.tasks.er.settings import ErSettings
+from pipeline.tasks.sid.settings import SidSettings
+from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
+
+TaskName = Literal["asr", "sid", "er"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDataSettings(Settings):
+    """What a task learns from."""
+
+    manifest: str
+    """Manifest with the labels, local or s3://."""
+    tokens: str | None = None
+    """Tokens dataset made from that manifest."""
+    features: str | None = None
+    """Features dataset of every frame made from that manifest, instead of tokens: the continuous baseline."""
+    codebooks: str | None = None
+    """Codebooks that the tokens were made with, for --embedding-init centroids; or encoder-small, those that ship."""
+    layers: tuple[int, ...] = ()
+    """Layers to fuse; default: all of the dataset."""
+    crop_seconds: float | None = None
+    """Random crop of each utterance in training, seconds; default: 3 for sid, whole utterances for asr and er."""
+    max_seconds: float = 40.0
+    """Longer utterances are left out, where an utterance must be whole; the report counts them."""
+    min_frames: int = 5
+    """Utterances of fewer frames are left out; the report counts them."""
+    batch_seconds: float = 60.0
+    """Audio in one micro-batch at most, seconds: what a worker's memory holds."""
+    shuffle_hours: float = 50.0
+    """Hours of audio among which utterances are shuffled and sorted by length."""
+    valid_minutes: float = 30.0
+    """Audio that validation is computed on at most, minutes."""
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) == (self.features is None):
+            raise SettingsError("give --tokens, or --features for the continuous baseline; one of the two")
+        if len(set(self.layers)) < len(self.layers) or any(layer < 0 for layer in self.layers):
+            raise SettingsError(f"layers must be different numbers from 0 on, got {self.layers}")
+        for name in ("max_seconds", "batch_seconds", "shuffle_hours", "valid_minutes"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.crop_seconds is not None and not self.crop_seconds > 0:
+            raise SettingsError(f"crop_seconds must be above 0, got {self.crop_seconds}")
+        if self.min_frames < 1:
+            raise SettingsError(f"min_frames must be at least 1, got {self.min_frames}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTaskConfig(Settings):
+    """Settings of train_task."""
+
+    task: TaskName
+    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion."""
+    output: str
+    """Folder of the trained task, local or s3://."""
+    data: TaskDataSettings
+    """What is learned from."""
+    training: TrainingSettings
+    """How long, and where."""
+    division: DivisionSettings = field(default_factory=DivisionSettings)
+    """Which utterances are trained on, and which are held out."""
+    fusing: FusionSettings = field(default_factory=FusionSettings)
+    """How layers become one sequence."""
+    asr: AsrSettings = field(default_factory=AsrSettings)
+    """Sizes of the recogniser."""
+    text: TextSettings = field(default_factory=TextSettings)
+    """What transcripts are made of, for asr."""
+    ecapa: EcapaSettings = field(default_factory=EcapaSettings)
+    """Sizes of the ECAPA-TDNN of sid and er."""
+    sid: SidSettings = field(default_factory=SidSettings)
+    """The loss of sid."""
+    er: ErSettings = field(default_factory=ErSettings)
+    """The loss of er."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """How weights are updated."""
+
+    def __post_init__(self) -> None:
+        if self.task not in ("asr", "sid", "er"):
+            raise SettingsError(f"task must be asr, sid or er, got {self.task!r}")
+        check_together(self.training, self.optimizer)
+
+    def located(self) -> Self:
+        """Give the same settings with absolute local paths: workers may have another working directory."""
+        books = () if self.data.codebooks is None or is_shipped(self.data.codebooks) else ("codebooks",)
+        return located(self, "manifest", "tokens", "features", "output", "fuser", *books)

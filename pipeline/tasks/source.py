@@ -1,0 +1,153 @@
+"""Micro-batches of a task: utterances with the tokens (or features) of their layers, and what is to be said of them.
+
+Training may see crops, evaluation sees whole utterances. Everything is keyed by seed, utterance and step, so a
+micro-batch is the same on any worker, in any run.
+
+Letters: B batch, T frames, L layers, D feature width.
+"""
+
+import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.audio.clock import Clock
+from pipeline.batches.collate import pad_rows
+from pipeline.batches.cropping import crop_piece
+from pipeline.batches.pieces import Piece, PieceSettings
+from pipeline.batches.pools import BatchTicket, Pools, PoolSettings
+from pipeline.batches.sides import VALIDATION, Sides
+from pipeline.batches.utterances import Utterances
+from pipeline.seeds import rng
+from pipeline.training.recipe import Json, Tensors
+
+FRAMES = "frames"
+"""Name of the tokens or features in a micro-batch: ``frames``, ``frames_lengths``, ``frames_mask``."""
+
+
+class Targets(abc.ABC):
+    """What a task predicts, as tensors. It travels to the workers, so it holds plain values."""
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> str:
+        """Column of the manifest that it comes from."""
+
+    @abc.abstractmethod
+    def tensors(self, labels: Sequence[str]) -> Tensors:
+        """Give the targets of a micro-batch, from the labels of its utterances."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """What a source reads and how it cuts it.
+
+    Attributes:
+        manifest: Manifest dataset.
+        tokens: Tokens dataset; None where features are read.
+        columns: Its columns, one per layer.
+        features: Features dataset of every frame; None where tokens are read.
+        layers: Its layers.
+        clock: The encoder's frames.
+        sides: Which utterances are trained on, and which are held out.
+        labels: Label columns that sides and targets look at.
+        seed: Of order and crops.
+        max_samples: Samples of one micro-batch at most, by the encoder's clock.
+        crop_frames: Frames of a crop in training; None trains on whole utterances.
+        longest: Frames of an utterance at most, where it must be whole.
+        min_frames: Utterances of fewer frames are left out.
+        shuffle_hours: Hours of audio among which utterances are shuffled and sorted by length.
+        valid_minutes: Audio that validation is computed on at most, minutes.
+    """
+
+    manifest: str
+    tokens: str | None
+    columns: tuple[str, ...]
+    features: str | None
+    layers: tuple[int, ...]
+    clock: Clock
+    sides: Sides
+    labels: tuple[str, ...]
+    seed: int
+    max_samples: int
+    crop_frames: int | None
+    longest: int
+    min_frames: int
+    shuffle_hours: float
+    valid_minutes: float
+
+    def pieces(self) -> PieceSettings:
+        """Say what of the datasets is read: whole utterances."""
+        return PieceSettings(
+            manifest=self.manifest,
+            clock=self.clock,
+            tokens=self.tokens,
+            columns=self.columns,
+            features=self.features,
+            layers=self.layers,
+            labels=self.labels,
+            max_seconds=None,
+        )
+
+
+class TaskSource:
+    """Utterances of a task; see ``pipeline.training.recipe.Source``."""
+
+    def __init__(self, data: TaskData, targets: Targets) -> None:
+        """Open the datasets.
+
+        Args:
+            data: What to read and how to cut it.
+            targets: What is predicted.
+        """
+        self._data, self._targets = data, targets
+        utterances = Utterances(data.pieces())
+        whole = PoolSettings(
+            seed=data.seed,
+            shuffle_hours=data.shuffle_hours,
+            max_samples=data.max_samples,
+            longest=data.longest,
+            min_frames=data.min_frames,
+            pad=True,
+            needed=(targets.label,),
+        )
+        self._held_out = Pools(utterances, data.sides, whole)
+        cropped = whole if data.crop_frames is None else replace(whole, longest=data.crop_frames, pad=False)
+        self._training = Pools(utterances, data.sides, cropped)
+
+    def tickets(self, cursor: Json) -> Iterator[tuple[BatchTicket, Json]]:
+        """Give micro-batches without end; see ``Pools.tickets``."""
+        return self._training.tickets(cursor)
+
+    def validation(self) -> dict[str, Sequence[BatchTicket]]:
+        """Give the micro-batches of validation, of whole utterances."""
+        tickets = self.held_out(VALIDATION, self._data.valid_minutes)
+        return {VALIDATION: tickets} if tickets else {}
+
+    def held_out(self, side: str, minutes: float | None = None) -> Sequence[BatchTicket]:
+        """Give the micro-batches of a side that is not trained on; see ``Pools.held_out``."""
+        return self._held_out.held_out(side, minutes).tickets
+
+    def load(self, ticket: BatchTicket, step: int) -> Tensors:
+        """Lay the utterances of a micro-batch side by side.
+
+        Returns:
+            ``frames`` int64 (B, T, L) tokens or float16 (B, T, L, D) features, ``frames_lengths`` int64 (B,),
+            ``frames_mask`` bool (B, T), and what the task predicts.
+        """
+        pieces = [
+            self._cut(piece, length, step) if ticket.training else piece
+            for piece, length in zip(ticket.pieces, ticket.lengths, strict=True)
+        ]
+        rows = [piece.features if self._data.tokens is None else piece.tokens for piece in pieces]
+        labels = [str(piece.labels[self._targets.label]) for piece in pieces]
+        return {**pad_rows(rows).tensors(FRAMES), **self._targets.tensors(labels)}
+
+    def _cut(self, piece: Piece, num_frames: int, step: int) -> Piece:
+        if num_frames == piece.num_frames:
+            return piece
+        chance = rng(self._data.seed, "crop", piece.key, step)
+        found = crop_piece(piece, None, clock=self._data.clock, num_frames=num_frames, rng=chance)
+        return piece.stretch(found.first_frame, num_frames)
+
+    def close(self) -> None:
+        """Let go of nothing: shards are read as they are asked for."""
