@@ -116,9 +116,9 @@ PIECES = pa.field(
 ``silence_samples`` of silence at the piece's own ``sample_rate``."""
 
 JOINED_MANIFEST = pa.schema([*MANIFEST, PIECES])
-"""The manifest of a joined corpus. ``sample_rate`` is the highest of the pieces and ``num_samples`` their sum at it, with
-the silences; ``uri`` is that of the first piece, and ``member`` the utterance's own id, so that no two rows name one
-recording. Who knows no pieces finds no range of bytes there, and rejects the row."""
+"""The manifest of a joined corpus. ``sample_rate`` is the highest of the pieces and ``num_samples`` their sum at it,
+with silences; ``uri`` is that of the first piece, and ``member`` the utterance's own id, so that no two rows name one
+recording. A reader that knows no pieces finds no range of bytes there, and rejects the row."""
 
 LABELS = ("text", "speaker", "emotion", "language", "split", "clean_uri")
 """The manifest columns that a corpus may leave null."""

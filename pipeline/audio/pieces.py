@@ -1,7 +1,7 @@
 """Decodes what a row of a manifest tells: a recording, or pieces of several with silence before each.
 
-A piece is decoded as it would be alone: by the same child, with the same limits, resampled by itself. Pieces lie side by
-side at the encoder's rate, without a cross-fade. A silence of S samples is floor(S * target / source + 1/2) zeros, and a
+A piece is decoded as it would be alone: by the same child, with the same limits, resampled by itself. Pieces lie side
+by side at the encoder's rate, without a cross-fade. A silence of S samples is floor(S * target / source + 1/2) zeros. A
 piece that gives less than its header tells (an MP3, at its end) is filled with zeros; so length and frames of a joined
 utterance follow from its manifest. Memory: what is asked for; of a stream, a stretch of about 10 s or one silence.
 """
@@ -24,7 +24,8 @@ _ARGUMENTS = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", 
 
 def decoded_length(num_samples: Count, source_rate: Count, sample_rate: int) -> Count:
     """Give the samples that a recording has once it is resampled: the nearest whole number, a half upwards."""
-    return (2 * num_samples * sample_rate + source_rate) // (2 * source_rate)
+    length: Count = (2 * num_samples * sample_rate + source_rate) // (2 * source_rate)
+    return length
 
 
 def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Draws which utterances are joined, and lays each out as a row of a manifest. Pure functions of rows, settings and seed."""
+"""Draws which utterances are joined, and lays each out as a row of a manifest.
+
+Pure functions of rows, settings and seed.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -54,8 +54,8 @@ def prepare(config: ConcatenateCorpusConfig) -> PreparedConcatenation:
     source = Manifest(config.manifest)
     if source.joined:
         raise SettingsError(
-            f"{config.manifest} is of joined utterances, which are not joined again; give the manifest that it was made "
-            "from, and more pieces with per_utterance"
+            f"{config.manifest} is of joined utterances, which are not joined again; give the manifest that it was "
+            "made from, and more pieces with per_utterance"
         )
     passed_over = PassedOver()
     rows = _joined(config, source, passed_over)
