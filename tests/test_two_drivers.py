@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import s3fs
 from made_corpus import data_bytes, write_corpus
 from made_drivers import WELL, overtaken, side_by_side, start, stop_at
 from made_export import config_of as export_of
@@ -116,6 +117,27 @@ def test_two_runs_of_all_stages_started_together_end_well_with_the_bytes_of_one(
     for stage in STAGES:
         check(base[0] / "alone" / stage, tmp_path / "run" / stage)
     assert data_bytes(tmp_path / "run" / "tokenizer") == data_bytes(base[0] / "alone" / "tokenizer")
+
+
+@pytest.mark.nightly
+def test_two_runs_started_together_on_s3_end_well_with_the_bytes_of_one(base, bucket, tmp_path):
+    config = run_config(*base, f"{bucket}/run")
+    assert side_by_side(run_pipeline, config, 0.3) == (WELL, WELL)
+    s3fs.S3FileSystem().get(f"{bucket}/run", str(tmp_path / "run"), recursive=True)
+    for stage in STAGES:
+        assert data_bytes(tmp_path / "run" / stage) == data_bytes(base[0] / "alone" / stage)
+        assert verify_dataset(VerifyDatasetConfig(dataset=f"{bucket}/run/{stage}")).faults == []
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+def test_two_runs_started_together_on_ray_end_well_with_the_bytes_of_one(base, tmp_path, monkeypatch):
+    """Each with a Ray of its own, as two people who start the same command on two machines."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    config = run_config(*base, tmp_path / "run").but(runner="ray", num_workers=1)
+    assert side_by_side(run_pipeline, config, 1.0) == (WELL, WELL)
+    for stage in STAGES:
+        check(base[0] / "alone" / stage, tmp_path / "run" / stage)
 
 
 @pytest.mark.parametrize("point", ["after_plan", "kmeans_step", "after_checkpoint", "after_data_before_commit"])
