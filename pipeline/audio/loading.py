@@ -67,7 +67,7 @@ class Manifest:
     @property
     def joined(self) -> bool:
         """Whether its utterances are made of pieces (``concatenate_corpus``)."""
-        return bool(self.dataset.plan.lineage["layout"] == JOINED)
+        return self.dataset.plan.lineage.get("layout") == JOINED
 
     @property
     def place_columns(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.loading import Manifest, ShardLoader, decoded_lengths
 from pipeline.audio.pieces import decode_arguments, decode_place
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
+from pipeline.batches.pieces import Piece
+from pipeline.batches.waveforms import Waveforms
 from pipeline.errors import ManifestError, PlanMismatchError, SettingsError
 from pipeline.features.encoders.info import describe
 from pipeline.features.settings import ExtractFeaturesConfig
@@ -237,10 +239,10 @@ def test_no_more_are_left_over_than_must_be(least, most):
 
 
 @pytest.mark.parametrize("longest", [30.0, 0.4])
-def test_a_joined_corpus_is_encoded_and_tokenised_whole_and_in_windows(source, tmp_path, longest):
+def test_a_joined_corpus_is_encoded_and_tokenised_whole_and_streamed(source, tmp_path, longest):
     join(source, tmp_path / "joined")
     encoding = {"manifest": str(tmp_path / "joined"), "encoder": "encoder-small", "runner": "here"}
-    encoding |= {"window_seconds": longest, "window_margin_seconds": longest / 4}
+    encoding |= {"window_seconds": longest, "window_margin_seconds": longest / 4, "max_row_minutes": longest / 60}
     features = ExtractFeaturesConfig.of(
         output=str(tmp_path / "features"), layers=(2,), sample_frames=100, stratify_by="speaker", **encoding
     )
@@ -258,6 +260,34 @@ def test_a_joined_corpus_is_encoded_and_tokenised_whole_and_in_windows(source, t
     roots = Manifest(str(tmp_path / "joined")).roots
     rows = rows_of(tmp_path / "joined")
     assert counts == {row["utterance_id"]: clock.num_frames(len(expected(row, roots))) for row in rows}
+
+
+def test_training_hears_the_same_samples_whole_and_cropped(source, tmp_path):
+    join(source, tmp_path / "joined")
+    clock = describe("encoder-small", layers=(2,), revision=None, normalize_waveform=None).clock
+    manifest = Manifest(str(tmp_path / "joined"))
+    waveforms = Waveforms(clock, tuple(manifest.roots), normalize=False, cache_bytes=0)
+    for row in rows_of(tmp_path / "joined")[:3]:
+        wanted = expected(row, manifest.roots)
+        frames = clock.num_frames(len(wanted))
+        whole = piece_of(row, manifest.place_columns, first_frame=0, num_frames=frames, whole=True)
+        np.testing.assert_array_equal(waveforms(whole), wanted)
+        crop = piece_of(row, manifest.place_columns, first_frame=frames // 3, num_frames=frames // 2, whole=False)
+        first = frames // 3 * clock.hop_length
+        np.testing.assert_array_equal(waveforms(crop), wanted[first : first + clock.num_samples(frames // 2)])
+    waveforms.close()
+
+
+def piece_of(row, columns, *, num_frames, **where):
+    return Piece(
+        utterance_id=row["utterance_id"],
+        num_frames=num_frames,
+        tokens=np.zeros((num_frames, 0), np.uint16),
+        features=np.zeros((num_frames, 0, 0), np.float16),
+        labels={},
+        place={name: row[name] for name in columns},
+        **where,
+    )
 
 
 def test_digits_become_numbers_of_one_speaker(speech_root, tmp_path):

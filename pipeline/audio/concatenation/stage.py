@@ -110,7 +110,7 @@ def concatenate_corpus(config: ConcatenateCorpusConfig) -> StageReport:
     digest = finish(dataset, extra={"index_sha256": sha256(dataset.store.read(INDEX))})
     end = status(dataset)
     report = tally.report(end, workers="this process", dataset_sha256=digest)
-    return replace(report, stage="manifest", output=dataset.uri)
+    return replace(report, stage="manifest", output=dataset.uri, units_done_now=end.done - tally.start.done)
 
 
 def _joined(config: ConcatenateCorpusConfig, source: Manifest, passed_over: PassedOver) -> pa.Table:
