@@ -50,6 +50,7 @@ JOBS = {
     "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
+    "concatenate_corpus": "pipeline.audio.concatenation.stage",
 }
 """Jobs of the console script, and the module that holds each one's stage."""
 

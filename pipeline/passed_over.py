@@ -50,6 +50,7 @@ class Kind(StrEnum):
     WITHOUT_LABEL = "without_label"
     KNOWN = "known"
     OTHER_SPLITS = "other_splits"
+    TOO_FEW_TO_JOIN = "too_few_to_join"
 
 
 MEANINGS: Mapping[Kind, str] = {
@@ -75,6 +76,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.WITHOUT_LABEL: "utterances without a label that a setting reads, by column",
     Kind.KNOWN: "utterances that earlier manifests hold",
     Kind.OTHER_SPLITS: "utterances of other splits than those that were asked for",
+    Kind.TOO_FEW_TO_JOIN: "utterances that are left over because too few of their labels are there, by these labels",
 }
 """What each kind is, as a report says it."""
 

@@ -89,6 +89,37 @@ PART = ("member", "byte_offset", "num_bytes", "row_group", "row")
 of a tar; the cell in column ``member``, row ``row`` of row group ``row_group`` for Parquet; all null for a plain
 file."""
 
+PIECES = pa.field(
+    "pieces",
+    pa.list_(
+        pa.struct(
+            [
+                pa.field("silence_samples", pa.int64(), nullable=False),
+                *(
+                    MANIFEST.field(name)
+                    for name in (
+                        "utterance_id",
+                        "uri",
+                        "offset_samples",
+                        "num_samples",
+                        "sample_rate",
+                        "channel",
+                        *PART,
+                    )
+                ),
+            ]
+        )
+    ),
+    nullable=False,
+)
+"""What a joined utterance is made of, in order: the place of each piece as a row of a manifest has it, behind
+``silence_samples`` of silence at the piece's own ``sample_rate``."""
+
+JOINED_MANIFEST = pa.schema([*MANIFEST, PIECES])
+"""The manifest of a joined corpus. ``sample_rate`` is the highest of the pieces and ``num_samples`` their sum at it,
+with silences; ``uri`` is that of the first piece, and ``member`` the utterance's own id, so that no two rows name one
+recording. A reader that knows no pieces finds no range of bytes there, and rejects the row."""
+
 LABELS = ("text", "speaker", "emotion", "language", "split", "clean_uri")
 """The manifest columns that a corpus may leave null."""
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
-from pipeline.audio.places import Place
+from pipeline.audio.pieces import decode_place, decoded_length, stream_place
 from pipeline.errors import AudioDecodeError, CorruptDatasetError
 from pipeline.passed_over import PassedOver
-from pipeline.schema import PART
+from pipeline.schema import PART, PIECES
 from pipeline.store.completion import success
 from pipeline.store.dataset import SUCCESS, Dataset, sha256, shard_name
 from pipeline.store.reading import read_row_group, read_row_groups
@@ -26,6 +26,9 @@ from pipeline.work.units import Utterance
 INDEX = "_index.parquet"
 PLACE = ("uri", "offset_samples", "num_samples", "sample_rate", "channel", "utterance_id", *PART)
 """The columns of a manifest that say what to decode."""
+
+JOINED = "pieces"
+"""The layout, in its lineage, of a manifest whose utterances are made of pieces."""
 
 RECORDINGS = "recordings"
 """The note of a manifest's commits: how many of its utterances are ``whole`` files, and how many ``parts`` of files."""
@@ -60,6 +63,21 @@ class Manifest:
     def strict(self) -> bool:
         """Whether it was built with ``--strict``, so that whoever reads it passes nothing over either."""
         return bool(self.dataset.plan.content.get("strict"))
+
+    @property
+    def joined(self) -> bool:
+        """Whether its utterances are made of pieces (``concatenate_corpus``)."""
+        return self.dataset.plan.lineage.get("layout") == JOINED
+
+    @property
+    def place_columns(self) -> tuple[str, ...]:
+        """The columns that say what to decode."""
+        return (*PLACE, PIECES.name) if self.joined else PLACE
+
+    @property
+    def length_columns(self) -> tuple[str, ...]:
+        """The columns that ``decoded_lengths`` reads."""
+        return ("num_samples", "sample_rate", PIECES.name) if self.joined else ("num_samples", "sample_rate")
 
     @property
     def num_rows(self) -> int:
@@ -104,15 +122,24 @@ def decoded_lengths(rows: pa.Table, sample_rate: int) -> np.ndarray:
     """Predict the samples of each utterance once it is decoded.
 
     Args:
-        rows: Rows of a manifest.
+        rows: Rows of a manifest, with its ``length_columns``.
         sample_rate: Rate of the waveforms that a decoder gives, Hz.
 
     Returns:
         int64 (N,), exact for what decodes to the length its header tells; an MP3 may give 0.15 s less at its end.
+        Of joined utterances always exact: the sum of what each piece and each silence becomes.
     """
-    counts, rates = (rows[name].to_numpy().astype(np.int64) for name in ("num_samples", "sample_rate"))
-    lengths: np.ndarray = (2 * counts * sample_rate + rates) // (2 * rates)
-    return lengths
+    if PIECES.name not in rows.column_names:
+        counts, rates = (rows[name].to_numpy().astype(np.int64) for name in ("num_samples", "sample_rate"))
+        return decoded_length(counts, rates, sample_rate)
+    lists = rows[PIECES.name].combine_chunks()
+    pieces = lists.flatten()
+    silences, counts, rates = (
+        pieces.field(name).to_numpy().astype(np.int64) for name in ("silence_samples", "num_samples", "sample_rate")
+    )
+    each = decoded_length(silences, rates, sample_rate) + decoded_length(counts, rates, sample_rate)
+    ends = np.r_[0, np.cumsum(each)][np.r_[0, np.cumsum(lists.value_lengths().to_numpy())]]
+    return np.diff(ends)
 
 
 def open_manifest(uri: str) -> Manifest:
@@ -175,24 +202,19 @@ class ShardLoader:
 
     def _decode(self, decoder: Decoder, row: dict[str, Any]) -> Utterance:
         identity = {"utterance_id": row["utterance_id"], "uri": row["uri"]}
-        place = {name: row[name] for name in PLACE}
+        place = {name: row[name] for name in (*PLACE, PIECES.name) if name in row}
         seconds = row["num_samples"] / row["sample_rate"]
         if self.max_row_seconds < seconds <= self.limits.max_seconds:
             return Utterance(**identity, samples=None, seconds=seconds, source=place)
         passed_over = PassedOver()
         try:
-            samples = decoder.decode(**decode_arguments(place), passed_over=passed_over)
+            samples = decode_place(decoder, place, passed_over)
         except AudioDecodeError as error:
             return Utterance(**identity, samples=None, seconds=0.0, problem=(error.reason, error.detail))
         seconds = len(samples) / self.sample_rate
         return Utterance(**identity, samples=samples, seconds=seconds, passed_over=passed_over.to_json())
 
     def stream(self, source: Mapping[str, Any], passed_over: PassedOver) -> Iterator[np.ndarray]:
-        """Decode what an utterance's ``source`` tells, in stretches; see ``Decoder.stream``."""
+        """Decode what an utterance's ``source`` tells, in stretches; see ``stream_place``."""
         decoder = _decoder(self.sample_rate, self.limits, tuple(open_manifest(self.manifest).roots))
-        return decoder.stream(**decode_arguments(source), passed_over=passed_over)
-
-
-def decode_arguments(place: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the ``PLACE`` of a row of a manifest into arguments of ``Decoder.decode``."""
-    return {"part": Place.of(place), **{name: place[name] for name in PLACE if name not in PART}}
+        return stream_place(decoder, source, passed_over)

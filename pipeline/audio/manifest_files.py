@@ -72,12 +72,30 @@ def write_manifest(
         ]
     )
     rejects = pa.concat_tables([*rejected, duplicates])
-    rows = probed.filter(pa.array(first < 0))
+    rows = probed.filter(pa.array(first < 0)).cast(schema.MANIFEST)
+    commit_rows(dataset, rows, rejects, recordings.shard_minutes, notes)
+
+
+def commit_rows(
+    dataset: Dataset, rows: pa.Table, rejects: pa.Table, minutes: float | None, notes: dict[str, Any]
+) -> None:
+    """Plan the shards of rows and commit the manifest's files.
+
+    Args:
+        dataset: The manifest.
+        rows: Its rows, with the columns that its files are to have; ``shard`` is filled in.
+        rejects: Its rejects.
+        minutes: Audio in a shard, minutes; None chooses by the length of the corpus.
+        notes: What the first commit is to say.
+
+    Raises:
+        DatasetError: Another run has committed other rows.
+    """
     seconds = rows["num_samples"].to_numpy() / np.maximum(rows["sample_rate"].to_numpy(), 1)
-    minutes = recordings.shard_minutes or shard_minutes(float(seconds.sum()))
-    shards = plan_shards(seconds, minutes)
-    rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(shards, pa.int32()))
-    _commit_files(dataset, rows.cast(schema.MANIFEST), seconds, rejects, notes)
+    shards = plan_shards(seconds, minutes or shard_minutes(float(seconds.sum())))
+    place = rows.schema.get_field_index("shard")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array(shards, pa.int32()))
+    _commit_files(dataset, rows, seconds, rejects, notes)
 
 
 def manifest_notes(
@@ -122,7 +140,7 @@ def _commit_files(
         in_file = np.flatnonzero(np.minimum(starts // CANDIDATES_PER_FILE, last) == number)
         sink = pa.BufferOutputStream()
         places: list[dict[str, object]] = []
-        columns = schema.with_lineage(schema.MANIFEST, canonical(dataset.plan.lineage))
+        columns = schema.with_lineage(rows.schema, canonical(dataset.plan.lineage))
         with pq.ParquetWriter(sink, columns, compression="zstd", write_page_checksum=True) as writer:
             for group, shard in enumerate(in_file):
                 begin, end = int(starts[shard]), int(ends[shard])

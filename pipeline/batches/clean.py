@@ -89,12 +89,17 @@ def check_clean(noisy: Manifest, clean: Manifest, clock: Clock) -> int:
     Raises:
         SettingsError: A clean recording is not there, or has another number of frames, or there is no ``clean_uri``.
     """
+    if clean.joined:
+        raise SettingsError(
+            f"{clean.dataset.uri} has utterances joined of pieces, and clean_uri names whole recordings; give the "
+            "manifest of the recordings"
+        )
     frames: dict[str, int] = {}
-    for _, rows in clean.scan(["uri", "num_samples", "sample_rate"]):
+    for _, rows in clean.scan(["uri", *clean.length_columns]):
         counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
         frames |= dict(zip(rows["uri"].to_pylist(), counts.tolist(), strict=True))
     without, partners, wrong = 0, 0, []
-    for _, rows in noisy.scan(["utterance_id", CLEAN, "num_samples", "sample_rate"]):
+    for _, rows in noisy.scan(["utterance_id", CLEAN, *noisy.length_columns]):
         counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
         names = zip(rows["utterance_id"].to_pylist(), rows[CLEAN].to_pylist(), counts.tolist(), strict=True)
         for utterance_id, uri, count in names:

@@ -8,7 +8,8 @@ import logging
 import numpy as np
 
 from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
-from pipeline.audio.loading import PLACE, Manifest, decode_arguments
+from pipeline.audio.loading import Manifest
+from pipeline.audio.pieces import decode_place
 from pipeline.seeds import rng
 
 MOST_SECONDS = 3600.0
@@ -41,10 +42,10 @@ def read_some(manifest: str, sample_rate: int, seed: int, *, most_seconds: float
     seconds = 0.0
     with Decoder(sample_rate=sample_rate, limits=DecodeLimits(), roots=tuple(opened.roots)) as decoder:
         for unit in units:
-            for row in opened.rows(unit).select(list(PLACE)).to_pylist():
+            for row in opened.rows(unit).select(list(opened.place_columns)).to_pylist():
                 if seconds >= most_seconds:
                     return found
-                found.append(to_float32(decoder.decode(**decode_arguments(row))))
+                found.append(to_float32(decode_place(decoder, row)))
                 seconds += len(found[-1]) / sample_rate
     return found
 

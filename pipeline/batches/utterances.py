@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.audio.clock import Clock
-from pipeline.audio.loading import PLACE, Manifest
+from pipeline.audio.loading import Manifest
 from pipeline.batches.pieces import Piece, PieceSettings
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.features.feature_rows import feature_rows
@@ -127,7 +127,8 @@ class Utterances:
 
     def _joined(self, unit: str) -> Shard:
         labels = self._settings.labels
-        columns = list(dict.fromkeys([*PLACE, *labels]))
+        where = self.manifest.place_columns
+        columns = list(dict.fromkeys([*where, *labels]))
         rows = {row["utterance_id"]: row for row in self.manifest.rows(unit).select(columns).to_pylist()}
         found = [
             (dataset, arrays)
@@ -153,7 +154,7 @@ class Utterances:
                     tokens=arrays_of.get("tokens", np.zeros((len(first[name]), 0), np.uint16)),
                     features=arrays_of.get("features", np.zeros((len(first[name]), 0, 0), np.float16)),
                     labels={label: rows[name][label] for label in labels},
-                    place={column: rows[name][column] for column in PLACE},
+                    place={column: rows[name][column] for column in where},
                     whole=True,
                 )
             )

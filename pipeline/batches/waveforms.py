@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.audio.clock import Clock
-from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
-from pipeline.audio.loading import decode_arguments
+from pipeline.audio.decode import DecodeLimits, Decoder, Samples, to_float32
 from pipeline.audio.normalization import normalized
+from pipeline.audio.pieces import decode_place
 from pipeline.batches.pieces import MAX_SECONDS, Piece
 from pipeline.errors import DatasetError
+from pipeline.schema import PIECES
 
 
 class Waveforms:
@@ -50,7 +51,7 @@ class Waveforms:
         """
         samples = self._kept.get(piece.key)
         if samples is None:
-            samples = self._decoder.decode(**decode_arguments(self._place(piece)))
+            samples = self._decode(piece)
             self._check(piece, len(samples))
             self._keep(piece.key, samples)
         waveform = to_float32(samples)
@@ -61,6 +62,13 @@ class Waveforms:
     def close(self) -> None:
         """End the decoding process."""
         self._decoder.close()
+
+    def _decode(self, piece: Piece) -> Samples:
+        if PIECES.name not in piece.place or piece.whole:
+            return decode_place(self._decoder, self._place(piece))
+        first = piece.first_frame * self._clock.hop_length
+        stop = first + self._clock.num_samples(piece.num_frames)
+        return decode_place(self._decoder, piece.place, start=first, stop=stop)
 
     def _place(self, piece: Piece) -> Mapping[str, Any]:
         if piece.whole:

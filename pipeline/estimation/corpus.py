@@ -93,7 +93,7 @@ def corpus_size(
         budgets: Batch budgets whose padding is wanted, seconds.
         sample: What features keep; None for every frame.
     """
-    scanned = manifest.scan(["num_samples", "sample_rate"])
+    scanned = manifest.scan(manifest.length_columns)
     lengths = {unit: decoded_lengths(rows, info.sample_rate) for unit, rows in scanned}
     every = np.concatenate([np.zeros(0, np.int64), *lengths.values()])
     fits = (every >= info.receptive_field) & (every <= config.max_utterance_seconds * info.sample_rate)

@@ -101,7 +101,7 @@ def choose_frames(
     """
     starts, counts, codes = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     numbers: dict[str | None, int] = {}
-    columns = {"utterance_id", "num_samples", "sample_rate", stratify_by or "utterance_id"}
+    columns = {"utterance_id", *manifest.length_columns, stratify_by or "utterance_id"}
     for _, rows in manifest.scan(sorted(columns)):
         frames = info.clock.frame_counts(decoded_lengths(rows, info.sample_rate))
         frames[rows["num_samples"].to_numpy() > max_seconds * rows["sample_rate"].to_numpy()] = 0
