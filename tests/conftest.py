@@ -31,6 +31,8 @@ def pytest_configure(config):
     os.environ.pop("RAY_ADDRESS", None)
     # Short: Ray's sockets lie in it, whose paths hold 107 bytes at most.
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="strata-")
+    # Ray's workers would else yield to every other process, as to the tests that run beside those on Ray.
+    os.environ["RAY_worker_niceness"] = "0"
 
 
 def pytest_unconfigure(config):
