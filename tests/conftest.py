@@ -32,7 +32,7 @@ def pytest_configure(config):
     # Short: Ray's sockets lie in it, whose paths hold 107 bytes at most.
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="strata-")
     # Ray's workers would else yield to every other process, as to the tests that run beside those on Ray.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 
 
 def pytest_unconfigure(config):

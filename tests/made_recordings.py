@@ -119,3 +119,10 @@ STALE = {
     "FLAC": stale_flac,
 }
 """By libsndfile's name of a container: how its header is made to declare another number of bytes of 16-bit mono."""
+
+
+def written(folder, data):
+    """Write the bytes of a recording under a name that says nothing of them."""
+    path = folder / "recording"
+    path.write_bytes(data)
+    return path

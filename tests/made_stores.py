@@ -1,5 +1,6 @@
 """A store in memory, which dies on schedule."""
 
+import threading
 from functools import partial
 
 import pyarrow as pa
@@ -78,3 +79,51 @@ class MemoryStore:
         return pa.BufferReader(self.read(name))
 
     open_whole = open
+
+
+class InLockStep:
+    """Two drivers as threads that share files: a schedule says who runs its next store operation."""
+
+    def __init__(self, files, turns):
+        self._files, self._turns = files, list(turns)
+        self._changed = threading.Condition()
+        self._turn, self._alive = self._turns.pop(0), {0, 1}
+
+    def run(self, drive):
+        """Call ``drive(who, store)`` for both drivers at once; give the errors that ended them."""
+        errors = []
+
+        def one(who):
+            try:
+                drive(who, _SteppedStore(self._files, self, who))
+            except Exception as error:
+                errors.append(error)
+            finally:
+                with self._changed:
+                    self._alive.discard(who)
+                    self._changed.notify_all()
+
+        threads = [threading.Thread(target=one, args=(who,)) for who in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors
+
+    def operate(self, who, act):
+        """Run an operation of a driver when it has its turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == who or len(self._alive) == 1, timeout=10)
+            result = act()
+            self._turn = self._turns.pop(0) if self._turns else 1 - who
+            self._changed.notify_all()
+            return result
+
+
+class _SteppedStore(MemoryStore):
+    def __init__(self, files, steps, who):
+        super().__init__(files)
+        self._steps, self._who = steps, who
+
+    def _operate(self, act):
+        return self._steps.operate(self._who, act)

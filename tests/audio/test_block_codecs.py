@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from made_audio import noise
-from made_recordings import ffmpeg, ffmpeg_samples, patched, read, recorded
+from made_recordings import ffmpeg, ffmpeg_samples, patched, read, recorded, written
 
 from pipeline.audio.decode import Decoder
 
@@ -34,12 +34,6 @@ def decoder():
         yield decoder
 
 
-def write(folder, data):
-    path = folder / "recording"
-    path.write_bytes(data)
-    return path
-
-
 def without_fact(data):
     """Take the fact chunk out of a WAV."""
     place = data.index(b"fact")
@@ -50,7 +44,7 @@ def test_a_gsm_wave_of_an_odd_number_of_blocks_has_no_noise_at_its_end(decoder, 
     """At 5237d84 it had 24,320 samples, the last 320 of them loud noise."""
     data = recorded(noise(24_000), "WAV", "GSM610", RATE)
     for made in (data, without_fact(data)):
-        found = read(decoder, write(tmp_path, made)).samples
+        found = read(decoder, written(tmp_path, made)).samples
         assert np.array_equal(found, ffmpeg_samples(tmp_path / "recording")[:, 0])
         assert len(found) == 24_000
 
@@ -62,7 +56,7 @@ def test_a_gsm_block_that_is_not_whole_is_no_audio(decoder, tmp_path, blocks, le
     place = data.index(b"data") + 4
     end = place + 4 + 65 * blocks
     data = patched(data, place, struct.pack("<I", 65 * blocks + left))[:end] + b"\x5a" * left
-    assert len(read(decoder, write(tmp_path, data)).samples) == 320 * blocks
+    assert len(read(decoder, written(tmp_path, data)).samples) == 320 * blocks
 
 
 @pytest.mark.parametrize(
@@ -71,7 +65,7 @@ def test_a_gsm_block_that_is_not_whole_is_no_audio(decoder, tmp_path, blocks, le
 def test_fact_is_believed_where_it_takes_away_what_filled_the_last_block(decoder, tmp_path, fact, expected):
     data = recorded(noise(24_000), "WAV", "GSM610", RATE)
     data = patched(data, data.index(b"fact") + 8, struct.pack("<I", fact))
-    assert len(read(decoder, write(tmp_path, data)).samples) == expected
+    assert len(read(decoder, written(tmp_path, data)).samples) == expected
 
 
 @pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
@@ -88,7 +82,7 @@ def test_adpcm_has_the_samples_that_ffmpeg_decodes(decoder, tmp_path, codec, cha
     align = struct.unpack("<H", data[32:34])[0]
     size = held // align * align - int(align * (1 - kept)) // (8 * channels) * (8 * channels)
     data = patched(data[: place + 4 + size], place, struct.pack("<I", size))
-    expected = ffmpeg_samples(write(tmp_path, data), channels)[:, 0]
+    expected = ffmpeg_samples(written(tmp_path, data), channels)[:, 0]
     found = read(decoder, tmp_path / "recording").samples
     if codec == "adpcm_ima_wav":
         assert np.array_equal(found, expected)
@@ -103,11 +97,11 @@ def test_adpcm_has_the_samples_that_ffmpeg_decodes(decoder, tmp_path, codec, cha
 def test_a_segment_of_blocks_is_a_slice_of_the_whole_and_the_end_is_no_noise(
     decoder, tmp_path, container, subtype, count
 ):
-    written = noise(count)
-    path = write(tmp_path, recorded(written, container, subtype, RATE))
+    samples = noise(count)
+    path = written(tmp_path, recorded(samples, container, subtype, RATE))
     whole = read(decoder, path).samples
     assert count <= len(whole) < count + 1_024
-    assert np.abs(whole[:count] - written / 32768).mean() < 0.5 * np.abs(written / 32768).mean()
+    assert np.abs(whole[:count] - samples / 32768).mean() < 0.5 * np.abs(samples / 32768).mean()
     for offset in (1, 777, 11_111, count - 300):
         segment = read(decoder, path, offset=offset, count=300).samples
         assert np.array_equal(segment, whole[offset : offset + 300])
@@ -117,5 +111,5 @@ def test_a_segment_of_blocks_is_a_slice_of_the_whole_and_the_end_is_no_noise(
 def test_the_halved_fact_of_two_channels_that_libsndfile_writes_hides_no_audio(decoder, tmp_path, count):
     data = recorded(noise(count, channels=2), "WAV", "IMA_ADPCM", RATE)
     fact = struct.unpack("<I", data[data.index(b"fact") + 8 :][:4])[0]
-    found = read(decoder, write(tmp_path, data)).samples
+    found = read(decoder, written(tmp_path, data)).samples
     assert len(found) == 2 * fact + len(found) % 2 >= count

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_audio import RATE, noise, reason_of
-from made_recordings import STALE, ffmpeg, mp3, patched, read, recorded, stale_wave
+from made_recordings import STALE, ffmpeg, mp3, patched, read, recorded, stale_wave, written
 
 from pipeline.audio.decode import Decoder
 from pipeline.passed_over import Kind
@@ -25,18 +25,12 @@ def decoder():
         yield decoder
 
 
-def write(folder, data):
-    path = folder / "recording"
-    path.write_bytes(data)
-    return path
-
-
 @pytest.mark.parametrize("container", STALE)
 @pytest.mark.parametrize("declared", [2, 64_000, 4096 * 10, 191_998])
 def test_a_header_that_says_too_little_hides_no_audio(decoder, tmp_path, container, declared):
     """At 5237d84 the 32,000 samples of a stale header were read, and 64,000 more were gone in silence."""
     data = STALE[container](recorded(SAMPLES, container), declared)
-    path = write(tmp_path, data)
+    path = written(tmp_path, data)
     assert len(soundfile.read(path)[0]) in (declared // 2, len(SAMPLES))
     found = read(decoder, path)
     assert np.array_equal(found.samples, WAVE)
@@ -47,13 +41,13 @@ def test_a_header_that_says_too_little_hides_no_audio(decoder, tmp_path, contain
 
 @pytest.mark.parametrize("container", STALE)
 def test_a_header_that_says_too_much_is_a_reject(decoder, tmp_path, container):
-    path = write(tmp_path, STALE[container](recorded(SAMPLES, container), 2 * 96_002))
+    path = written(tmp_path, STALE[container](recorded(SAMPLES, container), 2 * 96_002))
     assert reason_of(read, decoder, path) in (Reason.TRUNCATED, Reason.HEADER_LIES)
 
 
 @pytest.mark.parametrize("container", STALE)
 def test_a_header_that_is_right_is_read_without_a_word(decoder, tmp_path, container):
-    found = read(decoder, write(tmp_path, recorded(SAMPLES, container)))
+    found = read(decoder, written(tmp_path, recorded(SAMPLES, container)))
     assert np.array_equal(found.samples, WAVE)
     assert not found.passed_over
 
@@ -69,13 +63,13 @@ def test_a_container_without_a_size_is_read_to_its_end(decoder, tmp_path, contai
         data = patched(data, data.index(b"data\xf3\xac") + 16, struct.pack("<Q", 2**63 - 1))
     else:
         data = STALE[container](data, 0xFFFFFFFF if container == "AU" else 0)
-    assert np.array_equal(read(decoder, write(tmp_path, data)).samples, WAVE)
+    assert np.array_equal(read(decoder, written(tmp_path, data)).samples, WAVE)
 
 
 @pytest.mark.parametrize("name", ["wav", "aiff", "au", "w64", "caf"])
 def test_what_ffmpeg_writes_into_a_pipe_is_read_whole(decoder, tmp_path, name):
     data = ffmpeg("-f", "wav", "-i", "-", "-f", name, "-", data=recorded(SAMPLES, "WAV"))
-    assert np.array_equal(read(decoder, write(tmp_path, data)).samples, WAVE)
+    assert np.array_equal(read(decoder, written(tmp_path, data)).samples, WAVE)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +80,7 @@ def test_a_wave_is_followed_by_chunks_or_tags_without_a_word(decoder, tmp_path, 
     data = recorded(SAMPLES, "WAV") + behind
     if whole:
         data = patched(data, 4, struct.pack("<I", len(data) - 8))
-    found = read(decoder, write(tmp_path, data))
+    found = read(decoder, written(tmp_path, data))
     assert np.array_equal(found.samples, WAVE)
     assert not found.passed_over
 
@@ -94,15 +88,15 @@ def test_a_wave_is_followed_by_chunks_or_tags_without_a_word(decoder, tmp_path, 
 @pytest.mark.parametrize("padded", [True, False])
 def test_a_chunk_behind_an_odd_number_of_bytes_is_seen_with_and_without_the_byte_between(decoder, tmp_path, padded):
     data = recorded(SAMPLES[:999], "WAV", "PCM_U8")
-    plain = read(decoder, write(tmp_path, data)).samples
+    plain = read(decoder, written(tmp_path, data)).samples
     end = data.index(b"data") + 8 + 999
-    found = read(decoder, write(tmp_path, data[:end] + b"\0" * padded + LIST))
+    found = read(decoder, written(tmp_path, data[:end] + b"\0" * padded + LIST))
     assert np.array_equal(found.samples, plain)
 
 
 def test_a_stale_wave_with_a_chunk_at_its_end_gives_the_audio_between(decoder, tmp_path):
     data = stale_wave(recorded(SAMPLES, "WAV"), 64_000) + LIST
-    assert np.array_equal(read(decoder, write(tmp_path, data)).samples, WAVE)
+    assert np.array_equal(read(decoder, written(tmp_path, data)).samples, WAVE)
 
 
 @pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
@@ -149,8 +143,8 @@ def test_an_mp3_whose_tag_counts_too_few_frames_is_read_to_its_end(tmp_path, rat
     data = mp3(SAMPLES, rate, "-b:a", "64k")
     place = max(data.find(b"Xing"), data.find(b"Info"))
     with Decoder(sample_rate=rate) as native:
-        whole = read(native, write(tmp_path, data)).samples
-        found = read(native, write(tmp_path, patched(data, place + 8, struct.pack(">I", counted))))
+        whole = read(native, written(tmp_path, data)).samples
+        found = read(native, written(tmp_path, patched(data, place + 8, struct.pack(">I", counted))))
     assert len(whole) <= len(found.samples) <= len(whole) + 3 * 1152
     assert np.abs(found.samples[: len(whole)] - whole).max() < 1e-6
     assert found.passed_over[Kind.SHORT_HEADERS] == 1
@@ -159,9 +153,9 @@ def test_an_mp3_whose_tag_counts_too_few_frames_is_read_to_its_end(tmp_path, rat
 @pytest.mark.parametrize(("container", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
 def test_bytes_of_no_known_kind_behind_a_recording_are_counted(decoder, tmp_path, container, subtype):
     data = recorded(SAMPLES, container, subtype)
-    plain = read(decoder, write(tmp_path, data)).samples
+    plain = read(decoder, written(tmp_path, data)).samples
     junk = np.random.default_rng(0).integers(0, 256, 150_000, dtype=np.uint8).tobytes()
-    found = read(decoder, write(tmp_path, data + junk))
+    found = read(decoder, written(tmp_path, data + junk))
     assert np.array_equal(found.samples, plain)
     assert found.passed_over[Kind.UNREAD_END] == 1
 
@@ -169,5 +163,5 @@ def test_bytes_of_no_known_kind_behind_a_recording_are_counted(decoder, tmp_path
 def test_an_ogg_whose_last_page_says_less_than_one_before_it_is_a_reject(decoder, tmp_path):
     data = recorded(SAMPLES, "OGG", "VORBIS")
     last = data.rfind(b"OggS")
-    path = write(tmp_path, patched(data, last + 6, struct.pack("<q", 1_000)))
+    path = written(tmp_path, patched(data, last + 6, struct.pack("<q", 1_000)))
     assert reason_of(decoder.probe, str(path)) == Reason.HEADER_LIES

@@ -1,6 +1,5 @@
 """Rejects made anew: the protocol under every kill, with two drivers, and what stays as it was."""
 
-import threading
 from collections import Counter
 from functools import partial
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_stores import Killed, MemoryStore
+from made_stores import InLockStep, Killed, MemoryStore
 
 from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
 from pipeline.store.completion import finish, status, success
@@ -167,44 +166,16 @@ def test_killed_at_every_single_operation_a_command_without_the_flag_goes_on_wit
 @settings(max_examples=80, deadline=None)
 @given(st.data(), st.booleans())
 def test_two_drivers_that_redo_at_the_same_time_write_every_row_once(data, second_redoes):
-    """Two drivers as threads in lock step: a schedule says who runs its next store operation."""
     files = away()
     turns = data.draw(st.lists(st.integers(0, 1), min_size=10, max_size=80))
-    condition = threading.Condition()
-    state = {"turn": turns.pop(0), "alive": {0, 1}}
 
-    class Stepped(MemoryStore):
-        def __init__(self, who):
-            super().__init__(files)
-            self.who = who
+    def drive(who, store):
+        run(store, FACTS, redo=("missing",) if who == 0 or second_redoes else ())
 
-        def _operate(self, act):
-            with condition:
-                condition.wait_for(lambda: state["turn"] == self.who or len(state["alive"]) == 1, timeout=10)
-                result = act()
-                state["turn"] = turns.pop(0) if turns else 1 - self.who
-                condition.notify_all()
-                return result
-
-    errors = []
-
-    def drive(who):
-        try:
-            run(Stepped(who), FACTS, redo=("missing",) if who == 0 or second_redoes else ())
-        except (DatasetError, CorruptDatasetError) as error:
-            # One may be told that the other was at it; nothing else.
-            errors.append(error)
-        finally:
-            with condition:
-                state["alive"].discard(who)
-                condition.notify_all()
-
-    threads = [threading.Thread(target=drive, args=(who,)) for who in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    errors = InLockStep(files, turns).run(drive)
+    # One may be told that the other was at it; nothing else.
     assert len(errors) < 2, errors
+    assert all(isinstance(error, DatasetError | CorruptDatasetError) for error in errors), errors
     dataset = run(MemoryStore(files), FACTS)
     assert inspect(dataset).faults == []
     assert visible(files) == visible(undisturbed())

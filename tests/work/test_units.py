@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_stores import Killed, MemoryStore
+from made_stores import InLockStep, Killed, MemoryStore
 
 from pipeline.store import dataset as datasets
 from pipeline.store.completion import finish, status
@@ -139,44 +139,9 @@ def test_every_utterance_ends_in_exactly_one_place_under_any_crash_schedule(unit
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_two_drivers_interleaved_at_any_operation_write_every_row_once(data):
-    """Two drivers as threads in lock step: a schedule says who runs its next store operation."""
-    import threading
-
     files, the_plan = {}, plan(2)
     turns = data.draw(st.lists(st.integers(0, 1), min_size=10, max_size=60))
-    condition = threading.Condition()
-    state = {"turn": turns.pop(0), "alive": {0, 1}}
-
-    class Stepped(MemoryStore):
-        def __init__(self, who):
-            super().__init__(files)
-            self.who = who
-
-        def _operate(self, act):
-            with condition:
-                condition.wait_for(lambda: state["turn"] == self.who or len(state["alive"]) == 1, timeout=10)
-                result = act()
-                state["turn"] = turns.pop(0) if turns else 1 - self.who
-                condition.notify_all()
-                return result
-
-    errors = []
-
-    def drive(who):
-        try:
-            run(Stepped(who), the_plan, Counter())
-        except Exception as error:
-            errors.append(error)
-        finally:
-            with condition:
-                state["alive"].discard(who)
-                condition.notify_all()
-
-    threads = [threading.Thread(target=drive, args=(who,)) for who in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    errors = InLockStep(files, turns).run(lambda who, store: run(store, the_plan, Counter()))
     assert errors == []
     assert visible(files) == undisturbed(2)
 
