@@ -50,7 +50,9 @@ def page(figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[
         f"<title>{title}</title><style>{_STYLE}</style>"
     )
     body = "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'.encode()
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'.encode()
+    )
 
 
 def _text(value: Any) -> str:
@@ -70,7 +72,9 @@ def _metrics(figures: Mapping[str, Any]) -> str:
     for side, told in figures["sides"].items():
         for name, found in told["metrics"].items():
             rows.append([side, name, f"{found['value']:.4f}", f"{found['low']:.4f} to {found['high']:.4f}"])
-    found = table("Metrics by side, with 95 % bootstrap intervals over utterances", ["side", "metric", "value", "95 %"], rows)
+    found = table(
+        "Metrics by side, with 95 % bootstrap intervals over utterances", ["side", "metric", "value", "95 %"], rows
+    )
     for side, told in figures["sides"].items():
         out = "; ".join(f"{label} {count}" for label, count in left_out_lines(told["left_out"])) or "none left out"
         found += f"<p>{_text(side)}: {told['utterances']:,} utterances; {_text(out)}.</p>"

@@ -52,9 +52,19 @@ class EvaluationReport:
         if self.reason is not None:
             lines.append(("layer use", f"none: {self.reason}"))
         if self.trials is not None:
-            lines.append(("trials", f"{self.trials['trials']:,}; EER {self.trials['eer']:.4f}, minDCF {self.trials['min_dcf']:.4f}"))
+            lines.append(
+                (
+                    "trials",
+                    f"{self.trials['trials']:,}; EER {self.trials['eer']:.4f}, minDCF {self.trials['min_dcf']:.4f}",
+                )
+            )
             if self.trials["left_out"]:
-                lines.append(("trials left out", f"{self.trials['left_out']:,}, of utterances not evaluated: {self.trials['absent']}"))
+                lines.append(
+                    (
+                        "trials left out",
+                        f"{self.trials['left_out']:,}, of utterances not evaluated: {self.trials['absent']}",
+                    )
+                )
         lines.append(("page", f"{self.output}/index.html"))
         lines.append(("plots", "yes" if self.plots else 'none: pip install "strata-tokens[plots]"'))
         return [*lines, ("wall time", f"{self.wall_seconds:.1f} s")]
@@ -84,7 +94,10 @@ class ComparisonReport:
         """Give the report as label and value pairs."""
         lines = [("output", f"{self.output}/comparison.md")]
         for row in self.rows:
-            figures = [f"{name} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})" for name, found in row["metrics"].items()]
+            figures = [
+                f"{name} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
+                for name, found in row["metrics"].items()
+            ]
             used = [f"{name} {weight:.3f}" for name, weight in row["layer_use"].items()] or ["no layer use"]
             about = f"{row['task']}, {row['fusion']} of {len(row['layers'])} layers, {row['side']}"
             lines.append((str(row["evaluation"]), "; ".join([about, *figures, ", ".join(used)])))

@@ -40,7 +40,9 @@ class EvaluateConfig(Settings):
 
     def __post_init__(self) -> None:
         if (self.model is None) == (not self.compare):
-            raise SettingsError("give --model to evaluate a trained task, or --compare for several evaluations; one of both")
+            raise SettingsError(
+                "give --model to evaluate a trained task, or --compare for several evaluations; one of both"
+            )
         if self.tokens is not None and self.features is not None:
             raise SettingsError("give --tokens or --features, whichever the task was trained on")
         if self.examples < 0:

@@ -93,7 +93,9 @@ def open_trained(uri: str) -> TrainedTask:
     except FileNotFoundError:
         raise CorruptDatasetError(f"{dataset.uri} has no {SPEC}; restore it or train again elsewhere") from None
     if commit is None or commit.notes.get(FILES, {}).get(SPEC) != sha256(data):
-        raise CorruptDatasetError(f"{dataset.uri}/{SPEC} is not what was committed; restore it or train again elsewhere")
+        raise CorruptDatasetError(
+            f"{dataset.uri}/{SPEC} is not what was committed; restore it or train again elsewhere"
+        )
     spec = json.loads(data)
     if spec["task"] not in KINDS:
         raise DatasetError(f"{dataset.uri} is of the task {spec['task']}; there are {', '.join(KINDS)}")
@@ -151,7 +153,9 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
     """
     fuser, lineage = trained.fuser, dataset.plan.lineage
     if dataset.plan.kind != fuser.kind:
-        raise SettingsError(f"{trained.dataset.uri} was trained on {fuser.kind}, {dataset.uri} holds {dataset.plan.kind}")
+        raise SettingsError(
+            f"{trained.dataset.uri} was trained on {fuser.kind}, {dataset.uri} holds {dataset.plan.kind}"
+        )
     there = list(lineage["num_clusters"]) if fuser.kind == "tokens" else _layers(lineage)
     if absent := [name for name in fuser.columns if name not in there]:
         raise SettingsError(
