@@ -6,7 +6,6 @@ one commit. Restart: a killed run begins again and gives the same bytes. It is o
 network, one micro-batch, and a row per utterance (an embedding too, where there are trials).
 """
 
-import json
 import logging
 import time
 from collections import Counter

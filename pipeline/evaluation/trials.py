@@ -92,8 +92,8 @@ def find_trials(trials: TrialList, utterance_ids: Sequence[str]) -> FoundTrials:
     if not 0 < targets < len(kept):
         told = f"; not evaluated were {shown(absent)}" if absent else ""
         raise SettingsError(
-            f"trials of one speaker and of two are needed, got {targets} and {len(kept) - targets} among the utterances "
-            f"evaluated{told}"
+            f"trials of one speaker and of two are needed, got {targets} and {len(kept) - targets} among the "
+            f"utterances evaluated{told}"
         )
     table = np.array(kept, np.int64)
     return FoundTrials(

@@ -128,7 +128,7 @@ def _recorded(dataset: Dataset) -> TrainTaskConfig:
     names = [*setting_paths(DivisionSettings), "seed"]
     if other := [name for name in names if name in content and _plain(flat[name]) != _plain(content[name])]:
         raise DatasetError(
-            f"{dataset.uri}/{RECORDED} says another {', '.join(other)} than its plan; restore the folder, or train again"
+            f"{dataset.uri}/{RECORDED} says another {', '.join(other)} than its plan; restore it, or train again"
         )
     return config
 
@@ -175,8 +175,8 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
             differences.append(f"codebook of {name} {books[0][:12]} there, {books[1][:12]} here")
     if differences:
         raise CodebookMismatchError(
-            f"{dataset.uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; give "
-            "tokens of the same encoder and codebooks"
+            f"{dataset.uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; "
+            "give tokens of the same encoder and codebooks"
         )
 
 
