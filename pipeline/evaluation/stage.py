@@ -1,8 +1,8 @@
 """Evaluate a trained task: a row per utterance, metrics with intervals, and which layers it listens to.
 
 Reads: a finished folder of train_task, the tokens (or features) and the manifest that it was trained on, or others of
-the same codebooks. Writes: ``utterances.parquet``, ``metrics.json``, ``layer_use.json``, ``index.html`` and plots, all in
-one commit. Restart: a killed run begins again and gives the same bytes. It is one process, without Ray. Memory: the
+the same codebooks. Writes: ``utterances.parquet``, ``metrics.json``, ``layer_use.json``, ``index.html`` and plots, all
+in one commit. Restart: a killed run begins again and gives the same bytes. It is one process, without Ray. Memory: the
 network, one micro-batch, and a row per utterance (an embedding too, where there are trials).
 """
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,8 +18,10 @@ from pipeline.cards.plots import can_plot
 from pipeline.errors import CodebookMismatchError, DatasetError, PlanMismatchError, SettingsError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
+from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tasks.stage import train_task
+from pipeline.tasks.trained import check_fits, open_trained
 
 HOSTILE = "<script src=http://evil.example/x.js>&\"'</script>"
 TASKS = ("asr", "sid", "er")
@@ -129,13 +132,16 @@ def test_the_size_of_micro_batches_changes_no_figure(folder, tmp_path):
 def test_a_killed_evaluation_begins_again_and_gives_the_same_bytes(folder, tmp_path, monkeypatch):
     config = EvaluateConfig.of(model=str(folder / "er"), output=str(tmp_path / "out"))
 
-    def killed(point, _):
-        if point == where:
-            raise KeyboardInterrupt
+    def killed_at(where):
+        def killed(point, _):
+            if point == where:
+                raise KeyboardInterrupt
+
+        return killed
 
     for where in ("after_data_before_commit", "after_commit_before_publish", "before_shard_table"):
         with monkeypatch.context() as patched:
-            patched.setattr(faults, "point", killed)
+            patched.setattr(faults, "point", killed_at(where))
             with pytest.raises(KeyboardInterrupt):
                 evaluate(config)
     report = evaluate(config)
@@ -240,9 +246,18 @@ def test_tokens_of_other_codebooks_or_sizes_are_refused_by_name(folder, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_another_codebook_of_the_same_size_is_refused_by_its_hash(folder):
+    trained, tokens = open_trained(str(folder / "er")), Dataset.open(str(folder / "tokens"))
+    check_fits(trained, tokens)
+    books = tokens.plan.lineage["codebooks"] | {"layer_03": "d" * 64}
+    other = Dataset(tokens.store, replace(tokens.plan, lineage=tokens.plan.lineage | {"codebooks": books}))
+    with pytest.raises(CodebookMismatchError, match="codebook of layer_03 cccccccccccc there, dddddddddddd here"):
+        check_fits(trained, other)
+
+
 REFUSED = [
     ({"sides": ("train",)}, SettingsError, "there is no side train to evaluate"),
-    ({"sides": ("unseen",)}, SettingsError, "it|has test, validation"),
+    ({"sides": ("unseen",)}, SettingsError, "there is no side unseen to evaluate; .* has test, validation"),
     ({"trials": "nowhere"}, SettingsError, "trials are judged by embeddings of a sid task"),
     ({"beam_width": 4}, SettingsError, "settings of asr"),
     ({"features": "nowhere"}, DatasetError, "is no dataset"),
