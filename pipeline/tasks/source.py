@@ -14,7 +14,7 @@ from pipeline.audio.clock import Clock
 from pipeline.batches.collate import pad_rows
 from pipeline.batches.cropping import crop_piece
 from pipeline.batches.pieces import Piece, PieceSettings
-from pipeline.batches.pools import BatchTicket, Pools, PoolSettings
+from pipeline.batches.pools import BatchTicket, HeldOut, Pools, PoolSettings
 from pipeline.batches.sides import VALIDATION, Sides
 from pipeline.batches.utterances import Utterances
 from pipeline.seeds import rng
@@ -120,12 +120,12 @@ class TaskSource:
 
     def validation(self) -> dict[str, Sequence[BatchTicket]]:
         """Give the micro-batches of validation, of whole utterances."""
-        tickets = self.held_out(VALIDATION, self._data.valid_minutes)
+        tickets = self.held_out(VALIDATION, self._data.valid_minutes).tickets
         return {VALIDATION: tickets} if tickets else {}
 
-    def held_out(self, side: str, minutes: float | None = None) -> Sequence[BatchTicket]:
+    def held_out(self, side: str, minutes: float | None = None) -> HeldOut:
         """Give the micro-batches of a side that is not trained on; see ``Pools.held_out``."""
-        return self._held_out.held_out(side, minutes).tickets
+        return self._held_out.held_out(side, minutes)
 
     def load(self, ticket: BatchTicket, step: int) -> Tensors:
         """Lay the utterances of a micro-batch side by side.

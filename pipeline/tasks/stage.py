@@ -26,7 +26,8 @@ from pipeline.store.storage import open_store
 from pipeline.tasks.division import Division, divide
 from pipeline.tasks.kinds import KINDS, TEXT
 from pipeline.tasks.report import TaskReport, report_of
-from pipeline.tasks.settings import TrainTaskConfig
+from pipeline.tasks.settings import TaskDataSettings, TrainTaskConfig
+from pipeline.tasks.trained import KIND, SPEC
 from pipeline.training.progress import METRICS, history_lines
 from pipeline.training.publishing import MODEL, Trained, make_model, weights_bytes
 from pipeline.training.settings import TrainingSettings, learning_content
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
 DATA_VERSION = 1
-KIND = "task"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,20 @@ class Inputs:
     clock: Clock
 
 
+def open_datasets(data: TaskDataSettings) -> tuple[Manifest, Dataset]:
+    """Open a manifest, and the tokens or features that were made from it.
+
+    Raises:
+        DatasetError: One is not finished, or they were made from another manifest.
+    """
+    kind, uri = ("tokens", data.tokens) if data.tokens is not None else ("features", data.features)
+    assert uri is not None
+    dataset, manifest = Dataset.open(uri, kind=kind), Manifest(data.manifest)
+    if dataset.plan.content.get("input_sha256") != success(manifest.dataset)["dataset_sha256"]:
+        raise DatasetError(f"{uri} was made from another manifest than {data.manifest}; give the one it was made from")
+    return manifest, dataset
+
+
 def open_inputs(config: TrainTaskConfig) -> Inputs:
     """Open the datasets of a task and refuse what does not fit.
 
@@ -66,15 +79,11 @@ def open_inputs(config: TrainTaskConfig) -> Inputs:
         SettingsError: A layer is not there.
     """
     data = config.data
-    kind, uri = ("tokens", data.tokens) if data.tokens is not None else ("features", data.features)
-    assert uri is not None
-    dataset, manifest = Dataset.open(uri, kind=kind), Manifest(data.manifest)
+    manifest, dataset = open_datasets(data)
     lineage = dataset.plan.lineage
-    if dataset.plan.content.get("input_sha256") != success(manifest.dataset)["dataset_sha256"]:
-        raise DatasetError(f"{uri} was made from another manifest than {data.manifest}; give the one it was made from")
     hop = lineage["hop_length"]
     clock = Clock(sample_rate=lineage["sample_rate"], hop_length=hop, receptive_field=hop)
-    if kind == "tokens":
+    if data.tokens is not None:
         columns = tuple(map(schema.layer_column, data.layers))
         spec = token_spec(config.fusing, lineage, columns=columns, codebooks=data.codebooks)
     else:
@@ -115,16 +124,8 @@ def prepare(config: TrainTaskConfig) -> PreparedTask:
         PlanMismatchError: The output folder was made with other settings.
     """
     inputs = open_inputs(config)
-    kind = KINDS[config.task]
-    division = divide(
-        inputs.manifest,
-        config.division,
-        seed=config.training.seed,
-        needed=(kind.label,),
-        classes=() if kind.label == TEXT else (kind.label,),
-        unheard=kind.unheard,
-    )
-    task = kind.make(config, inputs.manifest, division)
+    division = divided(config, inputs.manifest)
+    task = KINDS[config.task].make(config, inputs.manifest, division)
     training = _with_best(config.training, task, division)
     data = task_data(config, inputs, division)
     lineage = inputs.dataset.plan.lineage
@@ -164,6 +165,23 @@ def prepare(config: TrainTaskConfig) -> PreparedTask:
     recipe = partial(_recipe, config, data, task, inputs.fuser)
     return PreparedTask(
         plan=plan, training=training, make_recipe=recipe, spec=_spec(config, inputs, task), division=division
+    )
+
+
+def divided(config: TrainTaskConfig, manifest: Manifest) -> Division:
+    """Divide a manifest as a task is trained and judged; see ``divide``.
+
+    Raises:
+        SettingsError: The sides do not fit the task.
+    """
+    kind = KINDS[config.task]
+    return divide(
+        manifest,
+        config.division,
+        seed=config.training.seed,
+        needed=(kind.label,),
+        classes=() if kind.label == TEXT else (kind.label,),
+        unheard=kind.unheard,
     )
 
 
@@ -260,7 +278,7 @@ def _published(dataset: Dataset, prepared: PreparedTask, trained: Trained) -> Ou
     fuser = {name.removeprefix("fuser."): t for name, t in tensors.items() if name.startswith("fuser.")}
     files = {
         METRICS: history_lines(progress),
-        CONFIG: (json.dumps(prepared.spec, indent=2, sort_keys=True) + "\n").encode(),
+        SPEC: (json.dumps(prepared.spec, indent=2, sort_keys=True) + "\n").encode(),
         NAME: fuser_bytes(prepared.recipe.fuser, fuser),
     }
     for name, data in files.items():

@@ -1,0 +1,14 @@
+r"""Evaluate a trained task: metrics with intervals, a row per utterance, and which layers it listens to.
+
+    python jobs/evaluate.py --model out/er --output out/er_test
+    python jobs/evaluate.py --compare out/er_test out/er_mean_test --output out/compared
+
+Open index.html in the output with a browser. Tokens and manifest are those of the training, unless others of the same
+codebooks are given.
+"""
+
+from pipeline import cli
+from pipeline.evaluation.stage import evaluate
+
+if __name__ == "__main__":
+    cli.run(evaluate, description=__doc__)
