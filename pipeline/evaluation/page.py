@@ -118,7 +118,7 @@ def _layer_use(use: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
 def _weights(found: Mapping[str, Any]) -> list[str]:
     pairs = zip(found["mean"], found["spread_over_utterances"], strict=True)
     shares = [f"{found['entropy_share']:.3f}", f"{found['frame_entropy_share']:.3f}"]
-    return [*(f"{mean:.3f} ± {spread:.3f}" for mean, spread in pairs), *shares]
+    return [*(f"{mean:.3f} \u00b1 {spread:.3f}" for mean, spread in pairs), *shares]
 
 
 def _examples(use: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
