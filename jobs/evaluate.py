@@ -1,6 +1,7 @@
 r"""Evaluate a trained task: metrics with intervals, a row per utterance, and which layers it listens to.
 
     python jobs/evaluate.py --model out/er --output out/er_test
+    ray job submit --working-dir . -- python jobs/evaluate.py --model s3://b/er --output s3://b/er_test
     python jobs/evaluate.py --compare out/er_test out/er_mean_test --output out/compared
     ray job submit --working-dir . -- python jobs/evaluate.py --model s3://b/er --output s3://b/er_test
 
