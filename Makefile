@@ -52,12 +52,12 @@ check: $(DEV_READY)
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 
-# Two processes at once: one with all that needs Ray, which starts a dozen of its own, one with all the rest.
+# At once: one process with all that needs Ray, which starts a dozen of its own and often waits, and two with the rest.
 test: $(DEV_READY) readers
 	@$(MAKE) --no-print-directory --keep-going -j2 test-here test-ray
 
 test-here:
-	$(PYTHON) -m pytest -m "not ray and not nightly"
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not ray and not nightly"
 
 test-ray:
 	@echo "==> Tests on Ray run beside the others; what they print is shown when they end"

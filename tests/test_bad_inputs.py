@@ -180,6 +180,8 @@ def test_a_low_limit_fails_with_one_clear_sentence(done, corpus, tmp_path):
 RAY = ("--runner", "ray", "--ray-address", "local")
 
 
+# Nightly: the test before it does the same in this process, and test_runners.py compares both.
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_on_ray_the_same_inputs_are_rejected_for_the_same_reasons(done, corpus, tmp_path):
     output, encoder, _ = done

@@ -98,6 +98,8 @@ def tree(process):
     return [parent, *parent.children(recursive=True)]
 
 
+# Nightly: test_kills_here.py kills at these points, test_executor.py kills an encoder of Ray.
+@pytest.mark.nightly
 def test_workers_killed_at_named_points_cost_time_only(base, tmp_path):
     points = (
         "load",
@@ -150,6 +152,8 @@ def test_a_kmeans_worker_killed_in_a_step_is_replaced_and_changes_no_byte(base, 
     assert data_bytes(tmp_path / "codebooks") == data_bytes(base[0] / "codebooks")
 
 
+# Nightly: test_two_drivers.py has two drivers, work/test_units.py a zombie.
+@pytest.mark.nightly
 def test_two_drivers_at_once_one_of_them_a_zombie_write_every_row_once(base, tmp_path):
     zombie = start(base, tmp_path / "tokens")
     wait_for_commits(tmp_path / "tokens", zombie, 2)

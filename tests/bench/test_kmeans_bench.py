@@ -177,6 +177,8 @@ def test_their_programs_are_timed_and_judged_in_processes_of_their_own(work, tmp
     assert fit["peak_bytes"] > 2000 * 48 * 4
 
 
+# Nightly: the tests before it show its parts.
+@pytest.mark.nightly
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_the_command_measures_ours_on_noise(tmp_path):

@@ -224,6 +224,8 @@ def test_two_workers_give_the_losses_of_one(local_ray, base, trained, tmp_path):
     assert_alike(history(tmp_path / "encoder"), history(trained[0].output))
 
 
+# Nightly: training/test_loop_workers.py changes the number of workers.
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_a_run_that_may_have_one_worker_or_two_gives_the_same_losses(local_ray, base, trained, tmp_path):
     report = pretrain_encoder(settings_for(base, tmp_path / "encoder", max_workers=2))

@@ -130,6 +130,8 @@ print(json.dumps([best, told]))
 """
 
 
+# Nightly: test_listeners.py shows what is reported.
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_a_trial_of_ray_tune_hears_what_its_run_logs(tmp_path):
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
