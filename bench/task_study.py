@@ -2,9 +2,9 @@
 
     python -m bench.task_study --data DATA --output study [--corpora emodb fsdd digits] [--seeds 3] [--steps 150]
 
-DATA holds ``fsdd`` and ``emodb`` in their own layouts. Each corpus is tokenised by encoder-small, layers 1 to 6, with 200
-clusters of its own frames; every way of fusing is trained and evaluated on the same sides. What is finished is not made
-again.
+DATA holds ``fsdd`` and ``emodb`` in their own layouts. Each corpus is tokenised by encoder-small, layers 1 to 6, with
+200 clusters of its own frames; every way of fusing is trained and evaluated on the same sides. What is finished is not
+made again.
 
     digits   asr on connected digits: takes 0 to 4 of FSDD are the test, the speaker theo is heard nowhere (side unseen)
     fsdd     sid on single digits, six speakers, the same test
