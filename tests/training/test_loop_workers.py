@@ -38,7 +38,8 @@ def progress_of(folder, step):
     return read_checkpoint(open_store(str(folder)), step).progress
 
 
-@pytest.mark.parametrize("layerdrop", [0.0, 0.5])
+# The plain case is nightly: with blocks that are skipped every step is compared as well.
+@pytest.mark.parametrize("layerdrop", [pytest.param(0.0, marks=pytest.mark.nightly), 0.5])
 def test_two_workers_log_the_losses_of_one(tmp_path, pretraining, layerdrop):
     recipe = pretraining(layerdrop)
     settings = settings_of(num_steps=6, validate_every=3)
@@ -48,7 +49,7 @@ def test_two_workers_log_the_losses_of_one(tmp_path, pretraining, layerdrop):
     assert_alike(progress_of(tmp_path / "two", 6), expected)
 
 
-@pytest.mark.parametrize(("size", "skip"), [(2, 0.0), (3, 0.0), (2, 0.7)])
+@pytest.mark.parametrize(("size", "skip"), [pytest.param(2, 0.0, marks=pytest.mark.nightly), (3, 0.0), (2, 0.7)])
 def test_workers_with_unequal_shares_compute_the_steps_of_one(tmp_path, size, skip):
     """Five micro-batches of 1 to 23 rows a step; blocks are left out by some workers, or by all."""
     recipe = NoiseRecipe(skip=skip)
