@@ -17,7 +17,7 @@ from pipeline.passed_over import NOTE, PassedOver
 from pipeline.schema import Reason
 from pipeline.store.completion import status
 from pipeline.store.dataset import Dataset, Output, canonical, parquet_bytes, sha256
-from pipeline.store.reading import footer_sha256, read_unit
+from pipeline.store.reading import footer_sha256, read_rejects, read_unit
 from pipeline.work.units import Reject, rejects_table
 
 CANDIDATES_PER_FILE = 500_000
@@ -31,7 +31,7 @@ def probed_rows(scratch: Dataset) -> pa.Table:
 
 def probed_rejects(scratch: Dataset) -> list[pa.Table]:
     """Read the rejects of all pieces."""
-    found = [_read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
+    found = [read_rejects(scratch, commit.unit) for commit in scratch.commits() if commit.rejects is not None]
     return found or [schema.REJECTS.empty_table()]
 
 
@@ -173,11 +173,6 @@ def _commit_files(
                 "the same command again, and if it says the same, use a new folder"
             )
     dataset.store.write(INDEX, parquet_bytes(pa.Table.from_pylist(index, schema=schema.MANIFEST_INDEX), {}))
-
-
-def _read_rejects(dataset: Dataset, unit: str) -> pa.Table:
-    with dataset.store.open(f"_rejects/{unit}.parquet") as file:
-        return pq.read_table(file).cast(schema.REJECTS)
 
 
 def _duplicate(rows: pa.Table, later: int, first: int) -> str:

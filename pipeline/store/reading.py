@@ -22,6 +22,24 @@ def read_committed(dataset: Dataset, unit: str) -> bytes:
     return data
 
 
+def read_rejects(dataset: Dataset, unit: str) -> pa.Table:
+    """Read the rejects of a unit, their bytes checked against the commit; none where it has none.
+
+    Raises:
+        CorruptDatasetError: The file is damaged or gone.
+    """
+    commit, name = dataset.read_commit(unit), f"_rejects/{unit}.parquet"
+    if commit is None or commit.rejects is None:
+        return schema.REJECTS.empty_table()
+    try:
+        data = dataset.store.read(name)
+    except FileNotFoundError:
+        raise CorruptDatasetError(f"{dataset.uri}/{name} is gone; run the stage again") from None
+    if sha256(data) != commit.rejects.sha256:
+        raise CorruptDatasetError(f"{dataset.uri}/{name} is not what was committed (sha256 differs); restore it")
+    return pq.read_table(pa.BufferReader(data)).cast(schema.REJECTS)
+
+
 def read_unit(dataset: Dataset, unit: str) -> pa.Table:
     """Read the rows of a unit, its bytes checked against the commit and its lineage against the plan.
 

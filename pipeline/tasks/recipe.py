@@ -102,14 +102,11 @@ class TaskRecipe(Recipe):
         if fused.weights is not None:
             frames = batch[f"{FRAMES}_mask"].sum()
             totals = fused.weights.sum(dim=(0, 1))
-            sums |= {f"weight_{name}": Sums(total, frames) for name, total in zip(self.names, totals, strict=True)}
+            sums |= {
+                f"weight_{name}": Sums(total, frames) for name, total in zip(self.fuser.columns, totals, strict=True)
+            }
         return Judged(sums=sums, rows=self.task.rows(head, output, batch))
 
     def measure(self, validation: str, rows: Sequence[Row]) -> Mapping[str, float]:
         """Give the task's metrics."""
         return self.task.measure(rows)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the layers."""
-        return self.data.columns or tuple(f"layer_{layer:02d}" for layer in self.data.layers)

@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import schema
 from pipeline.errors import FeatureError
 from pipeline.passed_over import NOTE as PASSED_OVER
 from pipeline.store.dataset import NUMERICS, Dataset, Output, Plan
+from pipeline.store.reading import read_rejects
 from pipeline.tokens.makers import AudioTokenMaker, FeatureTokenMaker, tokens_output
 from pipeline.tokens.settings import TokenizeCorpusConfig
+from pipeline.work.runtime import quick_start
 from pipeline.work.units import Utterance
 
 _REASONS = "reasons"
+# Of all makers of this process: threads that import transformers at the same time find it without its classes (5.23).
+_LOADING = threading.Lock()
 
 
 class ReusingTokenMaker:
@@ -43,7 +45,6 @@ class ReusingTokenMaker:
         self._features = Dataset.open(config.features, kind="features")
         self._stored = FeatureTokenMaker(config, device, plan)
         self._encoding: AudioTokenMaker | None = None
-        self._loading = threading.Lock()
 
     def numerics(self) -> dict[str, str]:
         """Say what the bits depend on besides the plan: where the features were made."""
@@ -81,13 +82,13 @@ class ReusingTokenMaker:
         return encoder.compare(waveforms, [tokens[utterance.utterance_id] for utterance in waveforms])
 
     def _rejects(self, unit: str) -> pa.Table:
-        with self._features.store.open(f"_rejects/{unit}.parquet") as file:
-            rejects = pq.read_table(file).cast(schema.REJECTS)
+        rejects = read_rejects(self._features, unit)
         stages = ["tokens" if stage == "features" else stage for stage in rejects["stage"].to_pylist()]
         return rejects.set_column(rejects.column_names.index("stage"), "stage", pa.array(stages, pa.string()))
 
     def _encoder(self) -> AudioTokenMaker:
-        with self._loading:
+        with _LOADING:
             if self._encoding is None:
-                self._encoding = AudioTokenMaker(self._config, self._device, self._plan, self._checked)
+                with quick_start():
+                    self._encoding = AudioTokenMaker(self._config, self._device, self._plan, self._checked)
             return self._encoding
