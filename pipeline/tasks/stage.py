@@ -3,8 +3,7 @@
 Reads: a tokens dataset (or features of every frame) and the manifest that it was made from. Writes: a folder with
 ``model.safetensors``, ``config.json`` (all that is needed to build it again), ``fuser.safetensors``, ``metrics.jsonl``
 and ``tensorboard/``. Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a run that never
-stopped. Memory: see ``batches/utterances.py`` and ``training/loop.py``; for asr
-the driver holds all transcripts once, for the alphabet.
+stopped. Memory: see ``batches/utterances.py`` and ``training/loop.py``; for asr the driver holds all transcripts once.
 """
 
 import json

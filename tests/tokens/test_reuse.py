@@ -1,6 +1,7 @@
 """Tokens of a manifest whose features are there already: the dataset that encoding gives, and no recording is heard."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from made_features import make_codebook, write_codebooks
 
 from pipeline import faults
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
-from pipeline.errors import SettingsError, TooManyRejectsError
+from pipeline.errors import CorruptDatasetError, SettingsError, TooManyRejectsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
 from pipeline.run import RunPipelineConfig, run_pipeline
@@ -135,6 +136,20 @@ def test_features_that_encoding_would_not_give_are_refused_before_anything_is_do
         with pytest.raises(SettingsError, match=said):
             tokenize_corpus(config(root, encoder, tmp_path / "tokens", features=str(folder), **changes))
     assert not (tmp_path / "tokens").exists()
+
+
+def test_rejects_that_have_changed_are_refused_by_name(made, tmp_path):
+    root, encoder = made
+    shutil.copytree(root / "features", tmp_path / "features")
+    damage = (
+        ("is not what was committed", lambda path: path.write_bytes(path.read_bytes() + b"x")),
+        ("is gone", lambda path: path.unlink()),
+    )
+    for said, change in damage:
+        for path in (tmp_path / "features" / "_rejects").iterdir():
+            change(path)
+        with pytest.raises(CorruptDatasetError, match=rf"_rejects/shard-\d+.parquet {said}"):
+            tokenize_corpus(config(root, encoder, tmp_path / said, features=str(tmp_path / "features")))
 
 
 def test_features_of_more_layers_than_are_tokenised_serve_too(made, tmp_path):
