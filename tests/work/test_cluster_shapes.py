@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 SCRIPT = """
 import json, os, sys, time
-from functools import partial
+from pathlib import Path
 import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
@@ -38,12 +38,18 @@ class Maker:
         return {}
 
     def make(self, unit, utterances):
-        time.sleep(0.5)
+        # Nobody finishes before all actors have begun: on a busy machine the first could take every unit.
+        begun.joinpath(str(os.getpid())).touch()
+        until = time.monotonic() + 100
+        while len(list(begun.iterdir())) < settings["actors"] and time.monotonic() < until:
+            time.sleep(0.1)
         where = utterances[0].utterance_id.partition("@")[2]
         table = pa.table({"loaded": [where], "made": [node()], "pid": [os.getpid()], "gpus": [str(ray.get_gpu_ids())]})
         return Output(data=parquet_bytes(table, {}), rows=1)
 
 settings = json.loads(sys.argv[1])
+begun = Path(sys.argv[2] + "_begun")
+begun.mkdir()
 cluster = Cluster()
 for arguments in settings["nodes"]:
     cluster.add_node(include_dashboard=False, object_store_memory=100 << 20, **arguments)
@@ -94,8 +100,8 @@ def test_decoding_stays_on_its_nodes_and_encoders_share_the_gpus_of_theirs(tmp_p
             {"num_cpus": 4, "num_gpus": 2},
         ],
         placement={"gpus_per_worker": 0.5, "decode_resource": "decoding"},
-        # Four seconds of work: with one, an actor that starts late on a busy machine finds nothing left.
-        units=64,
+        units=16,
+        actors=4,
     )
     decoding = {name for name, has in nodes.items() if "decoding" in has}
     with_gpus = {name for name, has in nodes.items() if has.get("GPU")}
@@ -113,8 +119,8 @@ def test_a_pool_grows_while_there_is_work(tmp_path):
         tmp_path,
         nodes=[{"num_cpus": 4}],
         placement={"max_workers": 3},
-        # With fewer, the second actor may start on a busy machine when nothing is left.
-        units=64,
+        units=16,
+        actors=2,
     )
     assert shape.startswith("1 to 3 encoder actor(s)")
     assert 1 < len({row["pid"] for row in rows}) <= 3
