@@ -137,8 +137,10 @@ class VocoderLossSettings(Settings):
 
     discriminators: tuple[Discriminator, ...] = ("period", "resolution")
     """Discriminators: period and scale are HiFi-GAN's, resolution hears spectra."""
-    discriminator_channels: int = 64
-    """Channels of the widest layers of the discriminators; 1024 is HiFi-GAN's."""
+    discriminator_channels: int = 128
+    """Channels of the widest layers of the discriminators period and scale, a multiple of 128; 1024 is HiFi-GAN's."""
+    resolution_channels: int = 16
+    """Channels of the discriminator resolution; 32 is Vocos'."""
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     """Periods of the discriminator period, samples."""
     resolutions: tuple[int, ...] = (512, 1024, 2048)
@@ -149,8 +151,8 @@ class VocoderLossSettings(Settings):
     """Adversarial loss: least_squares (HiFi-GAN's) or hinge."""
     adversarial_weight: float = 1.0
     """Weight of the adversarial loss of the generator."""
-    feature_weight: float = 2.0
-    """Weight of the distance of discriminator features (feature matching)."""
+    feature_weight: float = 10.0
+    """Weight of the distance of discriminator features (feature matching), a mean over all of them."""
     mel_weight: float = 15.0
     """Weight of the log-mel distance."""
     mel_windows: tuple[int, ...] = (512, 1024, 2048)
@@ -172,9 +174,11 @@ class VocoderLossSettings(Settings):
         if not self.discriminators or len(set(self.discriminators)) < len(self.discriminators):
             raise SettingsError(f"name discriminators, each once; got {', '.join(self.discriminators) or 'none'}")
         windows = ("resolutions", "mel_windows", "stft_windows")
-        _check_sizes(self, "discriminator_channels", "periods", "num_scales", "mel_bins", *windows)
-        if self.discriminator_channels % 32:
-            raise SettingsError(f"discriminator_channels must be a multiple of 32, got {self.discriminator_channels}")
+        _check_sizes(
+            self, "discriminator_channels", "resolution_channels", "periods", "num_scales", "mel_bins", *windows
+        )
+        if self.discriminator_channels % 128:
+            raise SettingsError(f"discriminator_channels must be a multiple of 128, got {self.discriminator_channels}")
         for name in windows:
             if any(window % 8 for window in getattr(self, name)):
                 raise SettingsError(f"{name} must be multiples of 8, got {getattr(self, name)}")

@@ -21,10 +21,15 @@ _KERNEL = 7
 _INITIAL_DEVIATION = 0.01
 
 
+def _normed(conv: torch.nn.Module) -> torch.nn.Module:
+    normed: torch.nn.Module = weight_norm(conv)
+    return normed
+
+
 def _conv(dim: int, channels: int, kernel: int, dilation: int = 1) -> torch.nn.Module:
     conv = torch.nn.Conv1d(dim, channels, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
     torch.nn.init.normal_(conv.weight, 0.0, _INITIAL_DEVIATION)
-    return weight_norm(conv)
+    return _normed(conv)
 
 
 class ResidualBlock(torch.nn.Module):
@@ -41,6 +46,21 @@ class ResidualBlock(torch.nn.Module):
             inner = silenced(dilated(F.leaky_relu(values, SLOPE)), mask)
             values = values + silenced(plain(F.leaky_relu(inner, SLOPE)), mask)
         return values
+
+
+class ReceptiveFields(torch.nn.Module):
+    """Residual blocks of several kernels, whose outputs are averaged."""
+
+    def __init__(self, channels: int, kernels: Sequence[int], dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(ResidualBlock(channels, kernel, dilations) for kernel in kernels)
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Give (B, C, T) of (B, C, T), both 0 in padding; mask is bool (B, T)."""
+        found: torch.Tensor = self.blocks[0](values, mask)
+        for block in self.blocks[1:]:
+            found = found + block(values, mask)
+        return found / len(self.blocks)
 
 
 class HifiganGenerator(torch.nn.Module):
@@ -62,17 +82,13 @@ class HifiganGenerator(torch.nn.Module):
         self.context_frames = _context(settings)
         channels = settings.upsample_channels
         first = torch.nn.Conv1d(dim, channels, _KERNEL, padding=_KERNEL // 2)
-        self.first = weight_norm(first)
+        self.first = _normed(first)
         self.upsampling = torch.nn.ModuleList()
-        self.residual = torch.nn.ModuleList()
+        self.fields = torch.nn.ModuleList()
         for rate, kernel in zip(self.rates, settings.upsample_kernels, strict=True):
             self.upsampling.append(_upsampling(channels, rate, kernel))
             channels //= 2
-            self.residual.append(
-                torch.nn.ModuleList(
-                    ResidualBlock(channels, size, settings.residual_dilations) for size in settings.residual_kernels
-                )
-            )
+            self.fields.append(ReceptiveFields(channels, settings.residual_kernels, settings.residual_dilations))
         self.last = _conv(channels, 1, _KERNEL)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -86,13 +102,9 @@ class HifiganGenerator(torch.nn.Module):
             float (B, hop * T) in [-1, 1], 0 in padding.
         """
         values = silenced(self.first(frames.transpose(1, 2)), mask)
-        for rate, upsampling, blocks in zip(self.rates, self.upsampling, self.residual, strict=True):
+        for rate, upsampling, fields in zip(self.rates, self.upsampling, self.fields, strict=True):
             mask = stretched(mask, rate)
-            values = silenced(upsampling(F.leaky_relu(values, SLOPE)), mask)
-            found = blocks[0](values, mask)
-            for block in blocks[1:]:
-                found = found + block(values, mask)
-            values = found / len(blocks)
+            values = fields(silenced(upsampling(F.leaky_relu(values, SLOPE)), mask), mask)
         return silenced(torch.tanh(self.last(F.leaky_relu(values))), mask).squeeze(1)
 
 
@@ -103,7 +115,7 @@ def _upsampling(channels: int, rate: int, kernel: int) -> torch.nn.Module:
         channels, channels // 2, kernel, rate, padding=(kernel - rate + odd) // 2, output_padding=odd
     )
     torch.nn.init.normal_(conv.weight, 0.0, _INITIAL_DEVIATION)
-    return weight_norm(conv)
+    return _normed(conv)
 
 
 def _context(settings: VocoderSettings) -> int:
