@@ -107,7 +107,6 @@ def test_gradients_reach_all_that_learns_and_no_absent_layer(arch):
     waveform = speaks(tokens(made), mask(), torch.tensor([True, False, True]), torch.tensor([0, 1]))
     waveform.square().mean().backward()
     still = {name for name, weight in speaks.named_parameters() if weight.grad is None or not weight.grad.any()}
-    # A lone bias after the last sum over layers shifts no softmax.
     assert still == set()
     rows = speaks.fuser.inputs.table.grad.abs().sum(dim=1)
     assert bool((rows[5:12] == 0).all())
