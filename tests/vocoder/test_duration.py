@@ -63,7 +63,7 @@ def test_the_predictor_learns_durations_and_hears_nothing_of_padding():
         loss = duration_loss(speaks.log_durations(given, mask()), durations, mask())
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] / 3
     assert speaks.fuser.inputs.table.grad is None
     assert torch.equal(speaks.fuser.inputs.table, before)
