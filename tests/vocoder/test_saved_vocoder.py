@@ -132,6 +132,7 @@ def test_weights_that_do_not_fit_or_are_not_finite_are_never_written(tmp_path):
 
 def test_what_a_vocoder_is_made_for_is_read_without_torch(tmp_path):
     saved(tmp_path, spec())
-    code = "import sys; from pipeline.vocoder.saved import read_spec as read; read(sys.argv[1]); print('torch' in sys.modules)"
+    read = "from pipeline.vocoder.saved import read_spec; read_spec(sys.argv[1])"
+    code = f"import sys; {read}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
