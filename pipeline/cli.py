@@ -46,6 +46,7 @@ JOBS = {
     "export_tokens": "pipeline.export.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
     "train_task": "pipeline.tasks.stage",
+    "train_vocoder": "pipeline.vocoder.training.stage",
     "evaluate": "pipeline.evaluation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",

@@ -62,8 +62,10 @@ class PoolSettings:
         max_samples: Samples of one micro-batch at most, by the encoder's clock; one utterance alone may pass it.
         longest: Frames of one utterance at most.
         min_frames: Utterances of fewer frames are left out.
-        pad: Whether micro-batches are padded to their longest utterance, as where a label says something of all of it:
-            longer utterances than ``longest`` are then left out. Else they are cut, to ``longest`` and to the shortest.
+        pad: Whether micro-batches are padded to their longest utterance. Else they are cut, to ``longest`` and to the
+            shortest.
+        cut: Whether utterances longer than ``longest`` are cut to it where micro-batches are padded; else they are left
+            out, as where a label says something of all of an utterance.
         needed: Label columns without which an utterance is left out.
     """
 
@@ -73,6 +75,7 @@ class PoolSettings:
     longest: int
     min_frames: int = 1
     pad: bool = False
+    cut: bool = False
     needed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -246,7 +249,7 @@ class Pools:
         settings = self._settings
         if piece.num_frames < settings.min_frames:
             return TOO_SHORT
-        if settings.pad and (piece.num_frames > settings.longest or not piece.whole):
+        if settings.pad and not settings.cut and (piece.num_frames > settings.longest or not piece.whole):
             return TOO_LONG
         if any(piece.labels[name] is None for name in settings.needed):
             return NO_LABEL

@@ -22,7 +22,9 @@ from pipeline.schema import PIECES
 class Waveforms:
     """Decodes pieces, and keeps what it decoded up to a budget; several threads may ask for them."""
 
-    def __init__(self, clock: Clock, roots: tuple[str, ...], *, normalize: bool, cache_bytes: int) -> None:
+    def __init__(
+        self, clock: Clock, roots: tuple[str, ...], *, normalize: bool, cache_bytes: int, spare_frames: int = 0
+    ) -> None:
         """Prepare to decode; the child process starts at the first waveform.
 
         Args:
@@ -30,9 +32,11 @@ class Waveforms:
             roots: Where audio must lie.
             normalize: Whether the encoder wants zero mean and unit variance.
             cache_bytes: Decoded audio to keep.
+            spare_frames: Frames that a whole utterance may have by this clock beyond its tokens: 1 for
+                ``Clock.of_hops`` of an encoder that hears less than two hops at once.
         """
         self._clock = clock
-        self._normalize = normalize
+        self._normalize, self._spare = normalize, spare_frames
         self._limits = DecodeLimits(max_seconds=2 * MAX_SECONDS)
         self._decoder = Decoder(sample_rate=clock.sample_rate, limits=self._limits, roots=roots)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
@@ -85,7 +89,7 @@ class Waveforms:
 
     def _check(self, piece: Piece, num_samples: int) -> None:
         found = self._clock.num_frames(num_samples)
-        if found < piece.num_frames or (piece.whole and found != piece.num_frames):
+        if found < piece.num_frames or (piece.whole and found > piece.num_frames + self._spare):
             raise DatasetError(
                 f"{piece.utterance_id} has {piece.num_frames} tokens, and {found} frames in its recording "
                 f"{piece.place['uri']}; were the tokens made from this recording, by an encoder of the same frames?"

@@ -56,6 +56,31 @@ def write_vocoder(
 
     Args:
         uri: The folder, local or s3://.
+        spec: As ``vocoder_files``.
+        tensors: As ``vocoder_files``.
+        dtype: As ``vocoder_files``.
+        training: As ``vocoder_files``.
+
+    Raises:
+        CorruptDatasetError: The tensors are not those of such a vocoder, or are not finite in that type.
+    """
+    store = open_store(uri)
+    for name, data in vocoder_files(uri, spec, tensors, dtype=dtype, training=training).items():
+        store.write(name, data)
+
+
+def vocoder_files(
+    uri: str,
+    spec: VocoderSpec,
+    tensors: Mapping[str, "torch.Tensor"],
+    *,
+    dtype: Dtype = "float32",
+    training: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
+    """Give the files of a vocoder's folder by name, ``WEIGHTS`` first.
+
+    Args:
+        uri: The folder, for messages.
         spec: What the vocoder is made for.
         tensors: Its ``state_dict()``, weight norm folded or not, or the same out of a checkpoint.
         dtype: Of the weights in the file; float16 halves it.
@@ -75,10 +100,8 @@ def write_vocoder(
             raise CorruptDatasetError(f"the weights {name} of the vocoder for {uri} are not finite in {dtype}")
         kept[name] = cast.detach().cpu().contiguous().clone()
     data = save(kept)
-    store = open_store(uri)
-    store.write(WEIGHTS, data)
     config = {**_described(spec), "dtype": dtype, "weights_sha256": sha256(data), "training": dict(training or {})}
-    store.write(CONFIG, (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode())
+    return {WEIGHTS: data, CONFIG: (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode()}
 
 
 def read_spec(uri: str) -> SavedVocoder:
