@@ -13,7 +13,7 @@ from pipeline.training.recipe import Audio, Figure, Judged, Losses, Modules, Pha
 from pipeline.training.settings import OptimizerSettings
 from pipeline.vocoder.discriminators.ensemble import Discriminators
 from pipeline.vocoder.discriminators.judging import Judgement
-from pipeline.vocoder.duration import duration_loss, runs_of
+from pipeline.vocoder.duration import Runs, duration_loss, runs_of
 from pipeline.vocoder.layer_dropout import validation_sets
 from pipeline.vocoder.losses import adversarial_loss, discriminator_loss, feature_loss
 from pipeline.vocoder.network import Vocoder, build_vocoder
@@ -58,7 +58,7 @@ class VocoderRecipe(Recipe):
         late = dict.fromkeys(losses, begins)
         losses |= {"mel": weights.mel_weight, "stft": weights.stft_weight}
         losses = {name: weight for name, weight in losses.items() if weight > 0 or name == "mel"}
-        if self.spec.settings.duration_predictor:
+        if self._learns_durations:
             losses["duration"] = weights.duration_weight
         return (
             Phase(
@@ -76,9 +76,13 @@ class VocoderRecipe(Recipe):
             ),
         )
 
+    @property
+    def _learns_durations(self) -> bool:
+        return self.spec.settings.duration_predictor
+
     @cached_property
-    def _generator_losses(self) -> tuple[str, ...]:
-        return tuple(self.phases[1].losses)
+    def _generator_losses(self) -> frozenset[str]:
+        return frozenset(self.phases[1].losses)
 
     def build(self) -> Modules:
         """Make the vocoder, its discriminators, and what measures spectra."""
@@ -99,9 +103,11 @@ class VocoderRecipe(Recipe):
         return float(batch[f"{FRAMES}_lengths"].sum()) * self.spec.hop_length / self.spec.sample_rate
 
     def counts(self, phase: str, batch: Tensors) -> Tensors:
-        """Frames, padding not counted."""
-        frames = batch[f"{FRAMES}_lengths"].sum()
-        return dict.fromkeys(("adversarial", "feature", "mel", "stft", "duration"), frames)
+        """Frames, padding not counted; for durations, runs."""
+        found = dict.fromkeys(("adversarial", "feature", "mel", "stft"), batch[f"{FRAMES}_lengths"].sum())
+        if self._learns_durations:
+            found["duration"] = _inner_runs(batch)[1].sum()
+        return found
 
     def losses(self, phase: str, modules: Modules, batch: Tensors) -> Losses:
         """Speak, and judge what was spoken.
@@ -119,10 +125,11 @@ class VocoderRecipe(Recipe):
                 real, fake = self._judgements(modules, original, spoken, lengths)
                 return {"adversarial": frames * discriminator_loss(real, fake, self.weights.adversarial_loss)}
             found = self._spectral(modules, spoken, original, lengths)
-            if "duration" in self._generator_losses:
-                found["duration"] = self._duration(vocoder, batch)
             found |= self._from_discriminators(modules, batch, spoken, lengths)
-        return {name: frames * loss for name, loss in found.items() if name in self._generator_losses}
+        sums = {name: frames * loss for name, loss in found.items() if name in self._generator_losses}
+        if self._learns_durations:
+            sums["duration"] = _durations(vocoder, batch)
+        return sums
 
     def _lengths(self, batch: Tensors) -> torch.Tensor | None:
         """Give the real samples of each row; None where nothing is padded, which saves a pass over memory each."""
@@ -159,16 +166,6 @@ class VocoderRecipe(Recipe):
             real = judges(original, lengths)
         return real, judges(spoken, lengths)
 
-    def _duration(self, vocoder: Vocoder, batch: Tensors) -> torch.Tensor:
-        """Give the error of durations of the runs inside a crop: it may have cut the first and the last one."""
-        found = runs_of(batch[FRAMES], batch[f"{FRAMES}_mask"], batch[PRESENT])
-        predicted = vocoder.log_durations(found.tokens, found.mask, batch[PRESENT], batch.get(SPEAKER))
-        whole = found.mask.clone()
-        whole[:, 0] = False
-        whole[:, :-1] &= found.mask[:, 1:]
-        whole[:, -1] = False
-        return duration_loss(predicted, found.durations, whole)
-
     @cached_property
     def sets(self) -> Mapping[str, tuple[bool, ...]]:
         """The sets of layers that validation speaks: which of the layers are there, by name."""
@@ -204,3 +201,18 @@ class VocoderRecipe(Recipe):
         vocoder = modules[GENERATOR]
         assert isinstance(vocoder, Vocoder)
         return shown(vocoder, batch, self.sets)
+
+
+def _inner_runs(batch: Tensors) -> tuple[Runs, torch.Tensor]:
+    """Give the runs of a micro-batch, and which have their whole length, bool (B, U): a crop may cut its ends."""
+    found = runs_of(batch[FRAMES], batch[f"{FRAMES}_mask"], batch[PRESENT])
+    inner = torch.zeros_like(found.mask)
+    inner[:, 1:-1] = found.mask[:, 2:]
+    return found, inner
+
+
+def _durations(vocoder: Vocoder, batch: Tensors) -> torch.Tensor:
+    """Give the summed error of log durations of inner runs."""
+    found, inner = _inner_runs(batch)
+    predicted = vocoder.log_durations(found.tokens, found.mask, batch[PRESENT], batch.get(SPEAKER))
+    return duration_loss(predicted, found.durations, inner) * inner.sum()

@@ -118,9 +118,12 @@ class VocoderSource:
         return self._training.tickets(cursor)
 
     def validation(self) -> dict[str, Sequence[BatchTicket]]:
-        """Give the micro-batches of validation; each crop of an utterance is always the same one."""
+        """Give the micro-batches of validation, the one with most speech first: it is shown.
+
+        The crop of an utterance is always the same one.
+        """
         tickets = self._held_out.held_out(VALIDATION, self._data.valid_minutes).tickets
-        return {VALIDATION: tickets} if tickets else {}
+        return {VALIDATION: sorted(tickets, key=lambda ticket: -sum(ticket.lengths))} if tickets else {}
 
     def load(self, ticket: BatchTicket, step: int) -> Tensors:
         """Decode and cut one micro-batch.

@@ -85,6 +85,7 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
     spec = vocoder_spec(
         config.network, config.fusing, lineage, columns=columns, codebooks=data.codebooks, speakers=speakers
     )
+    _check_crops(config, spec)
     training = _with_validation(config.training, sides)
     made_of = {"input_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
     if config.fusing.fuser is not None:
@@ -140,6 +141,18 @@ def _refuse_unheard(manifest: Manifest, side: str, facts: SideFacts, speakers: t
             f"{manifest.dataset.uri}: {side} has speakers that training never hears ({told}), and speaker_input table "
             "knows those of training; give another --seed, or a smaller --valid-fraction and --test-fraction"
         )
+
+
+def _check_crops(config: TrainVocoderConfig, spec: VocoderSpec) -> None:
+    """Refuse crops that are shorter than the shortest utterance that is used."""
+    for name in ("crop_seconds", "valid_seconds"):
+        seconds = getattr(config.data, name)
+        frames = int(seconds * spec.sample_rate) // spec.hop_length
+        if frames < config.data.min_frames:
+            raise SettingsError(
+                f"{name} {seconds:g} is {frames} frames of {spec.hop_length} samples, fewer than min_frames "
+                f"{config.data.min_frames}; give longer crops, or a smaller --min-frames"
+            )
 
 
 def _with_validation(training: TrainingSettings, sides: Sides) -> TrainingSettings:
