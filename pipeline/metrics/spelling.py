@@ -5,7 +5,7 @@ from typing import Any
 
 
 def english(text: str) -> str:
-    """Give a text by whisper's rules without its table of British spellings: lower case, numbers as digits, no fillers."""
+    """Give a text by whisper's rules, lower case and numbers as digits, without its table of British spellings."""
     return " ".join(str(_whisper()(text)).split())
 
 

@@ -1,7 +1,7 @@
 """How much later one waveform is than another, from the envelopes of their bands.
 
-A vocoder invents its phases, so waveforms do not correlate where the speech is the same; the loudness of bands over time
-does. Both are cut into frames, 1 ms apart, whose log-mel bins, less the mean of each bin, are correlated at every lag.
+A vocoder invents its phases, so waveforms need not correlate where the speech is the same; the loudness of bands does.
+Both are cut into frames, 1 ms apart, whose log-mel bins, less the mean of each bin, are correlated at every lag.
 Cost: 1,000 Fourier transforms of 256 points per second of audio.
 """
 

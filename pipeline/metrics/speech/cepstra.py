@@ -1,9 +1,9 @@
 """Mel cepstral distortion, frame by frame, in dB.
 
 The convention: cepstra 1 to 13 (not 0, so level does not count) of the 80 log-mel powers of a frame,
-c_k = 1/M sum_m ln P_m cos(pi k (m + 1/2) / M), and per frame 10 / ln 10 x sqrt(2 sum_k (c_k - c'_k)^2). That is the root
-mean square difference in dB of the two spectra over mel bins, smoothed to 13 cosines. Frames are those of the log-mel
-distance, 16 ms apart; the waveforms are equally long, so frame t is compared with frame t, without dynamic time warping.
+c_k = 1/M sum_m ln P_m cos(pi k (m + 1/2) / M), and per frame 10 / ln 10 x sqrt(2 sum_k (c_k - c'_k)^2). That is the
+root mean square difference in dB of the two spectra over mel bins, smoothed to 13 cosines. Frames are those of the
+log-mel distance, 16 ms apart; the waveforms are equally long, so frame t is compared with frame t, and none is warped.
 The mean is taken over the frames whose reference is within 40 dB of its loudest frame, which leaves pauses out.
 
 Cepstra of WORLD or SPTK envelopes (as in VERSA, dimension 24 or 39, warped by alpha) have the same formula and other
@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from pipeline.metrics.speech.judge import Library, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import check_audible
 from pipeline.metrics.speech.log_mel import FLOOR, LEAST_SECONDS
 from pipeline.metrics.speech.spectra import MEL_BINS, MEL_FRAMES, Array, magnitudes, mel_filters
@@ -45,15 +45,11 @@ def cepstral_distortions(said_TM: Array, made_TM: Array, *, order: int = ORDER) 
     return np.asarray(_DECIBELS * np.sqrt(2 * np.square((said_TM - made_TM) @ cosines_MC).sum(1)), np.float64)
 
 
-class CepstralDistortion:
+class CepstralDistortion(Judge):
     """Judges by mel cepstra."""
 
     name = "mcd"
     measures = (Measure(name="mcd", unit="dB", higher_is_better=False),)
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
-    library: Library | None = None
 
     def score(self, pair: Pair) -> Score:
         """Judge one utterance; ``Judge.score`` says how."""

@@ -11,13 +11,11 @@ package speechmos (MIT) has them.
 
 import numpy as np
 
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import at_level, check_audible
 from pipeline.metrics.speech.libraries import library, weights_path
 
 WEIGHTS = "speechmos/dnsmos_models/sig_bak_ovr.onnx"
-LEVEL = -26.0
-"""Root mean square level of what the network hears, dB of full scale."""
 LEAST_SECONDS = 2.0
 WINDOW_SECONDS = 9.01
 # From what the network says to the scale of listeners, highest power first, in the order of its outputs.
@@ -28,7 +26,7 @@ _POLYNOMIALS = {
 }
 
 
-class Dnsmos:
+class Dnsmos(Judge):
     """Judges by a network that has learned listeners' ratings.
 
     Raises:
@@ -37,9 +35,7 @@ class Dnsmos:
 
     name = "dnsmos"
     measures = tuple(Measure(name=name, unit="", higher_is_better=True) for name in _POLYNOMIALS)
-    texts: tuple[str, ...] = ()
     needs_reference = False
-    needs_text = False
 
     def __init__(self) -> None:
         self.library = library("speechmos", judge=self.name, weights=WEIGHTS)
@@ -62,7 +58,7 @@ class Dnsmos:
 
 def _windows(waveform: Waveform) -> list[Waveform]:
     length = int(WINDOW_SECONDS * SAMPLE_RATE)
-    levelled = at_level(waveform, LEVEL)
+    levelled = at_level(waveform)
     filled = np.resize(levelled, max(length, len(levelled)))
     # The last second that begins a window is that of Microsoft's own script.
     count = int(len(filled) // SAMPLE_RATE - WINDOW_SECONDS) + 1

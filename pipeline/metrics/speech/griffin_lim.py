@@ -5,8 +5,8 @@ multiplicative steps), then phases that fit them, by going back and forth betwee
 phase and what 80 mel bins do not tell. The first phases are random, by a key, so the same call gives the same waveform.
 Cost: two Fourier transforms per frame and iteration. Memory: 70 times the waveform.
 
-Source: Griffin and Lim 1984, Signal estimation from modified short-time Fourier transform; Perraudin et al. 2013, A fast
-Griffin-Lim algorithm, whose momentum is 0.99; Lee and Seung 2001, for the multiplicative steps.
+Source: Griffin and Lim 1984, Signal estimation from modified short-time Fourier transform; Perraudin et al. 2013, A
+fast Griffin-Lim algorithm, whose momentum is 0.99; Lee and Seung 2001, for the multiplicative steps.
 """
 
 import numpy as np
@@ -67,7 +67,7 @@ def from_mel(mel_TM: Array) -> Array:
     found_TF = projected_TF / np.maximum(filters_FM.sum(1) ** 2, _TINY).max()
     for _ in range(INVERSION_STEPS):
         found_TF = found_TF * projected_TF / np.maximum((found_TF @ filters_FM) @ filters_FM.T, _TINY)
-    return found_TF
+    return np.asarray(found_TF, np.float64)
 
 
 def _spectrum(waveform: Array, frames: Frames = MEL_FRAMES) -> Complex:

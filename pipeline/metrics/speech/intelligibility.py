@@ -1,7 +1,7 @@
 """STOI: short-time objective intelligibility, 0 to 1.
 
-A shift of 5 ms takes a clean utterance from 1 to 0.87, and one of 40 ms to 0.26: align what a vocoder makes before it is
-judged (``most_lag_samples`` of ``judge_pairs``). Less than 0.4 s of speech has no STOI: the library gives 1e-05 then,
+A shift of 5 ms takes a clean utterance from 1 to 0.87, and one of 40 ms to 0.26: align what a vocoder makes before it
+is judged (``most_lag_samples`` of ``judge_pairs``). Less than 0.4 s of speech has no STOI: the library gives 1e-05,
 which is no figure, so the utterance is a null. Its extended form (ESTOI) adds random numbers and is not given here.
 
 Source: Taal et al. 2011, An algorithm for intelligibility prediction of time-frequency weighted noisy speech; package
@@ -11,7 +11,7 @@ pystoi (MIT).
 import warnings
 
 from pipeline.errors import UnjudgedError
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Measure, Pair, Reason, Score
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Measure, Pair, Reason, Score
 from pipeline.metrics.speech.levels import check_audible
 from pipeline.metrics.speech.libraries import library
 
@@ -19,7 +19,7 @@ LEAST_SECONDS = 0.4
 _NO_FIGURE = 1e-5
 
 
-class Intelligibility:
+class Intelligibility(Judge):
     """Judges by STOI.
 
     Raises:
@@ -28,9 +28,6 @@ class Intelligibility:
 
     name = "stoi"
     measures = (Measure(name="stoi", unit="", higher_is_better=True),)
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
 
     def __init__(self) -> None:
         self.library = library("pystoi", judge="stoi")

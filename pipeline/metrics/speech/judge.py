@@ -5,10 +5,10 @@ Judges know no model and no dataset. They judge resynthesis, enhancement and tex
 is replaced by a worst or a mean value.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -99,25 +99,26 @@ class Library:
     weights_sha256: str | None = None
 
 
-class Judge(Protocol):
+class Judge(ABC):
     """Judges one utterance after the other.
 
     Attributes:
         name: By which it is asked for.
         measures: What it gives.
         texts: Names of the texts that it gives, as ``hypothesis``.
-        needs_reference: Whether it compares; what comes is then as long as its reference.
+        needs_reference: Whether it compares; what it is given is then as long as its reference.
         needs_text: Whether it needs the transcript.
         library: Of whom the figures are; None where they are computed here alone.
     """
 
     name: str
     measures: tuple[Measure, ...]
-    texts: tuple[str, ...]
-    needs_reference: bool
-    needs_text: bool
-    library: Library | None
+    texts: tuple[str, ...] = ()
+    needs_reference: bool = True
+    needs_text: bool = False
+    library: Library | None = None
 
+    @abstractmethod
     def score(self, pair: Pair) -> Score:
         """Judge one utterance.
 
@@ -127,4 +128,3 @@ class Judge(Protocol):
         Raises:
             UnjudgedError: None of its measures can be given; ``reason`` says why.
         """
-        ...

@@ -1,7 +1,7 @@
 """Judges run over utterances: a row per (utterance, condition), in the order in which they come.
 
-Memory: one utterance, and what its judges compute of it. A judge that cannot judge an utterance leaves nulls and a reason
-in the row; ``summary.py`` counts them.
+Memory: one utterance, and what its judges compute of it. A judge that cannot judge an utterance leaves nulls and a
+reason in the row; ``summary.py`` counts them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,6 +9,10 @@ SILENCE_PEAK = 1e-3
 """A waveform that never exceeds this (-60 dB of full scale) is silence: pitch and recognition would invent speech."""
 
 
+SPEECH_LEVEL = -26.0
+"""Root mean square level of what level-dependent networks hear, dB of full scale."""
+
+
 def is_silent(waveform: Waveform) -> bool:
     """Say whether no sample exceeds -60 dB of full scale; True for no samples."""
     return not len(waveform) or float(np.abs(waveform).max()) < SILENCE_PEAK
@@ -32,7 +36,7 @@ def check_audible(waveform: Waveform, *, least_seconds: float, what: str = "it")
         raise UnjudgedError(Reason.SILENT, f"{what} never exceeds -60 dB of full scale")
 
 
-def at_level(waveform: Waveform, decibels: float) -> Waveform:
+def at_level(waveform: Waveform, decibels: float = SPEECH_LEVEL) -> Waveform:
     """Give the waveform at one root mean square level, lower where its peak would pass full scale.
 
     Args:
@@ -41,4 +45,5 @@ def at_level(waveform: Waveform, decibels: float) -> Waveform:
     """
     double = waveform.astype(np.float64)
     gain = 10 ** (decibels / 20) / np.sqrt(np.mean(double * double))
-    return (double * min(gain, 1 / np.abs(double).max())).astype(np.float32)
+    levelled: Waveform = (double * min(gain, 1 / np.abs(double).max())).astype(np.float32)
+    return levelled

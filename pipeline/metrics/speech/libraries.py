@@ -1,8 +1,8 @@
 """Finds the libraries whose networks judge, and the files of their weights, without downloading anything.
 
-All but one come with the extra ``judges``. Resemblyzer, whose weights judge speakers, cannot: it names packages that have
-no wheel and that nothing here imports. It is installed by itself, ``pip install --no-deps resemblyzer==0.1.4``, and only
-its weights are read.
+All but one come with the extra ``judges``. Resemblyzer, whose weights judge speakers, cannot: it names packages that
+have no wheel and that nothing here imports. It is installed by itself, ``pip install --no-deps resemblyzer==0.1.4``,
+and only its weights are read.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.metrics.speech.judge import Library, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import check_audible
 from pipeline.metrics.speech.spectra import MEL_FRAMES, Array, magnitudes, mel_filters
 
@@ -26,15 +26,11 @@ def log_mel(waveform: Waveform) -> Iterator[Array]:
         yield np.log(np.maximum(magnitudes_TF @ mel_filters(), FLOOR))
 
 
-class LogMelDistance:
+class LogMelDistance(Judge):
     """Judges by log-mel spectra."""
 
     name = "log_mel"
     measures = (Measure(name="log_mel_distance", unit="", higher_is_better=False),)
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
-    library: Library | None = None
 
     def score(self, pair: Pair) -> Score:
         """Judge one utterance; ``Judge.score`` says how."""

@@ -1,8 +1,8 @@
 """Pitch: how far the fundamental frequencies are apart, and where one is voiced and the other is not.
 
-F0 is tracked by SwiftF0, 16 ms per frame, between 50 and 600 Hz; a frame is voiced from a confidence of 0.5 on. Error and
-correlation are over the frames that both have voiced; an octave error counts in them, so read them beside the share of
-gross errors. The voicing error is the share of all frames of which one is voiced alone.
+F0 is tracked by SwiftF0, 16 ms per frame, between 50 and 600 Hz; a frame is voiced from a confidence of 0.5 on. Error
+and correlation are over the frames that both have voiced; an octave error counts in them, so read them beside the share
+of gross errors. The voicing error is the share of all frames of which one is voiced alone.
 
 Source: Nieradzik 2025, SwiftF0 (arXiv 2508.18440), package swift-f0 (MIT); Chu and Alwan 2009, Reducing F0 frame error
 of F0 tracking algorithms under noisy conditions, for voicing decision error and gross pitch error.
@@ -11,7 +11,7 @@ of F0 tracking algorithms under noisy conditions, for voicing decision error and
 import numpy as np
 
 from pipeline.errors import UnjudgedError
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Measure, Pair, Reason, Score, Waveform
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Measure, Pair, Reason, Score, Waveform
 from pipeline.metrics.speech.levels import check_audible
 from pipeline.metrics.speech.libraries import library
 from pipeline.metrics.speech.spectra import Array
@@ -46,7 +46,7 @@ class PitchTracker:
         return np.where(found.confidence >= VOICED, found.pitch_hz, 0.0)
 
 
-class Pitch:
+class Pitch(Judge):
     """Judges by F0.
 
     Raises:
@@ -61,9 +61,6 @@ class Pitch:
         Measure(name="f0_gross_error", unit="", higher_is_better=False),
         Measure(name="voicing_error", unit="", higher_is_better=False),
     )
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
 
     def __init__(self) -> None:
         self._track = PitchTracker()

@@ -14,7 +14,7 @@ Source: Jeffries et al. 2024, Moonshine (arXiv 2410.15608), package moonshine-vo
 from typing import Any
 
 from pipeline.metrics.error_rates import Unit, count_errors
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import is_silent
 from pipeline.metrics.speech.libraries import library, weights_path
 from pipeline.metrics.spelling import english
@@ -49,7 +49,7 @@ class Recogniser:
         return " ".join(line.text.strip() for line in found.lines)
 
 
-class WordErrors:
+class WordErrors(Judge):
     """Judges by what a recogniser hears.
 
     Raises:
@@ -58,7 +58,7 @@ class WordErrors:
 
     name = "recogniser"
     measures = tuple(Measure(name=name, unit="", higher_is_better=False, counted=True) for name, _ in _UNITS)
-    texts: tuple[str, ...] = ("hypothesis",)
+    texts = ("hypothesis",)
     needs_reference = False
     needs_text = True
 

@@ -2,7 +2,11 @@
 
 The embeddings are those of Resemblyzer's network (three LSTMs of 256, trained with the generalised end-to-end loss).
 Its package cannot be imported without others that have no wheel, so its weights are read here and its arithmetic is
-repeated: mel powers of the waveform at -30 dB, windows of 1.6 s, 1.3 per second, whose embeddings are averaged.
+repeated: mel powers, windows of 1.6 s, 1.3 per second, whose embeddings are averaged.
+
+The network hears level, so each waveform is brought to -26 dB first; the package raises soft ones to -30 dB alone. 100
+speakers of LibriSpeech, 4 s against 4 s of one utterance: equal error rate 0.010 here, 0.002 by the package's rule,
+where the level of the recording tells some of them apart.
 
 Cosines of *different* speakers are high (0.55 to 0.69 on average), because embeddings have no negative numbers: read a
 similarity beside that of the same speaker's other utterances and that of other speakers. Emotion and noise lower it.
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import at_level, check_audible
 from pipeline.metrics.speech.libraries import library, weights_path
 from pipeline.metrics.speech.spectra import Frames, magnitudes, mel_filters
@@ -31,9 +35,9 @@ MEL_BINS = 40
 WINDOW, STEP = 160, 77
 """Frames of a window, and from one window to the next: 1.6 s, and 1.3 windows per second."""
 WIDTH = 256
-LEVEL = -30.0
 LEAST_SECONDS = 1.0
 _COVERED = 0.75
+_AT_ONCE = 64
 
 
 class SpeakerEncoder:
@@ -64,9 +68,10 @@ class SpeakerEncoder:
         """Give the embedding (256,) of a waveform (S,) that is not silent: of length 1, nothing negative."""
         import torch
 
-        windows_NTM = torch.from_numpy(_windows(at_level(waveform, LEVEL))).to(self._device)
+        windows_NTM = _windows(at_level(waveform))
         summed = np.zeros(WIDTH)
-        for batch_BTM in windows_NTM.split(64):
+        for first in range(0, len(windows_NTM), _AT_ONCE):
+            batch_BTM = torch.from_numpy(windows_NTM[first : first + _AT_ONCE]).to(self._device)
             summed += self._embed(batch_BTM).sum(0).double().cpu().numpy()
         return (summed / np.linalg.norm(summed)).astype(np.float32)
 
@@ -89,7 +94,7 @@ def _windows(waveform: Waveform) -> npt.NDArray[np.float32]:
     return np.stack([mel_TM[start : start + WINDOW] for start in starts]).astype(np.float32)
 
 
-class SpeakerSimilarity:
+class SpeakerSimilarity(Judge):
     """Judges by the voice.
 
     Args:
@@ -101,9 +106,6 @@ class SpeakerSimilarity:
 
     name = "speaker"
     measures = (Measure(name="speaker_similarity", unit="", higher_is_better=True),)
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
 
     def __init__(self, device: str = "cpu") -> None:
         self._encode = SpeakerEncoder(device)

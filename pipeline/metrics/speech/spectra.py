@@ -1,4 +1,4 @@
-"""Magnitude and mel spectra of a waveform, in blocks of frames, so that an utterance of any length takes bounded memory.
+"""Magnitude and mel spectra of a waveform, in blocks of frames, so that long utterances take bounded memory.
 
 Frames are centred: frame t is the window around sample t x hop, with zeros past the ends, so T = S // hop + 1.
 All is float64. Letters: S samples, T frames, F bins of the Fourier transform, M mel bins.

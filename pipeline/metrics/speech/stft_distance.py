@@ -1,8 +1,8 @@
 """Multi-resolution STFT distance: how far magnitude spectra are apart, over three sizes of window.
 
-For each size: *spectral convergence*, the norm of the difference of magnitudes over the norm of the reference's, and the
-mean absolute difference of their logarithms. Both are averaged over the sizes, and the distance is their sum. Phase does
-not count; level does. 0 for equal waveforms, without an upper bound.
+For each size: *spectral convergence*, the norm of the difference of magnitudes over the norm of the reference's, and
+the mean absolute difference of their logarithms. Both are averaged over the sizes, and the distance is their sum. Phase
+does not count; level does. 0 for equal waveforms, without an upper bound.
 
 Source: Yamamoto et al. 2020, Parallel WaveGAN (arXiv 1910.11480), equations 4 to 6 and table 1, whose windows are at
 24 kHz; they have the same numbers of samples here. There it is a loss of one batch, here a figure of one utterance.
@@ -12,7 +12,7 @@ from itertools import starmap
 
 import numpy as np
 
-from pipeline.metrics.speech.judge import Library, Measure, Pair, Score
+from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score
 from pipeline.metrics.speech.levels import check_audible
 from pipeline.metrics.speech.spectra import Frames, magnitudes
 
@@ -26,7 +26,7 @@ POWER_FLOOR = 1e-7
 LEAST_SECONDS = 0.1
 
 
-class StftDistance:
+class StftDistance(Judge):
     """Judges by magnitude spectra."""
 
     name = "stft"
@@ -35,10 +35,6 @@ class StftDistance:
         Measure(name="spectral_convergence", unit="", higher_is_better=False),
         Measure(name="log_stft_distance", unit="", higher_is_better=False),
     )
-    texts: tuple[str, ...] = ()
-    needs_reference = True
-    needs_text = False
-    library: Library | None = None
 
     def score(self, pair: Pair) -> Score:
         """Judge one utterance; ``Judge.score`` says how."""

@@ -6,8 +6,8 @@ VERSA is installed apart from Strata (github.com/wavlab-speech/versa) and downlo
     versa-score --score_config egs/speech.yaml --pred out/versa/wav.scp --gt out/versa/reference.scp \
         --text out/versa/text --io soundfile --output_file out/versa/scores
 
-``--gt`` and ``--text`` are left out where not every sample has a reference or a text: VERSA takes samples and references
-by the same names, and splits a line of ``text`` into a name and at least one word. ``versa_files`` gives the command.
+``--gt`` and ``--text`` are left out where not every sample has a reference or a text: VERSA wants as many references as
+samples, and splits a line of ``text`` into a name and at least one word. ``versa_files`` gives the command.
 
 Source: Shi et al. 2025, VERSA (arXiv 2412.17667); its scorer's options and how it reads lists, release of 2025.
 """
@@ -61,7 +61,8 @@ def versa_files(folder: Path, samples: Sequence[Sample], *, score_config: str = 
     ordered = sorted(samples, key=lambda sample: sample.utterance_id)
     lists = {"--pred": (PREDICTED, [(sample.utterance_id, str(sample.generated.absolute())) for sample in ordered])}
     references = [(sample.utterance_id, str(sample.reference.absolute())) for sample in ordered if sample.reference]
-    texts = [(sample.utterance_id, " ".join(sample.text.split())) for sample in ordered if (sample.text or "").strip()]
+    texts = [(sample.utterance_id, " ".join((sample.text or "").split())) for sample in ordered]
+    texts = [(name, text) for name, text in texts if text]
     if len(references) == len(ordered):
         lists["--gt"] = (REFERENCE, references)
     if len(texts) == len(ordered):
