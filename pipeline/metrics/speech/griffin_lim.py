@@ -3,7 +3,7 @@
 Magnitudes of all Fourier bins are found that have the given mel bins (least squares without negative values, by
 multiplicative steps), then phases that fit them, by going back and forth between waveform and spectrum. What is lost is
 phase and what 80 mel bins do not tell. The first phases are random, by a key, so the same call gives the same waveform.
-Cost: two Fourier transforms per frame and iteration. Memory: 70 times the waveform.
+Cost: two Fourier transforms per frame and iteration. Memory: 60 times the waveform.
 
 Source: Griffin and Lim 1984, Signal estimation from modified short-time Fourier transform; Perraudin et al. 2013, A
 fast Griffin-Lim algorithm, whose momentum is 0.99; Lee and Seung 2001, for the multiplicative steps.
