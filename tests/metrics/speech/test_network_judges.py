@@ -39,7 +39,7 @@ def test_dnsmos_hears_noise_and_no_level(judges):
     clean, judge = voice(), judges["dnsmos"]
     found = judge.score(pair(clean)).values
     assert judge.score(pair(clean / 16)).values == pytest.approx(found, abs=1e-3)
-    noisy = [judge.score(pair(with_noise(clean, decibels))).values["dnsmos_bak"] for decibels in (30, 10, 0)]
+    noisy = [judge.score(pair(with_noise(clean, decibels))).values["dnsmos_bak"] for decibels in (10, 0)]
     assert [found["dnsmos_bak"], *noisy] == sorted([found["dnsmos_bak"], *noisy], reverse=True)
 
 
