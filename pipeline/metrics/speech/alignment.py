@@ -2,7 +2,8 @@
 
 A vocoder invents its phases, so waveforms need not correlate where the speech is the same; the loudness of bands does.
 Both are cut into frames, 1 ms apart, whose log-mel bins, less the mean of each bin, are correlated at every lag.
-Griffin-Lim's waveforms are found 0 to 2 ms from where they are (16 utterances). Cost: 1,000 Fourier transforms of 256 points per second of audio.
+Griffin-Lim's waveforms are found 0 to 2 ms from where they are (24 utterances).
+Cost: 1,000 Fourier transforms of 256 points per second of audio.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """STOI: short-time objective intelligibility, 0 to 1.
 
 A shift of 5 ms takes a clean utterance from 1 to 0.93 (LibriSpeech), one of 20 ms to 0.63, and one of 40 ms to 0.37:
-align what a vocoder makes before it is judged (``most_lag_samples`` of ``judge_pairs``). Less than 0.4 s of speech has no STOI: the library gives 1e-05,
-which is no figure, so the utterance is a null. Its extended form (ESTOI) adds random numbers and is not given here.
+align what a vocoder makes before it is judged (``most_lag_samples`` of ``judge_pairs``). Less than 0.4 s of speech has
+no STOI: the library gives 1e-05, which is no figure, so the utterance is a null. Its extended form (ESTOI) adds random
+numbers and is not given here.
 
 Source: Taal et al. 2011, An algorithm for intelligibility prediction of time-frequency weighted noisy speech; package
 pystoi (MIT).
