@@ -174,6 +174,7 @@ def test_two_conditions_are_compared_on_the_utterances_that_both_have():
     assert figure.interval.value == pytest.approx(0.1)
     assert figure.interval.high - figure.interval.low < 1e-6
     assert (figure.utterances, figure.unjudged) == (3, {"absent": 1, "unjudged": 1})
+    assert paired(rows, Level.measures[0], "second", "first").interval.value == pytest.approx(-0.1)
     with pytest.raises(SettingsError, match="has no rows"):
         paired(rows, Level.measures[0], "first", "third")
     with pytest.raises(SettingsError, match="twice"):
