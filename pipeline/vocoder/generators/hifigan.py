@@ -3,8 +3,8 @@
 Source: Kong et al., "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
 NeurIPS 2020, section 2.2 and appendix A.1 (generator V1 and its residual block 1). The factors 5, 4, 4, 2, 2 are those
 of unit vocoders at a hop of 320 samples. Padding is zeros, and no convolution hears it.
-Values are (B, C, 1, T), channels last: on a CPU oneDNN otherwise reorders them before and after each convolution, which
-costs more than the convolution where channels are few (kernel 3, 32 channels, one thread: 4.9 ms against 1.2 ms).
+Values are (B, C, 1, T), channels last: oneDNN then need not reorder them around each convolution. On one thread of a
+CPU the generator of 3.7 M parameters speaks 6 to 9 % faster so than on (B, C, T), and a training step costs 11 % less.
 Letters: B batch, C channels, T frames or samples, H width of a fused frame.
 """
 
