@@ -38,7 +38,7 @@ def draw_over_time(number: int, example: Mapping[str, Any], layers: Sequence[str
     if heard.log_mel is not None:
         heights = {"spectrogram": 1.6, **heights}
     width = min(_MOST_INCHES, max(_LEAST_INCHES, _INCHES_PER_SECOND * seconds))
-    figure = new_figure((width, sum(heights.values()) + 1.1))
+    figure = new_figure((width, sum(heights.values()) + 1.2))
     found = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights.values()))[:, 0]
     axes = dict(zip(heights, found, strict=True))
     if heard.log_mel is not None:
@@ -46,7 +46,9 @@ def draw_over_time(number: int, example: Mapping[str, Any], layers: Sequence[str
     if symbols is not None:
         _symbols(axes["symbols"], symbols, example["seconds_per_frame"])
     _weights(figure, axes["weights"], weights_TL, seconds, layers, list(axes.values()))
-    found[0].set_title(f"{shown_text(example['utterance_id'], 40)}\nis: {shown_text(example['reference'])}", fontsize=8)
+    titles = [shown_text(example["utterance_id"], 60)]
+    titles += [f"{what}: {shown_text(example[what], int(11 * width))}" for what in ("reference", "hypothesis")]
+    found[0].set_title("\n".join(titles), fontsize=8)
     return Picture(
         name=f"over_time_{number}.png", alt=_alt(example, seconds, list(heights), weights_TL, layers), data=png(figure)
     )

@@ -27,7 +27,7 @@ img.long{max-width:none}
 table{border-collapse:collapse;font-size:.9rem}
 caption{text-align:left;padding:.3rem 0}
 th,td{border:1px solid #8888;padding:.2rem .5rem;text-align:right;vertical-align:top}
-th[scope=row],td.text{text-align:left}
+th[scope=row],.text{text-align:left}
 th[scope=row]{min-width:6rem;max-width:16rem;overflow-wrap:anywhere}td.text{overflow-wrap:anywhere;min-width:9rem}
 figure{margin:1rem 0;break-inside:avoid}
 @media print{body{max-width:none;font-size:11pt;padding:0}nav{display:none}.wide{overflow:visible}
@@ -79,7 +79,7 @@ def _facts(figures: Mapping[str, Any]) -> str:
     lines = [("layers", ", ".join(figures["layers"])), ("encoder", figures["encoder"])]
     lines += [(f"{name} (SHA-256)", figures[f"{name}_sha256"]) for name in ("model", "input", "manifest")]
     if figures["decoding"] is not None:
-        lines.append(("decoding", figures["decoding"]))
+        lines.append(("decoding", ", ".join(f"{name} {value}" for name, value in figures["decoding"].items())))
     return table("What was evaluated", ["what", "value"], [[name, str(value)] for name, value in lines], text=True)
 
 
@@ -194,7 +194,8 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, t
         rows: Cells; all are escaped.
         text: Whether cells are text and no numbers.
     """
-    columns = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    kind = ' class="text"' if text else ""
+    columns = "".join(f'<th scope="col"{kind}>{_text(cell)}</th>' for cell in head)
     opened = '<td class="text" dir="auto">' if text else "<td>"
     lines = [
         f'<tr><th scope="row" dir="auto">{_text(first)}</th>'
