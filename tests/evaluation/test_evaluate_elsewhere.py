@@ -179,7 +179,7 @@ def test_a_beam_with_a_language_model_writes_the_words_of_that_model(folder, tmp
     texts = sorted({row["reference"] for row in greedy.values()})
     words = "\n".join(f"-1.0\t{text}\t0" for text in texts)
     (tmp_path / "words.arpa").write_text(ARPA.format(count=3 + len(texts), words=words, first=texts[0]))
-    common = {"model": str(folder / "asr"), "beam_width": 16, "beam_prune": 60.0, "token_prune": 30.0}
+    common = {"model": str(folder / "asr"), "beam_width": 64, "beam_prune": 60.0, "token_prune": 30.0}
     evaluate(EvaluateConfig.of(output=str(tmp_path / "alone"), **common))
     helped = EvaluateConfig.of(
         output=str(tmp_path / "beam"), language_model=str(tmp_path / "words.arpa"), lm_weight=8.0, **common
@@ -187,13 +187,13 @@ def test_a_beam_with_a_language_model_writes_the_words_of_that_model(folder, tmp
     evaluate(helped)
     found, alone = rows_of(tmp_path / "beam"), rows_of(tmp_path / "alone")
     assert {row["utterance_id"] for row in found} == set(greedy)
-    assert {word for row in found for word in row["hypothesis"].split()} <= set(texts)
-    assert any(row["hypothesis"] for row in found)
+    # The network is hardly trained, so no word comes out whole but by the model.
     assert not any(row["hypothesis"] in texts for row in [*alone, *greedy.values()])
+    assert sum(row["hypothesis"] in texts for row in found) > len(found) / 2
     for name in ("metrics", "layer_use"):
         assert facts(tmp_path / "beam", name) != facts(tmp_path / "greedy", name)
     decoding = facts(tmp_path / "beam", "metrics")["decoding"]
-    assert decoding["beam_width"] == 16
+    assert decoding["beam_width"] == 64
     assert re.fullmatch("[0-9a-f]{64}", decoding["language_model"])
     # What is shown over time is the greedy path, whatever wrote the hypothesis.
     by_id = {example["utterance_id"]: example for example in facts(tmp_path / "beam", "layer_use")["examples"]}

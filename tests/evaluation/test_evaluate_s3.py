@@ -17,7 +17,7 @@ from pipeline.tasks.stage import train_task
 
 
 def test_an_evaluation_on_s3_is_the_one_of_local_folders(bucket, tmp_path):
-    spoken = speak(tmp_path / "audio", np.random.default_rng(5).uniform(0.6, 1.8, 30))
+    spoken = speak(tmp_path / "audio", np.random.default_rng(5).uniform(0.6, 1.8, 16))
     store = s3fs.S3FileSystem()
     made = []
     for one in spoken:
@@ -27,7 +27,7 @@ def test_an_evaluation_on_s3_is_the_one_of_local_folders(bucket, tmp_path):
     write_task_datasets(bucket, made)
     write_task_datasets(tmp_path, spoken)
     for place in (bucket, str(tmp_path)):
-        train_task(task_config(place, f"{place}/asr", "asr"))
+        train_task(task_config(place, f"{place}/asr", "asr", num_steps=2, validate_every=2))
         evaluate(EvaluateConfig.of(model=f"{place}/asr", output=f"{place}/test", examples=2))
     there, here = (open_store(f"{place}/test") for place in (bucket, str(tmp_path)))
     assert there.read("layer_use.json") == here.read("layer_use.json")
