@@ -59,12 +59,12 @@ CORPORA = {
     for each in (
         Corpus(name="digits", task="asr", metric="wer", num_clusters=200, steps=900,
                settings={"lr": 5e-3, "batch_seconds": 15.0, "lstm_width": 128, "unseen_speakers": ("theo",)}),
-        Corpus(name="read", task="asr", metric="cer", num_clusters=500, steps=1200,
+        Corpus(name="read", task="asr", metric="cer", num_clusters=500, steps=1500,
                settings={"lr": 3e-3, "batch_seconds": 20.0, "lstm_width": 128}),
         Corpus(name="fsdd", task="sid", metric="accuracy", num_clusters=200, steps=200, settings={"lr": 1e-3}),
-        Corpus(name="speakers", task="sid", metric="accuracy", num_clusters=500, steps=400,
+        Corpus(name="speakers", task="sid", metric="accuracy", num_clusters=500, steps=300,
                settings={"lr": 2e-3, "batch_seconds": 30.0, "crop_seconds": 2.0}),
-        Corpus(name="emodb", task="er", metric="uar", num_clusters=200, steps=120,
+        Corpus(name="emodb", task="er", metric="uar", num_clusters=200, steps=100,
                settings={"lr": 1e-3, "class_weights": "inverse", "batch_seconds": 30.0}, leave_out=True),
     )
 }  # fmt: skip

@@ -89,11 +89,11 @@ def markdown(told: Sequence[Summary]) -> str:
 
 def _weights(told: Sequence[Summary]) -> list[str]:
     """Lay the weights of attention out: a row per corpus, a column per layer."""
-    mine = [each for each in told if each.contender == "attention" and each.side == "test"]
+    mine = [each for each in told if each.contender.startswith("attention") and each.side == "test"]
     layers = range(1, 1 + max((len(each.weights) for each in mine), default=0))
     lines = ["| weight of attention | " + " | ".join(f"layer {layer}" for layer in layers) + " |"]
     lines.append("|---" * (len(layers) + 1) + "|")
-    return lines + [f"| {each.corpus} | {' | '.join(map(_cell, each.weights))} |" for each in mine]
+    return lines + [f"| {each.corpus}, {each.contender} | {' | '.join(map(_cell, each.weights))} |" for each in mine]
 
 
 def _cell(figure: OverSeeds) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 
 from bench.study_corpora import CORPORA, Corpus, divisions, prepare
 from bench.study_table import best_single, draw_layer_use, markdown, summaries
-from pipeline.errors import StrataError
+from pipeline.errors import PipelineError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
 from pipeline.tasks.settings import TrainTaskConfig
@@ -46,12 +46,14 @@ class Contender:
         name: As the table shows it.
         settings: What train_task is told.
         on_features: Whether it sees features instead of tokens.
+        on_centroids: Whether embeddings are the centroids, frozen: then nothing but the weights can choose a layer.
         seeds: Whether it is trained with every seed, or with the first alone.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     on_features: bool = False
+    on_centroids: bool = False
     seeds: bool = False
 
 
@@ -61,6 +63,7 @@ CONTENDERS = (
     Contender(name="mean", settings={"fusion": "mean"}),
     Contender(name="weighted", settings={"fusion": "weighted"}),
     Contender(name="concat", settings={"fusion": "concat"}),
+    Contender(name="attention, frozen centroids", on_centroids=True, seeds=True),
     Contender(name="features", on_features=True, seeds=True),
 )
 
@@ -94,13 +97,16 @@ def run(trial: Trial) -> list[dict[str, Any]]:
 
     torch.set_num_threads(1)
     corpus, kind = CORPORA[trial.corpus], "features" if trial.contender.on_features else "tokens"
+    settings = {**corpus.settings, **trial.sides, **trial.contender.settings}
+    if trial.contender.on_centroids:
+        settings |= {"embedding_init": "centroids", "freeze_embedding": True, "codebooks": trial.places["codebooks"]}
     told, began = trial.folder / "minutes.json", time.monotonic()
     train_task(
         TrainTaskConfig.of(
             task=corpus.task, output=str(trial.folder / "model"), manifest=trial.places["manifest"], runner="here",
             threads_per_worker=1, seed=trial.seed, algorithm="adam", weight_decay=0.0, warmup_steps=20,
             num_steps=corpus.steps, validate_every=corpus.steps // 5, checkpoint_every=corpus.steps,
-            **{kind: trial.places[kind]}, **corpus.settings, **trial.sides, **trial.contender.settings,
+            **{kind: trial.places[kind]}, **settings,
         )
     )  # fmt: skip
     test = trial.folder / "test"
@@ -127,7 +133,14 @@ def trials(corpus: Corpus, places: Mapping[str, str], output: Path, seeds: Seque
         if contender.name in names:
             for seed in seeds:
                 for division, sides in divisions(corpus, places["manifest"]):
-                    folder = output / "runs" / corpus.name / contender.name.replace(" ", "_") / division / str(seed)
+                    folder = (
+                        output
+                        / "runs"
+                        / corpus.name
+                        / contender.name.replace(", ", "_").replace(" ", "_")
+                        / division
+                        / str(seed)
+                    )
                     yield Trial(corpus=corpus.name, contender=contender, division=division, sides=sides, seed=seed,
                                 places=places, folder=folder)  # fmt: skip
 
@@ -153,7 +166,7 @@ def _all(pool: ProcessPoolExecutor, these: Sequence[Trial]) -> list[dict[str, An
         trial = asked[done]
         try:
             results = done.result()
-        except StrataError as error:
+        except PipelineError as error:
             raise SystemExit(f"{trial.folder}: {error}") from error
         found += results
         shown = ", ".join(f"{each['side']} {each['metrics']}" for each in results)
@@ -165,7 +178,7 @@ def _all(pool: ProcessPoolExecutor, these: Sequence[Trial]) -> list[dict[str, An
 
 def _folder(result: Mapping[str, Any], like: Trial) -> Path:
     root = like.folder.parents[2]
-    return root / result["contender"].replace(" ", "_") / result["division"] / str(result["seed"])
+    return root / result["contender"].replace(", ", "_").replace(" ", "_") / result["division"] / str(result["seed"])
 
 
 def main() -> None:
