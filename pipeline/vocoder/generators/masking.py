@@ -13,8 +13,10 @@ def needed(mask: torch.Tensor) -> torch.Tensor | None:
 
 
 def silenced(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Set the padding of values (B, C, T) to 0; mask is bool (B, T), or None where there is no padding."""
-    return values if mask is None else values.masked_fill(~mask.unsqueeze(1), 0.0)
+    """Set the padding of values (B, C, ..., T) to 0; mask is bool (B, T), or None where there is no padding."""
+    if mask is None:
+        return values
+    return values.masked_fill(~mask.reshape(len(mask), *[1] * (values.ndim - 2), -1), 0.0)
 
 
 def stretched(mask: torch.Tensor | None, rate: int) -> torch.Tensor | None:
