@@ -20,6 +20,7 @@ from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 from pipeline.store.dataset import Dataset, Output, Plan
 from pipeline.tasks.settings import TrainTaskConfig
+from pipeline.vocoder.training.settings import TrainVocoderConfig
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
@@ -221,17 +222,25 @@ def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
     assert "is no dataset" in done.stderr
 
 
+OF_TOKENS = {"manifest": "m", "tokens": "t"}
+PRETRAINS = ("run_pretraining", RunPretrainingConfig, {"manifest": "m"})
+TOKENIZES = ("run_pipeline", RunPipelineConfig, {"corpus": "c", "layout": "folder"})
+KINDS = {
+    "task": ("train_task", TrainTaskConfig, OF_TOKENS),
+    "arch": ("train_vocoder", TrainVocoderConfig, OF_TOKENS),
+}
+"""By the setting that a preset of such a job has: the job, its settings, and what is to be given besides."""
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "presets").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_preset_is_accepted_by_the_job(path):
     known = tomllib.loads(path.read_text())
-    pretrains, of_task = path.stem.startswith("pretrain_"), "task" in known
-    job = "run_pretraining" if pretrains else "train_task" if of_task else "run_pipeline"
-    values = {"manifest": "m"} if pretrains else {"corpus": "c", "layout": "folder"}
-    values = {"manifest": "m", "tokens": "t"} if of_task else values
+    kind = "pretrain" if path.stem.startswith("pretrain_") else next((key for key in KINDS if key in known), "corpus")
+    job, config_kind, values = {"pretrain": PRETRAINS, "corpus": TOKENIZES, **KINDS}[kind]
     needed = {name: value for name, value in (values | {"output": "o"}).items() if name not in known}
     flags = [word for name, value in needed.items() for word in (f"--{name}", value)]
     config = cli.parse(cli.stage_of(job), ["--preset", path.stem, *flags], "")
-    assert isinstance(config, RunPretrainingConfig if pretrains else TrainTaskConfig if of_task else RunPipelineConfig)
+    assert isinstance(config, config_kind)
     for name, value in known.items():
         assert flat_values(config)[name] == (tuple(value) if isinstance(value, list) else value)
 

@@ -14,6 +14,7 @@ from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.training.settings import OptimizerSettings, TrainingSettings
+from pipeline.vocoder.training.settings import TrainVocoderConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
 ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -58,6 +59,15 @@ def test_each_task_has_a_preset_of_the_papers_size_and_one_for_a_cpu(parse):
         config = parse("--preset", name, "--tokens", "t", "--manifest", "m", "--output", "o", kind=TrainTaskConfig)
         assert {key: config.flat()[key] for key in settings(name)} == settings(name)
         assert config.task in name
+
+
+def test_each_vocoder_has_a_preset_that_says_how_it_is_trained(parse):
+    assert sorted(VOCODERS) == ["paper_vocoder", "vocoder_base", "vocoder_small", "vocoder_small_hifigan"]
+    for name in VOCODERS:
+        config = parse("--preset", name, "--tokens", "t", "--manifest", "m", "--output", "o", kind=TrainVocoderConfig)
+        flat = {key: list(value) if isinstance(value, tuple) else value for key, value in config.flat().items()}
+        assert {key: flat[key] for key in settings(name)} == settings(name)
+        assert config.data.min_frames <= config.data.crop_seconds * 50
 
 
 @pytest.mark.parametrize("name", PRESETS)
