@@ -2,9 +2,9 @@
 # pystoi 0.4.1: measuring ESTOI moves NumPy's global random state, so what a program draws afterwards depends on it.
 #
 # stoi(..., extended=True) adds noise of the size of rounding errors before it normalises, and takes it from
-# np.random.standard_normal: two draws per value of either signal's segments. The measure itself hardly changes, plain STOI draws
-# nothing, and neither the documentation nor a parameter speaks of randomness. A seeded run that measures every tenth
-# step, or one file more, shuffles, crops and augments differently from there on than the run without the measurement.
+# np.random.standard_normal: two draws per value of either signal's segments. The measure itself hardly changes, plain
+# STOI draws nothing, and neither the docstring nor a parameter speaks of randomness. A seeded run that measures every
+# tenth step, or one file more, shuffles, crops and augments differently from there on than a run that does not measure.
 # What helps: keep np.random.get_state() around the call, or draw nothing that matters from the global state.
 #
 # Seen: "next number after the seed 0.548814, after STOI 0.548814, after ESTOI 0.457308".

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # transformers 5.23.0: Whisper's English normalizer turns "one dollar" and "one percent" into "one".
 #
-# Before word error rates are counted, EnglishTextNormalizer writes numbers as digits and keeps their unit: "two percent"
+# Before word errors are counted, EnglishTextNormalizer writes numbers as digits and keeps their unit: "two percent"
 # is "2%", "two dollars" is "$2". Of numbers, the docstring says, "spell out `one` and `ones`": 1 becomes "one" again
 # (its source: "just for the readability"). The next step drops symbols that no digit touches, so one alone loses its
 # unit, and 1.1 its point. A transcript without the word "dollar" has then no error, where one about two dollars has.
