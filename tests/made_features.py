@@ -20,7 +20,7 @@ LINEAGE = {
 }
 
 
-def write_features(folder, shards, layers=(3,), sampled=False):
+def write_features(folder, shards, layers=(3,), sampled=False, **content):
     """Write a features dataset.
 
     Args:
@@ -28,11 +28,13 @@ def write_features(folder, shards, layers=(3,), sampled=False):
         shards: Of each shard its rows: (utterance id, frame numbers (T,), float16 (T, D) for all layers).
         layers: Layers.
         sampled: Whether rows hold samples of frames.
+        content: More of its plan, as ``input_sha256``.
     """
     dim = shards[0][0][2].shape[1]
     lineage = {**LINEAGE, "layers": list(layers), "dim": dim, "sample_fraction": 0.5 if sampled else 1}
     units = [f"shard-{number:05d}" for number in range(len(shards))]
-    dataset = Dataset.create(str(folder), Plan(kind="features", content={"v": 1}, lineage=lineage, units=units))
+    plan = Plan(kind="features", content={"v": 1, **content}, lineage=lineage, units=units)
+    dataset = Dataset.create(str(folder), plan)
     for unit, rows in zip(units, shards, strict=True):
         columns = {
             "utterance_id": [name for name, _, _ in rows],

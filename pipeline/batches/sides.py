@@ -148,7 +148,32 @@ class Within:
         return self.rest.side(utterance_id, labels) if labels[self.column] in self.values else None
 
 
-Sides = ByHash | ByColumn | Within
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """One side of all utterances, none of which is trained on: a corpus that others are judged on.
+
+    Attributes:
+        side_name: What it is called.
+    """
+
+    side_name: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Label columns that are looked at: none."""
+        return ()
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The one side."""
+        return (self.side_name,)
+
+    def side(self, utterance_id: str, labels: Labels) -> str:
+        """Give the side of every utterance."""
+        return self.side_name
+
+
+Sides = ByHash | ByColumn | Within | Whole
 
 
 def _check_columns(columns: Sequence[str]) -> None:
@@ -188,7 +213,7 @@ class SideFacts:
 def survey(
     manifest: Manifest, sides: Sides, *, needed: Sequence[str] = (), classes: Sequence[str] = ()
 ) -> dict[str | None, SideFacts]:
-    """Count what is on each side, and refuse a side that has nothing.
+    """Count what is on each side, and refuse a side that has nothing; training too, unless the corpus is ``Whole``.
 
     Args:
         manifest: The manifest.
@@ -217,7 +242,7 @@ def survey(
             found = values.setdefault(side, {name: Counter() for name in classes})
             for name in classes:
                 found[name].update([row[name]] if row[name] is not None else [])
-    for side in (TRAIN, *sides.held_out):
+    for side in sides.held_out if isinstance(sides, Whole) else (TRAIN, *sides.held_out):
         _check_side(manifest, sides, side, counts, nulls.get(side, Counter()))
     return {
         side: SideFacts(

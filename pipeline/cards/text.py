@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_CHARACTERS = 200
-"""A longer text is cut."""
+"""A longer text is cut, where nothing else is said."""
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _MARKUP = str.maketrans(
@@ -21,11 +21,16 @@ _MARKUP = str.maketrans(
 )
 
 
-def plain(text: str) -> str:
-    """Give a text on one line: controls, line breaks, overrides of direction and the like become spaces."""
+def plain(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Give a text on one line: controls, line breaks, overrides of direction and the like become spaces.
+
+    Args:
+        text: It.
+        most: A longer one is cut.
+    """
     seen = "".join(" " if unicodedata.category(character) in _HIDDEN else character for character in text)
     shown = " ".join(seen.split())
-    return shown if len(shown) <= MOST_CHARACTERS else shown[: MOST_CHARACTERS - 3] + "..."
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def escaped(value: Any) -> str:

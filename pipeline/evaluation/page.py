@@ -10,21 +10,37 @@ from typing import Any
 
 from pipeline.batches.pools import left_out_lines
 from pipeline.cards.text import plain
-from pipeline.evaluation.plots import Picture
+from pipeline.evaluation.picture import Picture
 
 _STYLE = """
 :root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem}
+*{box-sizing:border-box}
+body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;background:Canvas;color:CanvasText}
 h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}h3{font-size:1rem}
-img{max-width:100%;height:auto;background:#fff}
+h1,h3,p,caption{overflow-wrap:anywhere}
+nav ul{padding:0;list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1rem}
+nav a{display:inline-block;padding:.25rem 0}
+:focus-visible{outline:3px solid Highlight;outline-offset:2px}
 .wide{overflow-x:auto}
+img{display:block;max-width:100%;min-width:30rem;height:auto;background:#fff}
+img.long{max-width:none}
 table{border-collapse:collapse;font-size:.9rem}
 caption{text-align:left;padding:.3rem 0}
 th,td{border:1px solid #8888;padding:.2rem .5rem;text-align:right;vertical-align:top}
-th[scope=row],td.text{text-align:left;overflow-wrap:anywhere}
+th[scope=row],.text{text-align:left}
+th[scope=row]{min-width:6rem;max-width:16rem;overflow-wrap:anywhere}td.text{overflow-wrap:anywhere;min-width:9rem}
 figure{margin:1rem 0;break-inside:avoid}
-@media print{body{max-width:none;font-size:11pt}.wide{overflow:visible}h2,h3{break-after:avoid}tr{break-inside:avoid}}
+@media print{body{max-width:none;font-size:11pt;padding:0}nav{display:none}.wide{overflow:visible}
+table{font-size:7pt}th,td{padding:1pt 2pt;overflow-wrap:anywhere}th[scope=row],td.text{min-width:0}
+img,img.long{min-width:0;max-width:100%}
+h2,h3{break-after:avoid}tr{break-inside:avoid}}
 """
+_CONTENTS = (
+    '<nav aria-label="Contents"><ul><li><a href="#metrics">Metrics</a></li><li><a href="#layer-use">Layer use</a></li>'
+    '<li><a href="#over-time">Weights over time</a></li></ul></nav>'
+)
+_MOST_CHARACTERS = 4_000
+"""Of a transcript; a longer one is cut."""
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -37,13 +53,13 @@ def page(figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[
         pictures: Plots; none where matplotlib is not installed.
     """
     title = f"Evaluation: {_text(figures['task'])}, fusion {_text(figures['fusion'])}"
-    parts = [f"<h1>{title}</h1>", _facts(figures)]
+    parts = [f"<h1>{title}</h1>", _CONTENTS, _facts(figures)]
     if not pictures:
         parts.append("<p>No plots: matplotlib was not installed; the extra <code>plots</code> has it.</p>")
-    parts += ["<h2>Metrics</h2>", _metrics(figures)]
+    parts += ['<h2 id="metrics">Metrics</h2>', _metrics(figures)]
     parts += [_confusion(side, told, pictures) for side, told in figures["sides"].items() if "confusion" in told]
-    parts += ["<h2>Layer use</h2>", _layer_use(use, pictures)]
-    parts += ["<h2>Weights over time</h2>", _examples(use, pictures)]
+    parts += ['<h2 id="layer-use">Layer use</h2>', _layer_use(use, pictures)]
+    parts += ['<h2 id="over-time">Weights over time</h2>', _examples(use, pictures)]
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -56,14 +72,14 @@ def page(figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[
 
 
 def _text(value: Any) -> str:
-    return html.escape(plain("none" if value is None else str(value)))
+    return html.escape(plain("none" if value is None else str(value), _MOST_CHARACTERS))
 
 
 def _facts(figures: Mapping[str, Any]) -> str:
     lines = [("layers", ", ".join(figures["layers"])), ("encoder", figures["encoder"])]
     lines += [(f"{name} (SHA-256)", figures[f"{name}_sha256"]) for name in ("model", "input", "manifest")]
     if figures["decoding"] is not None:
-        lines.append(("decoding", figures["decoding"]))
+        lines.append(("decoding", ", ".join(f"{name} {value}" for name, value in figures["decoding"].items())))
     return table("What was evaluated", ["what", "value"], [[name, str(value)] for name, value in lines], text=True)
 
 
@@ -124,20 +140,49 @@ def _weights(found: Mapping[str, Any]) -> list[str]:
 def _examples(use: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     if not use["examples"]:
         return "<p>None.</p>"
-    parts = []
+    told = (
+        "Each picture has one time axis: the spectrogram, if the recording was there, above the weight of each layer."
+    )
+    if use["task"] == "asr":
+        told += (
+            " Between them are the symbols of the greedy path, each where it is likeliest. CTC itself chooses these "
+            "frames: they are no boundaries of sounds. A space is shown as an open box."
+        )
+    parts = [f"<p>{told}</p>"]
     for number, example in enumerate(use["examples"]):
         rows = [[name, str(example[name])] for name in ("side", "reference", "hypothesis")]
-        parts.append(f"<h3>{_text(example['utterance_id'])}</h3>{_figure(pictures, f'over_time_{number}.png')}")
+        if example["symbols"] is not None:
+            rows.append(["greedy path, seconds", _path(example["symbols"])])
+        parts.append(f"<h3><bdi>{_text(example['utterance_id'])}</bdi></h3>")
+        parts.append(_figure(pictures, f"over_time_{number}.png"))
+        if example["recording"]["reason"] is not None:
+            parts.append(f"<p>No spectrogram: {_text(example['recording']['reason'])}</p>")
         parts.append(table("What was said of it", ["what", "value"], rows, text=True))
     return "\n".join(parts)
+
+
+def _path(symbols: Sequence[Mapping[str, Any]]) -> str:
+    names = ("(space)" if one["symbol"] == " " else one["symbol"] for one in symbols)
+    return ", ".join(f"{name} {one['seconds']:.2f}" for name, one in zip(names, symbols, strict=True)) or "blanks alone"
 
 
 def _figure(pictures: Sequence[Picture], name: str) -> str:
     for picture in pictures:
         if picture.name == name:
             data = base64.b64encode(picture.data).decode()
-            return f'<figure><img alt="{_text(picture.alt)}" src="data:image/png;base64,{data}"></figure>'
+            # At its own size where it is long: an utterance of 20 s cannot be read in the width of a page.
+            image = f'<img class="{_kind(name)}" alt="{_text(picture.alt)}" src="data:image/png;base64,{data}">'
+            return f"<figure>{_region('Picture: ' + picture.alt)}{image}</div></figure>"
     return ""
+
+
+def _kind(name: str) -> str:
+    return "long" if name.startswith("over_time_") else "small"
+
+
+def _region(label: str) -> str:
+    """Open what may be wider than the page: it scrolls by itself, also by keyboard."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{_text(label)}">'
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
@@ -149,14 +194,17 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, t
         rows: Cells; all are escaped.
         text: Whether cells are text and no numbers.
     """
-    columns = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
-    opened = '<td class="text">' if text else "<td>"
+    kind = ' class="text"' if text else ""
+    columns = "".join(f'<th scope="col"{kind}>{_text(cell)}</th>' for cell in head)
+    opened = '<td class="text" dir="auto">' if text else "<td>"
     lines = [
-        f'<tr><th scope="row">{_text(first)}</th>' + "".join(f"{opened}{_text(cell)}</td>" for cell in rest) + "</tr>"
+        f'<tr><th scope="row" dir="auto">{_text(first)}</th>'
+        + "".join(f"{opened}{_text(cell)}</td>" for cell in rest)
+        + "</tr>"
         for first, *rest in rows
     ]
     body = "\n".join(lines)
     return (
-        f'<div class="wide"><table><caption>{_text(caption)}</caption><thead><tr>{columns}</tr></thead>'
+        f"{_region(caption)}<table><caption>{_text(caption)}</caption><thead><tr>{columns}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -1,41 +1,28 @@
 """The plots of an evaluation as PNG, where matplotlib is installed.
 
-Letters: T frames, L layers, C classes.
+Letters: L layers, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.cards.plots import can_plot, new_figure, png
-from pipeline.cards.text import plain
+from pipeline.evaluation.over_time import draw_over_time
+from pipeline.evaluation.picture import Picture, shown_text
+from pipeline.evaluation.recordings import Heard
 
 _MOST_CLASSES = 40
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A plot.
-
-    Attributes:
-        name: File name.
-        alt: What it shows, for who cannot see it.
-        data: PNG.
-    """
-
-    name: str
-    alt: str
-    data: bytes
-
-
-def draw(figures: Mapping[str, Any], use: Mapping[str, Any]) -> list[Picture]:
+def draw(figures: Mapping[str, Any], use: Mapping[str, Any], heard: Mapping[str, Heard]) -> list[Picture]:
     """Draw what an evaluation has numbers for; nothing without matplotlib.
 
     Args:
         figures: ``metrics.json``.
         use: ``layer_use.json``.
+        heard: Recordings of its examples, by utterance id.
     """
     if not can_plot():
         return []
@@ -48,14 +35,8 @@ def draw(figures: Mapping[str, Any], use: Mapping[str, Any]) -> list[Picture]:
         if "confusion" in told and len(told["confusion"]["classes"]) <= _MOST_CLASSES:
             found.append(_confusion(side, told["confusion"]))
     for number, example in enumerate(use["examples"]):
-        found.append(_over_time(number, example, use["layers"]))
+        found.append(draw_over_time(number, example, use["layers"], heard[example["utterance_id"]]))
     return found
-
-
-def _text(value: Any, most: int = 60) -> str:
-    """Give a text that matplotlib shows as it is: a dollar would begin a formula."""
-    text = plain(str(value))
-    return (text if len(text) <= most else text[: most - 3] + "...").replace("$", r"\$")
 
 
 def _bars(side: str, told: Mapping[str, Any], layers: Sequence[str]) -> Picture:
@@ -65,7 +46,7 @@ def _bars(side: str, told: Mapping[str, Any], layers: Sequence[str]) -> Picture:
     axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize=8)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("mean weight")
-    axes.set_title(f"layer use, {_text(side)}; bars: standard deviation over utterances", fontsize=9)
+    axes.set_title(f"layer use, {shown_text(side)}; bars: standard deviation over utterances", fontsize=9)
     spoken = ", ".join(f"{name} {mean:.3f}" for name, mean in zip(layers, told["mean"], strict=True))
     return Picture(name=f"layer_use_{side}.png", alt=f"Mean weight of each layer, {side}: {spoken}", data=png(figure))
 
@@ -77,8 +58,8 @@ def _by_label(side: str, told: Mapping[str, Any], layers: Sequence[str]) -> Pict
     axes = figure.subplots()
     image = axes.imshow(means, aspect="auto", cmap="viridis", vmin=0)
     axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), [_text(name, 24) for name in names], fontsize=8)
-    axes.set_title(f"mean weight by label, {_text(side)}", fontsize=9)
+    axes.set_yticks(range(len(names)), [shown_text(name, 24) for name in names], fontsize=8)
+    axes.set_title(f"mean weight by label, {shown_text(side)}", fontsize=9)
     figure.colorbar(image, ax=axes)
     alt = f"Mean weight of each layer by label, {side}; the table of layer use has the numbers"
     return Picture(name=f"layer_use_by_label_{side}.png", alt=alt, data=png(figure))
@@ -94,26 +75,11 @@ def _confusion(side: str, told: Mapping[str, Any]) -> Picture:
     for row, column in np.argwhere(counts > 0):
         dark = shares[row, column] > 0.5
         axes.text(column, row, counts[row, column], ha="center", va="center", color="w" if dark else "k", fontsize=8)
-    shown = [_text(name, 16) for name in names]
+    shown = [shown_text(name, 16) for name in names]
     axes.set_xticks(range(len(names)), shown, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), shown, fontsize=8)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
-    axes.set_title(f"confusion, {_text(side)}", fontsize=9)
+    axes.set_title(f"confusion, {shown_text(side)}", fontsize=9)
     alt = f"Confusion matrix of {side}; the table beside it has the numbers"
     return Picture(name=f"confusion_{side}.png", alt=alt, data=png(figure))
-
-
-def _over_time(number: int, example: Mapping[str, Any], layers: Sequence[str]) -> Picture:
-    weights_TL = np.array(example["weights"])
-    seconds = len(weights_TL) * example["seconds_per_frame"]
-    figure = new_figure((6.4, max(2.4, 0.22 * len(layers) + 1.5)))
-    axes = figure.subplots()
-    extent = (0, seconds, -0.5, len(layers) - 0.5)
-    image = axes.imshow(weights_TL.T, aspect="auto", origin="lower", extent=extent, cmap="viridis", vmin=0)
-    axes.set_yticks(range(len(layers)), layers, fontsize=8)
-    axes.set_xlabel("seconds")
-    axes.set_title(f"{_text(example['utterance_id'], 40)}\nis: {_text(example['reference'])}", fontsize=8)
-    figure.colorbar(image, ax=axes)
-    alt = f"Weight of each layer over time in utterance {example['utterance_id']}, {seconds:.2f} s"
-    return Picture(name=f"over_time_{number}.png", alt=alt, data=png(figure))

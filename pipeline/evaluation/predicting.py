@@ -17,6 +17,7 @@ from pipeline.fusion.layer_use import layer_use
 from pipeline.tasks.asr.decoding import BeamDecoder
 from pipeline.tasks.asr.metrics import rows as asr_rows
 from pipeline.tasks.asr.settings import DecodingSettings
+from pipeline.tasks.asr.spikes import Spike, spikes
 from pipeline.tasks.asr.task import AsrTask, references
 from pipeline.tasks.recipe import TaskModel
 from pipeline.tasks.sid.model import Speakers
@@ -27,18 +28,31 @@ from pipeline.training.trained import moved
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class OverTime:
+    """An utterance frame by frame.
+
+    Attributes:
+        weights: Of each layer, float32 (T, L).
+        spikes: Symbols of the greedy path, of asr; None of other tasks.
+    """
+
+    weights: np.ndarray
+    spikes: Sequence[Spike] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Predicted:
     """What is said of the utterances of a side.
 
     Attributes:
         rows: A row per utterance, sorted by id.
         embeddings: (E,) by utterance id; of tasks that give them.
-        over_time: Weights (T, L) by utterance id, of those asked for.
+        over_time: By utterance id, of those asked for; none where the fusion has no weights.
     """
 
     rows: Sequence[Row]
     embeddings: Mapping[str, np.ndarray]
-    over_time: Mapping[str, np.ndarray]
+    over_time: Mapping[str, OverTime]
 
 
 class Predictor:
@@ -67,11 +81,11 @@ class Predictor:
             tickets: They.
             name: The side.
             columns: Names of the layers (L).
-            shown: Ids whose weights over time are kept.
+            shown: Ids that are kept frame by frame.
         """
         rows: list[Row] = []
         embeddings: dict[str, np.ndarray] = {}
-        over_time: dict[str, np.ndarray] = {}
+        over_time: dict[str, OverTime] = {}
         for ticket in tickets:
             batch = moved(source.load(ticket, 0), self._device)
             with torch.inference_mode():
@@ -86,12 +100,18 @@ class Predictor:
                 if vectors is not None:
                     embeddings[key] = vectors[row]
                 if weights is not None and key in shown:
-                    over_time[key] = weights[row, : piece.num_frames]
+                    over_time[key] = self._over_time(weights[row], output, row, piece.num_frames)
                 labels = {"speaker": piece.labels.get("speaker")}
                 about = {"utterance_id": key, "side": name, **labels, "num_frames": piece.num_frames}
                 rows.append({**about, **said[row], **used[row]})
         found = sorted(rows, key=lambda row: str(row["utterance_id"]))
         return Predicted(rows=found, embeddings=embeddings, over_time=over_time)
+
+    def _over_time(self, weights_TL: np.ndarray, output: Any, row: int, num_frames: int) -> OverTime:
+        found = None
+        if isinstance(self._task, AsrTask):
+            found = spikes(output[row, :num_frames].float().cpu().numpy(), self._task.alphabet)
+        return OverTime(weights=weights_TL[:num_frames], spikes=found)
 
     def _rows(self, output: Any, batch: Tensors) -> Sequence[Row]:
         if self._beam is not None and isinstance(self._task, AsrTask):

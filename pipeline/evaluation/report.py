@@ -20,6 +20,7 @@ class EvaluationReport:
         trials: Of verification, where there were any.
         layer_use: Mean weight of each layer by side; empty where the fusion has none.
         reason: Why there is no layer use.
+        silent: Why there is no spectrogram of an utterance that is shown, by its id.
         wall_seconds: Time this run took.
         plots: Whether plots were drawn.
     """
@@ -32,6 +33,7 @@ class EvaluationReport:
     trials: Mapping[str, Any] | None
     layer_use: Mapping[str, Mapping[str, float]]
     reason: str | None
+    silent: Mapping[str, str]
     wall_seconds: float
     plots: bool
 
@@ -65,6 +67,7 @@ class EvaluationReport:
                         f"{self.trials['left_out']:,}, of utterances not evaluated: {self.trials['absent']}",
                     )
                 )
+        lines += [("no spectrogram", f"{name}: {reason}") for name, reason in self.silent.items()]
         lines.append(("page", f"{self.output}/index.html"))
         lines.append(("plots", "yes" if self.plots else 'none: pip install "strata-tokens[plots]"'))
         return [*lines, ("wall time", f"{self.wall_seconds:.1f} s")]

@@ -24,9 +24,10 @@ class EvaluateConfig(Settings):
     manifest: str | None = None
     """Manifest that they were made from; default: that of the training."""
     sides: tuple[str, ...] = ()
-    """Sides to evaluate: test, unseen, validation; default: all tests of the division that was trained with."""
+    """Sides to evaluate: test, unseen, validation, by default all tests of the division that was trained with; or all:
+    every utterance of a manifest of its own."""
     examples: int = 3
-    """Utterances whose layer weights are shown over time."""
+    """Utterances whose layer weights are shown over time, beside the spectrogram of their recording."""
     batch_seconds: float = 60.0
     """Audio in one micro-batch at most, seconds."""
     trials: str | None = None
@@ -51,6 +52,8 @@ class EvaluateConfig(Settings):
             raise SettingsError(f"batch_seconds must be above 0, got {self.batch_seconds}")
         if len(set(self.sides)) < len(self.sides):
             raise SettingsError(f"sides must differ, got {', '.join(self.sides)}")
+        if "all" in self.sides and len(self.sides) > 1:
+            raise SettingsError(f"sides all stands alone: it takes every utterance, got {', '.join(self.sides)}")
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths."""

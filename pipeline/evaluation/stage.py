@@ -8,43 +8,43 @@ network, one micro-batch, and a row per utterance (an embedding too, where there
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.audio.loading import Manifest
+from pipeline.batches.pieces import Piece
 from pipeline.batches.pools import BatchTicket, HeldOut
 from pipeline.batches.sides import VALIDATION, share
 from pipeline.cards.facts import card_bytes
 from pipeline.errors import SettingsError
 from pipeline.evaluation.comparison import LAYER_USE, METRICS, compare, read_facts
-from pipeline.evaluation.measuring import confusion, measures, side_use
+from pipeline.evaluation.facts import figures, layer_use
 from pipeline.evaluation.page import page
 from pipeline.evaluation.plots import draw
+from pipeline.evaluation.recordings import hear
 from pipeline.evaluation.report import ComparisonReport, EvaluationReport
 from pipeline.evaluation.settings import EvaluateConfig
-from pipeline.evaluation.trials import TrialList, find_trials, read_trials, shown
+from pipeline.evaluation.trials import TrialList, read_trials
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes, sha256
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
-from pipeline.tasks.division import SPEAKER, Division
+from pipeline.tasks.division import ALL, SPEAKER, TEST, Division, undivided
+from pipeline.tasks.kinds import KINDS, label_classes
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.tasks.stage import Inputs, divided, open_datasets, task_data
-from pipeline.tasks.trained import TrainedTask, check_fits, open_trained
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.predicting import Predicted
+from pipeline.tasks.trained import TrainedTask, check_fits, open_trained, refuse_strangers
 
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
 KIND = "evaluation"
 UNIT = "utterances"
-CONCATENATION = "concatenation puts layers side by side through one linear map and has no weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +87,8 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     manifest, dataset = open_datasets(training.data)
     check_fits(trained, dataset)
     inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock)
-    division = divided(training, manifest)
-    sides = config.sides or division.tests
-    there = (*division.tests, *([VALIDATION] if VALIDATION in division.sides.held_out else []))
-    if absent := [side for side in sides if side not in there]:
-        raise SettingsError(f"there is no side {', '.join(absent)} to evaluate; {config.model} has {', '.join(there)}")
-    if not sides:
-        raise SettingsError(
-            f"{config.model} was trained without a test side; --sides {VALIDATION} takes the validation"
-        )
+    division, sides = _sides(trained, training, manifest, config.sides)
+    refuse_strangers(trained, manifest, division, sides)
     content = {
         "data_version": DATA_VERSION,
         "model_sha256": trained.sha256,
@@ -128,6 +121,37 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     )
 
 
+def _sides(
+    trained: TrainedTask, training: TrainTaskConfig, manifest: Manifest, asked: tuple[str, ...]
+) -> tuple[Division, tuple[str, ...]]:
+    """Divide the manifest of the evaluation, and give the sides to evaluate."""
+    own = success(manifest.dataset)["dataset_sha256"] != trained.dataset.plan.content["manifest_sha256"]
+    if asked == (ALL,):
+        if not own:
+            raise SettingsError(
+                f"--sides {ALL} is for a manifest of its own; {manifest.dataset.uri} is what {trained.dataset.uri} was "
+                "trained on: leave --sides out to take what was held out"
+            )
+        kind = KINDS[trained.name]
+        return undivided(manifest, needed=(kind.label,), classes=label_classes(kind)), asked
+    if own and not asked:
+        raise SettingsError(
+            f"{manifest.dataset.uri} is another manifest than {trained.dataset.uri} was trained on: give --sides {ALL} "
+            f"to test on all of its utterances, or --sides {TEST} to divide it as the training divided its own"
+        )
+    division = divided(training, manifest)
+    sides = asked or division.tests
+    there = (*division.tests, *([VALIDATION] if VALIDATION in division.sides.held_out else []))
+    if absent := [side for side in sides if side not in there]:
+        told = f"{trained.dataset.uri} has {', '.join(there) or 'none'}"
+        raise SettingsError(f"there is no side {', '.join(absent)} to evaluate; {told}")
+    if not sides:
+        raise SettingsError(
+            f"{trained.dataset.uri} was trained without a test side; --sides {VALIDATION} takes the validation"
+        )
+    return division, sides
+
+
 def _check_settings(config: EvaluateConfig, task: str) -> None:
     if config.trials is not None and task != "sid":
         raise SettingsError(f"trials are judged by embeddings of a sid task; {config.model} is of the task {task}")
@@ -155,10 +179,11 @@ def _decoding(config: EvaluateConfig, task: str) -> dict[str, Any] | None:
     path = found["language_model"]
     if path is not None:
         try:
-            store, _, name = path.rpartition("/")
-            found["language_model"] = sha256(open_store(store).read(name))
-        except FileNotFoundError:
-            raise SettingsError(f"there is no language model at {path}; give an ARPA or KenLM file") from None
+            found["language_model"] = sha256(Path(path).read_bytes())
+        except OSError as error:
+            raise SettingsError(
+                f"there is no language model at {path} ({error.strerror}); give a local ARPA or KenLM file"
+            ) from None
     return found
 
 
@@ -195,7 +220,7 @@ def _make(dataset: Dataset, prepared: PreparedEvaluation, config: EvaluateConfig
 
     began = time.monotonic()
     device = "cuda" if (torch.cuda.is_available() if config.use_gpu is None else config.use_gpu) else "cpu"
-    trained, task = prepared.trained, prepared.trained.task()
+    trained, task = prepared.trained, prepared.trained.task().tested()
     predictor = Predictor(trained.model(task), task, config.decoding, device)
     data = task_data(prepared.config, prepared.inputs, prepared.division)
     source = TaskSource(replace(data, labels=tuple(dict.fromkeys([*data.labels, SPEAKER]))), task)
@@ -203,14 +228,16 @@ def _make(dataset: Dataset, prepared: PreparedEvaluation, config: EvaluateConfig
     for side, found in held.items():
         if not found.tickets:
             raise SettingsError(f"{prepared.inputs.dataset.uri} leaves no utterance of {side}: {dict(found.left_out)}")
-    shown_ids = _examples(held, config.examples, prepared.config.training.seed)
-    columns = trained.fuser.columns
-    said = {side: predictor.side(source, found.tickets, side, columns, set(shown_ids)) for side, found in held.items()}
-    figures = _figures(prepared, said, held)
-    use = _layer_use(prepared, said, shown_ids)
+    count = 0 if trained.fuser.settings.fusion == "concat" else config.examples
+    shown = _examples(held, count, prepared.config.training.seed)
+    columns, ids = trained.fuser.columns, {piece.utterance_id for piece in shown}
+    said = {side: predictor.side(source, found.tickets, side, columns, ids) for side, found in held.items()}
+    numbers = figures(prepared.plan.lineage, said, held, prepared.trials)
+    heard = hear(shown, trained.clock, prepared.inputs.manifest.roots)
+    use = layer_use(trained.name, trained.fuser, said, heard, 1 / trained.clock.frame_rate)
     rows = [row for predicted in said.values() for row in predicted.rows]
-    pictures = draw(figures, use)
-    beside = {METRICS: card_bytes(figures), LAYER_USE: card_bytes(use), "index.html": page(figures, use, pictures)}
+    pictures = draw(numbers, use, heard)
+    beside = {METRICS: card_bytes(numbers), LAYER_USE: card_bytes(use), "index.html": page(numbers, use, pictures)}
     output = Output(
         data=parquet_bytes(pa.Table.from_pylist(rows, schema=_schema(rows)), prepared.plan.lineage),
         rows=len(rows),
@@ -232,82 +259,32 @@ def _schema(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
     )
 
 
-def _examples(held: Mapping[str, HeldOut], count: int, seed: int) -> list[str]:
+def _examples(held: Mapping[str, HeldOut], count: int, seed: int) -> list[Piece]:
     """Choose utterances to show, of the first side: random ones, the same in every run."""
     first: Sequence[BatchTicket] = next(iter(held.values())).tickets
-    ids = sorted(piece.utterance_id for ticket in first for piece in ticket.pieces)
-    return sorted(ids, key=lambda name: share(seed, f"shown {name}"))[:count]
-
-
-def _figures(
-    prepared: PreparedEvaluation, said: Mapping[str, "Predicted"], held: Mapping[str, HeldOut]
-) -> dict[str, Any]:
-    """Give ``metrics.json``."""
-    task, lineage, sides = prepared.trained.name, prepared.plan.lineage, {}
-    for side, predicted in said.items():
-        rows = predicted.rows
-        left_out = {reason: count for reason, count in Counter(held[side].left_out).items() if count}
-        sides[side] = {"utterances": len(rows), "left_out": left_out, "metrics": measures(task, rows)}
-        if task != "asr":
-            sides[side]["confusion"] = confusion(rows)
-    names = ("task", "fusion", "layers", "encoder", "model_sha256", "input_sha256", "manifest_sha256", "decoding")
-    return {**{name: lineage[name] for name in names}, "sides": sides, "trials": _verified(prepared.trials, said)}
-
-
-def _verified(trials: TrialList | None, said: Mapping[str, "Predicted"]) -> dict[str, Any] | None:
-    """Judge the trials among all utterances that were evaluated."""
-    if trials is None:
-        return None
-    import numpy as np
-
-    from pipeline.tasks.sid.metrics import verify
-
-    vectors = {name: vector for predicted in said.values() for name, vector in predicted.embeddings.items()}
-    found = find_trials(trials, list(vectors))
-    judged = verify(np.stack(list(vectors.values())), found.first, found.second, found.same)
-    if found.left_out:
-        logger.warning("%d trials are left out: %s were not evaluated", found.left_out, shown(found.absent))
-    told = {"eer": judged.eer, "min_dcf": judged.min_dcf, "trials": judged.trials}
-    return {**told, "left_out": found.left_out, "absent": shown(found.absent)}
-
-
-def _layer_use(
-    prepared: PreparedEvaluation, said: Mapping[str, "Predicted"], examples: Sequence[str]
-) -> dict[str, Any]:
-    """Give ``layer_use.json``."""
-    fuser, task = prepared.trained.fuser, prepared.trained.name
-    about = {"task": task, "fusion": fuser.settings.fusion, "layers": list(fuser.columns)}
-    if fuser.settings.fusion == "concat":
-        return {**about, "reason": CONCATENATION, "sides": {}, "examples": []}
-    seconds = 1 / float(prepared.plan.lineage["frame_rate"])
-    rows = {row["utterance_id"]: row for predicted in said.values() for row in predicted.rows}
-    weights = {name: found for predicted in said.values() for name, found in predicted.over_time.items()}
-    told = [
-        {
-            **{name: rows[key][name] for name in ("utterance_id", "side", "reference", "hypothesis")},
-            "seconds_per_frame": seconds,
-            "weights": weights[key].round(6).astype(float).tolist(),
-        }
-        for key in examples
-    ]
-    sides = {side: side_use(task, predicted.rows, fuser.columns) for side, predicted in said.items()}
-    return {**about, "reason": None, "sides": sides, "examples": told}
+    pieces = [piece for ticket in first for piece in ticket.pieces]
+    return sorted(pieces, key=lambda piece: (share(seed, f"shown {piece.utterance_id}"), piece.utterance_id))[:count]
 
 
 def _report(dataset: Dataset, seconds: float) -> EvaluationReport:
-    figures, use = read_facts(dataset)
+    found, use = read_facts(dataset)
     commit = dataset.commits()[0]
     return EvaluationReport(
         stage=KIND,
-        task=figures["task"],
+        task=found["task"],
         output=dataset.uri,
         dataset_sha256=str(success(dataset)["dataset_sha256"]),
-        sides={side: {k: v for k, v in told.items() if k != "confusion"} for side, told in figures["sides"].items()},
-        trials=figures["trials"],
+        sides={side: {k: v for k, v in told.items() if k != "confusion"} for side, told in found["sides"].items()},
+        trials=found["trials"],
         layer_use={
             side: dict(zip(use["layers"], told["all"]["mean"], strict=True)) for side, told in use["sides"].items()
         },
         reason=use["reason"],
+        silent={
+            example["utterance_id"]: example["recording"]["reason"]
+            for example in use["examples"]
+            if "recording" in example and example["recording"]["reason"] is not None
+        },
         wall_seconds=seconds,
         plots=bool(commit.notes["plots"]),
     )

@@ -10,12 +10,14 @@ from typing import Literal
 
 from pipeline.audio.labels import SPLIT
 from pipeline.audio.loading import Manifest
-from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Within, survey
+from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Whole, Within, survey
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 
 TEST = "test"
 UNSEEN = "unseen"
+ALL = "all"
+"""The one side of a corpus of its own, on which nothing is trained."""
 SPEAKER = "speaker"
 
 
@@ -97,6 +99,16 @@ def divide(
     if unheard:
         _refuse_heard(manifest, found)
     return found
+
+
+def undivided(manifest: Manifest, *, needed: tuple[str, ...], classes: tuple[str, ...]) -> Division:
+    """Put every utterance of a manifest on one side, as of a corpus that a task is only tested on; see ``divide``.
+
+    Raises:
+        SettingsError: It has no utterance, or none with a label that is needed.
+    """
+    sides = Whole(side_name=ALL)
+    return Division(sides=sides, facts=survey(manifest, sides, needed=needed, classes=classes))
 
 
 def _values_of_split(manifest: Manifest) -> set[str]:

@@ -36,6 +36,11 @@ class TaskKind:
     again: "Callable[[Mapping[str, Any]], Task]"
 
 
+def label_classes(kind: TaskKind) -> tuple[str, ...]:
+    """Name the label columns whose values are classes: that of the task, unless it is text."""
+    return () if kind.label == TEXT else (kind.label,)
+
+
 def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
     from pipeline.tasks.asr.task import AsrTask
     from pipeline.tasks.asr.text import build_alphabet, check_transcripts

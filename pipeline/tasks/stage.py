@@ -24,7 +24,7 @@ from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import open_store
 from pipeline.tasks.division import Division, divide
-from pipeline.tasks.kinds import KINDS, TEXT
+from pipeline.tasks.kinds import KINDS, label_classes
 from pipeline.tasks.report import TaskReport, report_of
 from pipeline.tasks.settings import TaskDataSettings, TrainTaskConfig
 from pipeline.tasks.trained import KIND, SPEC
@@ -180,7 +180,7 @@ def divided(config: TrainTaskConfig, manifest: Manifest) -> Division:
         config.division,
         seed=config.training.seed,
         needed=(kind.label,),
-        classes=() if kind.label == TEXT else (kind.label,),
+        classes=label_classes(kind),
         unheard=kind.unheard,
     )
 

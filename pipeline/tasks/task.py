@@ -5,7 +5,7 @@ Letters: B batch, T frames, H width, L layers.
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
@@ -56,3 +56,7 @@ class Task(Targets):
     @abc.abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Give what is needed to make it again, as plain JSON values."""
+
+    def tested(self) -> Self:
+        """Give the task as it is tested: what it cannot predict is no target, and counts as an error."""
+        return self

@@ -4,12 +4,13 @@ Opening needs no torch; building the network does.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
 from pipeline.audio.clock import Clock
+from pipeline.audio.loading import Manifest
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, DatasetError, SettingsError
 from pipeline.fusion.settings import FusionSettings
 from pipeline.fusion.spec import FuserSpec
@@ -18,7 +19,7 @@ from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, Dataset, sha256
 from pipeline.store.provenance import CONFIG as RECORDED
 from pipeline.store.reading import read_committed
-from pipeline.tasks.division import DivisionSettings
+from pipeline.tasks.division import Division, DivisionSettings
 from pipeline.tasks.kinds import KINDS
 from pipeline.tasks.settings import TrainTaskConfig
 
@@ -182,3 +183,24 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
 
 def _layers(lineage: Mapping[str, Any]) -> list[str]:
     return [schema.layer_column(layer) for layer in lineage["layers"]]
+
+
+def refuse_strangers(trained: TrainedTask, manifest: Manifest, division: Division, sides: Sequence[str]) -> None:
+    """Refuse sides with classes that were never trained.
+
+    Raises:
+        SettingsError: There are some; each is named with the number of its utterances.
+    """
+    label = KINDS[trained.name].label
+    known = trained.spec.get("classes")
+    if known is None:
+        return
+    for side in sides:
+        there = division.facts[side].values[label]
+        counts = dict(zip(there.values, there.counts, strict=True))
+        if new := [f"{name!a:.80} ({counts[name]} utterances)" for name in there.values if name not in known]:
+            told = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+            raise SettingsError(
+                f"{manifest.dataset.uri}: {side} has {label} {told}, which {trained.dataset.uri} was never trained on; "
+                f"it knows {len(known)}. Evaluate on a manifest without them"
+            )

@@ -5,7 +5,7 @@ import pytest
 from made_tokens import speak, write_manifest
 
 from pipeline.audio.loading import Manifest
-from pipeline.batches.sides import TRAIN, ByColumn, ByHash, leave_one_out, share, survey
+from pipeline.batches.sides import TRAIN, ByColumn, ByHash, Whole, leave_one_out, share, survey
 from pipeline.errors import SettingsError
 
 
@@ -130,3 +130,13 @@ def test_a_side_without_anything_is_refused_before_training(manifest, sides, nee
 def test_sides_that_cannot_be_are_refused(make, told):
     with pytest.raises(SettingsError, match=told):
         make()
+
+
+def test_a_corpus_that_is_only_tested_is_on_one_side_and_needs_no_training(manifest):
+    sides = Whole(side_name="all")
+    assert set(sides_of(manifest, sides).values()) == {"all"} == set(sides.held_out)
+    found = survey(manifest[0], sides, needed=["emotion"], classes=["speaker"])
+    assert set(found) == {"all"}
+    assert found["all"].utterances == 12
+    assert found["all"].unlabelled == {"emotion": 2}
+    assert found["all"].values["speaker"].counts == (4, 4, 3)

@@ -154,12 +154,13 @@ class Page(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.tags, self.links, self.alts, self.open = Counter(), [], [], []
+        self.tags, self.links, self.alts, self.open, self.ids = Counter(), [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags[tag] += 1
         given = dict(attrs)
         self.links += [given[name] for name in ("src", "href") if name in given]
+        self.ids += [given["id"]] if "id" in given else []
         self.alts += [given.get("alt")] if tag == "img" else []
         if tag not in ("meta", "img"):
             self.open.append(tag)
@@ -175,7 +176,9 @@ def test_the_page_is_whole_and_everything_is_inside_it(folder, name):
     page.feed(text)
     page.close()
     assert page.open == []
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    places = [link.removeprefix("#") for link in page.links if link.startswith("#")]
+    assert sorted(places) == sorted(page.ids)
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
     assert page.tags["script"] == page.tags["link"] == 0
     assert page.tags["table"] == page.tags["caption"] > 0
     assert all(page.alts)

@@ -4,8 +4,8 @@ Letters: B batch, T frames, H width, V symbols with the blank, U symbols of a tr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -82,6 +82,10 @@ class AsrTask(Task):
     def to_json(self) -> dict[str, Any]:
         """Give what is needed to make it again."""
         return {"asr": asdict(self.settings), "alphabet": self.alphabet.to_json()}
+
+    def tested(self) -> Self:
+        """Leave characters outside the alphabet out of the targets; they stay in the reference and count as errors."""
+        return replace(self, alphabet=replace(self.alphabet, drops_unknown=True))
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "AsrTask":
