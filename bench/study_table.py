@@ -1,5 +1,6 @@
 """What a study found: means and standard errors over seeds, as a table, and the weights of layers as a picture."""
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,28 +63,27 @@ def _means(rows: Iterable[Sequence[float]]) -> list[float]:
     return [statistics.fmean(column) for column in zip(*rows, strict=True)]
 
 
-def best_single(found: Results, corpus: Corpus) -> str:
-    """Name the single layer that is best on the test side with the first seed."""
-    singles = [
-        each for each in summaries([one for one in found if one["corpus"] == corpus.name and one["side"] == "test"])
-        if each.contender.startswith("layer ")
-    ]  # fmt: skip
-    pick = min if corpus.metric in LOWER_IS_BETTER else max
-    return pick(singles, key=lambda each: each.figure.mean).contender
+def best_singles(found: Results, corpus: Corpus, endings: Sequence[str]) -> list[str]:
+    """Name the single layer that is best on the test side with the first seed, of those with each ending."""
+    told = summaries([each for each in found if each["corpus"] == corpus.name and each["side"] == "test"])
+    pick, best = (min if corpus.metric in LOWER_IS_BETTER else max), []
+    for ending in endings:
+        singles = [each for each in told if re.fullmatch(rf"layer \d{ending}", each.contender)]
+        if singles:
+            best.append(pick(singles, key=lambda each: each.figure.mean).contender)
+    return best
 
 
 def markdown(told: Sequence[Summary]) -> str:
-    """Lay summaries out: a row per corpus and side, a column per contender."""
-    contenders = list(dict.fromkeys(each.contender for each in told))
-    lines = [
-        "| corpus, side, metric | " + " | ".join(contenders) + " | minutes |",
-        "|---" * (len(contenders) + 2) + "|",
-    ]
-    for corpus, side in dict.fromkeys((each.corpus, each.side) for each in told):
-        mine = {each.contender: each for each in told if (each.corpus, each.side) == (corpus, side)}
-        cells = [_cell(mine[name].figure) if name in mine else "" for name in contenders]
-        minutes = sum(each.minutes for each in mine.values())
-        lines.append(f"| {corpus}, {side}, {CORPORA[corpus].metric} | {' | '.join(cells)} | {minutes:.0f} |")
+    """Lay summaries out: a row per contender, a column per corpus and side; below, the weights of attention."""
+    places = list(dict.fromkeys((each.corpus, each.side) for each in told))
+    cells = {(each.contender, each.corpus, each.side): _cell(each.figure) for each in told}
+    lines = ["| | " + " | ".join(f"{corpus}, {side}, {CORPORA[corpus].metric}" for corpus, side in places) + " |"]
+    lines.append("|---" * (len(places) + 1) + "|")
+    for name in dict.fromkeys(each.contender for each in told):
+        lines.append(f"| {name} | " + " | ".join(cells.get((name, *place), "") for place in places) + " |")
+    minutes = {place: sum(each.minutes for each in told if (each.corpus, each.side) == place) for place in places}
+    lines.append("| minutes of all runs | " + " | ".join(f"{minutes[place]:.0f}" for place in places) + " |")
     return "\n".join([*lines, "", *_weights(told)])
 
 
@@ -102,24 +102,34 @@ def _cell(figure: OverSeeds) -> str:
 
 
 def draw_layer_use(told: Sequence[Summary], path: Path) -> None:
-    """Draw the weights of attention: bars of layers per corpus, with standard errors over seeds."""
+    """Draw the weights of attention: bars per corpus, with standard errors over seeds; a panel per contender."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    mine = [each for each in told if each.contender == "attention" and each.side == "test"]
-    figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    width = 0.8 / len(mine[0].weights)
-    for layer in range(len(mine[0].weights)):
-        places = [number + (layer - (len(mine[0].weights) - 1) / 2) * width for number in range(len(mine))]
-        of = [each.weights[layer] for each in mine]
-        errors = [each.standard_error or 0.0 for each in of]
-        axes.bar(places, [each.mean for each in of], width, yerr=errors, capsize=2, label=f"layer {layer + 1}",
-                 color=pyplot.get_cmap("viridis")(layer / (len(mine[0].weights) - 1)))  # fmt: skip
-    axes.set_xticks(range(len(mine)), [f"{each.corpus} ({CORPORA[each.corpus].task})" for each in mine])
-    axes.axhline(1 / len(mine[0].weights), color="grey", linewidth=0.8, linestyle="--")
-    axes.set_ylabel("mean weight over frames")
-    axes.legend(ncols=6, fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    mine = [each for each in told if each.contender.startswith("attention") and each.side == "test"]
+    names = list(dict.fromkeys(each.contender for each in mine))
+    figure, panels = pyplot.subplots(len(names), figsize=(8, 2.4 * len(names)), layout="constrained", squeeze=False)
+    for axes, name in zip(panels[:, 0], names, strict=True):
+        _bars(axes, [each for each in mine if each.contender == name])
+        axes.set_title(name, fontsize="medium", loc="left")
+        axes.set_ylabel("mean weight")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), ncols=6, fontsize="small", frameon=False,
+                  loc="outside lower center")  # fmt: skip
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _bars(axes: Any, mine: Sequence[Summary]) -> None:
+    from matplotlib import colormaps
+
+    count = len(mine[0].weights)
+    for layer in range(count):
+        of = [each.weights[layer] for each in mine]
+        places = [number + (layer - (count - 1) / 2) * 0.8 / count for number in range(len(mine))]
+        errors = [each.standard_error or 0.0 for each in of]
+        axes.bar(places, [each.mean for each in of], 0.8 / count, yerr=errors, capsize=2, label=f"layer {layer + 1}",
+                 color=colormaps["viridis"](layer / (count - 1)))  # fmt: skip
+    axes.set_xticks(range(len(mine)), [f"{each.corpus} ({CORPORA[each.corpus].task})" for each in mine])
+    axes.axhline(1 / count, color="grey", linewidth=0.8, linestyle="--")

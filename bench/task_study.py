@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.study_corpora import CORPORA, Corpus, divisions, prepare
-from bench.study_table import best_single, draw_layer_use, markdown, summaries
+from bench.study_table import best_singles, draw_layer_use, markdown, summaries
 from pipeline.errors import PipelineError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
@@ -48,6 +48,7 @@ class Contender:
         on_features: Whether it sees features instead of tokens.
         on_centroids: Whether embeddings are the centroids, frozen: then nothing but the weights can choose a layer.
         seeds: Whether it is trained with every seed, or with the first alone.
+        corpora: Corpora that it is tried on; none named: all.
     """
 
     name: str
@@ -55,16 +56,25 @@ class Contender:
     on_features: bool = False
     on_centroids: bool = False
     seeds: bool = False
+    corpora: tuple[str, ...] = ()
 
 
+SINGLES = {f"layer {n}": {"fusion": "single", "fusion_layer": f"layer_{n:02d}"} for n in LAYERS}
+FROZEN = ", frozen centroids"
+
+# Where labels are few, embeddings that begin random learn little: there each layer is tried on its centroids too.
 CONTENDERS = (
     Contender(name="attention", seeds=True),
-    *(Contender(name=f"layer {n}", settings={"fusion": "single", "fusion_layer": f"layer_{n:02d}"}) for n in LAYERS),
+    *(Contender(name=name, settings=settings) for name, settings in SINGLES.items()),
     Contender(name="mean", settings={"fusion": "mean"}),
     Contender(name="weighted", settings={"fusion": "weighted"}),
     Contender(name="concat", settings={"fusion": "concat"}),
-    Contender(name="attention, frozen centroids", on_centroids=True, seeds=True),
+    Contender(name=f"attention{FROZEN}", on_centroids=True, seeds=True),
     Contender(name="features", on_features=True, seeds=True),
+    *(
+        Contender(name=name + FROZEN, settings=settings, on_centroids=True, corpora=("emodb",))
+        for name, settings in SINGLES.items()
+    ),
 )
 
 
@@ -130,7 +140,7 @@ def trials(corpus: Corpus, places: Mapping[str, str], output: Path, seeds: Seque
            names: Sequence[str]) -> Iterator[Trial]:  # fmt: skip
     """Give the trials of some contenders with some seeds."""
     for contender in CONTENDERS:
-        if contender.name in names:
+        if contender.name in names and corpus.name in (contender.corpora or CORPORA):
             for seed in seeds:
                 for division, sides in divisions(corpus, places["manifest"]):
                     folder = (
@@ -153,7 +163,7 @@ def study(corpora: Sequence[str], data: Path, output: Path, seeds: int, processe
             places = prepare(corpus, data, output)
             firsts = trials(corpus, places, output, [0], [each.name for each in CONTENDERS])
             found += _all(pool, list(firsts))
-            again = [each.name for each in CONTENDERS if each.seeds] + [best_single(found, corpus)]
+            again = [each.name for each in CONTENDERS if each.seeds] + best_singles(found, corpus, ("", FROZEN))
             found += _all(pool, list(trials(corpus, places, output, range(1, seeds), again)))
             (output / "study.json").write_text(json.dumps(found, indent=1))
             print(markdown(summaries(found)), flush=True)
