@@ -1,10 +1,12 @@
 """A corpus of tones with labels that its tokens tell: texts of its tones, speakers and emotions by what they hold."""
 
-from itertools import groupby
+from collections import Counter
+from itertools import chain, groupby
 
 import numpy as np
 from made_tokens import speak, write_manifest, write_tokens
 
+from pipeline.tasks.asr.text import build_alphabet, transcript_parts
 from pipeline.tasks.settings import TrainTaskConfig
 
 COLUMNS = ("layer_00", "layer_03", "layer_06")
@@ -26,6 +28,17 @@ SMALL = {
     "runner": "here",
     "valid_fraction": 0.3,
 }
+
+
+def counted(settings, transcripts):
+    """Count what an alphabet is made of, by name."""
+    return {part.name: Counter(chain.from_iterable(map(part.of, transcripts))) for part in transcript_parts(settings)}
+
+
+def alphabet_of(settings, transcripts):
+    """Make the alphabet of transcripts."""
+    found = counted(settings, transcripts)
+    return build_alphabet(settings, found["characters"], found.get("words", {}))
 
 
 def labels_of(made, number):

@@ -87,7 +87,7 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     manifest, dataset = open_datasets(training.data)
     check_fits(trained, dataset)
     inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock)
-    division = divided(training, manifest)
+    division = divided(training, manifest, trained=True)
     sides = config.sides or division.tests
     there = (*division.tests, *([VALIDATION] if VALIDATION in division.sides.held_out else []))
     if absent := [side for side in sides if side not in there]:
