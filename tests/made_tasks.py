@@ -69,3 +69,15 @@ def task_config(folder, output, task, **changes):
     inputs = {"manifest": str(folder / "manifest"), "tokens": str(folder / "tokens")}
     divided = {"test_speakers": ("s1",)} if task == "er" else {}
     return TrainTaskConfig.of(task=task, output=str(output), **{**SMALL, **inputs, **divided, **changes})
+
+
+def job_flags(config):
+    """Give the flags of a job that has these settings, without those that are as usual."""
+    given = config.flat()
+    needed = {name: given[name] for name in ("task", "output", "manifest", "num_steps", "warmup_steps", "tokens")}
+    usual = TrainTaskConfig.of(**needed).flat()
+    words = []
+    for name, value in given.items():
+        if name in needed or value != usual[name]:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words
