@@ -1,6 +1,6 @@
 """Peak memory of train_task as the corpus grows: it should not.
 
-    python -m bench.task_memory [--hours 1 10] [--tasks asr sid] [--layers 6] [--steps 40] [--json FILE]
+    python -m bench.task_memory [--hours 1 10] [--tasks asr sid] [--layers 6] [--steps 20] [--json FILE]
 
 Manifest and tokens are made up: utterances of 2 to 12 s in shards of 5 minutes, random tokens of K = 500, texts of
 random words, 40 speakers. No audio is there, because training reads none. Each run has as many steps, in one process
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--hours", nargs="+", type=float, default=[1.0, 10.0])
     parser.add_argument("--tasks", nargs="+", choices=["asr", "sid"], default=["asr", "sid"])
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     found: list[dict[str, Any]] = []
