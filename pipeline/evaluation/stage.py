@@ -139,7 +139,7 @@ def _sides(
             f"{manifest.dataset.uri} is another manifest than {trained.dataset.uri} was trained on: give --sides {ALL} "
             f"to test on all of its utterances, or --sides {TEST} to divide it as the training divided its own"
         )
-    division = divided(training, manifest)
+    division = divided(training, manifest, trained=True)
     sides = asked or division.tests
     there = (*division.tests, *([VALIDATION] if VALIDATION in division.sides.held_out else []))
     if absent := [side for side in sides if side not in there]:

@@ -1,12 +1,14 @@
 """The tasks that there are, by name. Imports no torch before one is made."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION
+from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.tasks.division import Division
 from pipeline.tasks.settings import TrainTaskConfig
@@ -24,6 +26,7 @@ class TaskKind:
     Attributes:
         label: Column of the manifest that it predicts.
         unheard: Whether it is judged by speakers that training never heard.
+        parts: What is counted of labels before it is made; None: the values of its label.
         crop_seconds: Crop of each utterance in training, seconds, where nothing else is asked for; None: all of it.
         make: Makes it for a corpus, from the settings and the labels that are there.
         again: Makes it again from what ``Task.to_json`` gave.
@@ -31,6 +34,7 @@ class TaskKind:
 
     label: str
     unheard: bool
+    parts: Callable[[TrainTaskConfig], tuple[Parts, ...]] | None
     crop_seconds: float | None
     make: "Callable[[TrainTaskConfig, Manifest, Division], Task]"
     again: "Callable[[Mapping[str, Any]], Task]"
@@ -43,20 +47,24 @@ def label_classes(kind: TaskKind) -> tuple[str, ...]:
 
 def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
     from pipeline.tasks.asr.task import AsrTask
-    from pipeline.tasks.asr.text import build_alphabet, check_transcripts
+    from pipeline.tasks.asr.text import CHARACTERS, WORDS, build_alphabet, check_characters
 
     if importlib.util.find_spec("jiwer") is None:
         raise SettingsError('asr counts word errors with jiwer; install it with: pip install "strata-tokens[train]"')
-    sides = division.sides
-    texts: dict[str | None, list[str]] = {}
-    for _, rows in manifest.scan(list(dict.fromkeys(["utterance_id", TEXT, *sides.columns]))):
-        for row in rows.to_pylist():
-            if row[TEXT] is not None:
-                texts.setdefault(sides.side(row["utterance_id"], row), []).append(row[TEXT])
-    alphabet = build_alphabet(config.text, texts[TRAIN])
+    train, validation = division.facts[TRAIN], division.facts.get(VALIDATION)
+    characters = train.counts_of(CHARACTERS)
+    words = train.counts_of(WORDS) if config.text.units == "bpe" else {}
+    alphabet = build_alphabet(config.text, characters, words)
     # What is only tested may hold other characters: they count as errors.
-    check_transcripts(alphabet, [*texts[TRAIN], *texts.get(VALIDATION, [])])
+    heard = {} if validation is None else validation.counts_of(CHARACTERS)
+    check_characters(alphabet, Counter(characters) + Counter(heard))
     return AsrTask(settings=config.asr, alphabet=alphabet)
+
+
+def _transcripts(config: TrainTaskConfig) -> tuple[Parts, ...]:
+    from pipeline.tasks.asr.text import transcript_parts
+
+    return transcript_parts(config.text)
 
 
 def _asr_again(given: Mapping[str, Any]) -> "Task":
@@ -109,8 +117,8 @@ def _er_again(given: Mapping[str, Any]) -> "Task":
 
 
 KINDS: Mapping[str, TaskKind] = {
-    "asr": TaskKind(label=TEXT, unheard=False, crop_seconds=None, make=_asr, again=_asr_again),
-    "sid": TaskKind(label=SPEAKER, unheard=False, crop_seconds=3.0, make=_sid, again=_sid_again),
-    "er": TaskKind(label=EMOTION, unheard=True, crop_seconds=None, make=_er, again=_er_again),
+    "asr": TaskKind(label=TEXT, unheard=False, parts=_transcripts, crop_seconds=None, make=_asr, again=_asr_again),
+    "sid": TaskKind(label=SPEAKER, unheard=False, parts=None, crop_seconds=3.0, make=_sid, again=_sid_again),
+    "er": TaskKind(label=EMOTION, unheard=True, parts=None, crop_seconds=None, make=_er, again=_er_again),
 }
 """Tasks by name."""
