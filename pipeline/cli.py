@@ -47,6 +47,7 @@ JOBS = {
     "pretrain_encoder": "pipeline.pretraining.stage",
     "train_task": "pipeline.tasks.stage",
     "evaluate": "pipeline.evaluation.stage",
+    "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",
