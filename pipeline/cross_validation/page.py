@@ -28,7 +28,9 @@ def folds_section(figures: Mapping[str, Any], use: Mapping[str, Any]) -> str:
     ]
     parts = [
         '<h2 id="folds">Folds</h2>',
-        table("Each fold, tested on what it left out", ["fold", "tested on", "utterances", "best step", *metrics], rows),
+        table(
+            "Each fold, tested on what it left out", ["fold", "tested on", "utterances", "best step", *metrics], rows
+        ),
         _over("Mean over folds and its standard error", "metric", figures["over_folds"]),
     ]
     if use["over_folds"]:

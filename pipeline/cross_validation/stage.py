@@ -143,9 +143,7 @@ def _make(dataset: Dataset, prepared: PreparedFolds, config: CrossValidateConfig
     return made
 
 
-def _fold(
-    config: CrossValidateConfig, prepared: PreparedFolds, name: str, left_out: tuple[str, ...]
-) -> FoldResult:
+def _fold(config: CrossValidateConfig, prepared: PreparedFolds, name: str, left_out: tuple[str, ...]) -> FoldResult:
     """Train and test a fold, as far as it is not there."""
     trained = train_task(config.training(name, left_out, prepared.values))
     evaluate(config.evaluation(name))
@@ -153,9 +151,7 @@ def _fold(
     figures, use = read_facts(tested)
     with open_committed(tested, UNIT) as file:
         rows = pq.read_table(file)
-    return FoldResult(
-        name=name, tested_on=left_out, best_step=trained.best_step, figures=figures, use=use, rows=rows
-    )
+    return FoldResult(name=name, tested_on=left_out, best_step=trained.best_step, figures=figures, use=use, rows=rows)
 
 
 def _report(dataset: Dataset, made: int, seconds: float) -> CrossValidationReport:

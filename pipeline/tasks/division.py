@@ -4,10 +4,12 @@ A corpus says it in its ``split`` column; where it does not, utterances or whole
 are named. A task that must not hear the speakers of its tests is refused a division in which it would.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.audio.fields import SPELT_MISSING
 from pipeline.audio.labels import SPLIT
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Whole, Within, survey
@@ -90,12 +92,15 @@ def divide(
         unheard: Whether speakers of the tests must not be heard in training.
 
     Raises:
-        SettingsError: A side is empty or without labels, or a speaker is on two sides of a task that forbids it.
+        SettingsError: A side is empty or without labels, a label is misspelt, or a speaker is on two sides of a task
+            that forbids it.
     """
     sides = _sides(_values_of_split(manifest), settings, seed)
     columns = tuple(dict.fromkeys([*classes, *([SPEAKER] if unheard else [])]))
     facts = survey(manifest, sides, needed=needed, classes=columns)
     found = Division(sides=sides, facts=facts)
+    for column in columns:
+        _refuse_misspelt(manifest, found, column)
     if unheard:
         _refuse_heard(manifest, found)
     return found
@@ -160,6 +165,20 @@ def _by_split(
     drawn = Within(column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column))
     held = {side: values for side, values in named.items() if side != TRAIN}
     return ByColumn(column=SPLIT, values=held, rest=drawn) if held else drawn
+
+
+def _refuse_misspelt(manifest: Manifest, division: Division, column: str) -> None:
+    """Refuse labels that look like others or like none: each would be a class, or a speaker, of its own."""
+    counts: Counter[str] = Counter()
+    for facts in division.facts.values():
+        counts.update(dict(zip(facts.values[column].values, facts.values[column].counts, strict=True)))
+    odd = [value for value in sorted(counts) if value != value.strip() or value in ("", *SPELT_MISSING)]
+    if odd:
+        told = ", ".join(f"{value!a:.80}" for value in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        raise SettingsError(
+            f"{manifest.dataset.uri} has {column} {told} (utterances: {sum(counts[value] for value in odd)}), blanks around a label or a word for "
+            "a missing one, which would count as a value of its own; mend the corpus and build the manifest again"
+        )
 
 
 def _refuse_heard(manifest: Manifest, division: Division) -> None:

@@ -133,7 +133,9 @@ def test_a_killed_process_goes_on_to_the_same_bytes(folder, tmp_path, point):
 
 def test_a_process_killed_on_s3_goes_on_to_the_bytes_of_disk(bucket, folder, tmp_path):
     config = settings(folder / "manifest", f"{bucket}/killed")
-    assert in_child(concatenate_corpus, config, [{"point": "after_data_before_commit", "action": "kill"}]).code == KILLED
+    assert (
+        in_child(concatenate_corpus, config, [{"point": "after_data_before_commit", "action": "kill"}]).code == KILLED
+    )
     assert run_status(config.output)[0].finished is False
     concatenate_corpus(config)
     s3fs.S3FileSystem().get(config.output, str(tmp_path / "fetched"), recursive=True)

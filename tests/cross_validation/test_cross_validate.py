@@ -170,7 +170,11 @@ def test_sessions_in_the_split_column_are_left_out_in_turn_and_sid_may_do_that(f
     ("change", "settings", "said"),
     [
         (lambda labels: labels | {"speaker": None}, {}, "has no speaker for any utterance with emotion"),
-        (lambda labels: labels | {"speaker": "ann"}, {}, r"has one speaker \(ann\); folds by speaker need at least two"),
+        (
+            lambda labels: labels | {"speaker": "ann"},
+            {},
+            r"has one speaker \(ann\); folds by speaker need at least two",
+        ),
         (
             lambda labels: labels | {"speaker": None if labels["speaker"] == "s2" else labels["speaker"]},
             {},
@@ -187,9 +191,7 @@ def test_sessions_in_the_split_column_are_left_out_in_turn_and_sid_may_do_that(f
     ],
     ids=["no speaker", "one speaker", "some without", "no label", "class of one speaker", "too many", "heard"],
 )
-def test_folds_that_cannot_be_made_are_refused_in_one_sentence_before_anything_starts(
-    tmp_path, change, settings, said
-):
+def test_folds_that_cannot_be_made_are_refused_in_one_sentence_before_anything_starts(tmp_path, change, settings, said):
     write_task_corpus(tmp_path, 12, change=change)
     with pytest.raises(SettingsError, match=said) as caught:
         cross_validate(config_of(tmp_path, tmp_path / "out", **settings))
@@ -218,3 +220,13 @@ def test_another_setting_is_another_run_and_is_named(folder):
         cross_validate(config_of(folder, folder / "er", lr=1e-3))
     with pytest.raises(PlanMismatchError, match=r"\n  examples: folder has "):
         cross_validate(config_of(folder, folder / "er", examples=1))
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+def test_folds_on_ray_have_the_figures_of_folds_in_one_process(folder, tmp_path, local_ray):
+    told = {}
+    for runner in ("here", "ray"):
+        report = cross_validate(config_of(folder, tmp_path / runner, num_folds=2, runner=runner))
+        told[runner] = (report.pooled, report.over_folds, report.layer_use)
+    assert told["here"] == told["ray"]
