@@ -114,6 +114,7 @@ $(VENV)/.ready-demo: pyproject.toml $(VENV)/.ready-pip
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready-pip
-	@echo "==> Installing Strata and its tests into $(VENV), once: 2.3 GB on disk, 100 s on 2 cores; much more where torch brings CUDA"
+	@echo "==> Installing Strata and its tests into $(VENV), once: 2.5 GB on disk, 100 s on 2 cores; much more where torch brings CUDA"
 	@$(PIP_INSTALL) -e ".[cpu,demo,dev]" | $(SHOW)
+	@$(PIP_INSTALL) --no-deps resemblyzer | $(SHOW)
 	@touch $@ $(VENV)/.ready-demo

@@ -238,7 +238,12 @@ def parse(stage: Callable[[Any], Any], given: list[str], description: str) -> An
     if preset is not None:
         flags = [*_preset_flags(preset), *flags]
         refuse_secrets(flags)
-    return tyro.cli(kind, args=flags, description=description.strip() + COMMON, config=FLAT)
+    try:
+        return tyro.cli(kind, args=flags, description=description.strip() + COMMON, config=FLAT)
+    except BrokenPipeError:
+        # Help that somebody stopped reading, as head does. Python would complain again when it empties its buffer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _asked_for(given: list[str]) -> str:

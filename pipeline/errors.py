@@ -16,6 +16,7 @@
     |-- ForeignCodebookError     a codebook of another program that cannot be read, or not safely
     |-- CheckpointError          a K-means or training checkpoint that cannot be resumed
     |-- TrainingError            a training run that cannot go on
+    |-- UnjudgedError            one utterance that a judge of speech cannot judge; becomes a null with a reason
     `-- TooManyRejectsError      more utterances were rejected than ``max_reject_fraction`` allows
 
 A message says what is wrong, where (path or utterance_id) and what to do about it. It shows no secret: each passes
@@ -111,6 +112,24 @@ class CheckpointError(PipelineError):
 
 class TrainingError(PipelineError):
     """A training run that cannot go on: a loss that is not finite, or workers lost too often."""
+
+
+class UnjudgedError(PipelineError):
+    """One utterance that a judge of speech cannot judge.
+
+    Args:
+        reason: A ``metrics.speech.judge.Reason`` value, the code in the row of the utterance.
+        detail: Part of a sentence for a person: what was found, and the limit it broke if any.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = redact(detail)
+
+    def __reduce__(self) -> tuple[type["UnjudgedError"], tuple[str, str]]:
+        """Survive pickling between processes, as ``AudioDecodeError``."""
+        return type(self), (self.reason, self.detail)
 
 
 class TooManyRejectsError(PipelineError):

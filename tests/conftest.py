@@ -27,7 +27,13 @@ OTHERWISE = {"data2vec-audio": {"num_conv_pos_embeddings": 5, "conv_pos_kernel_s
 
 
 def pytest_configure(config):
-    """Hide every Ray that runs on this machine: what the tests start lies in a folder of their own."""
+    """Hide every Ray that runs on this machine: what the tests start lies in a folder of their own.
+
+    Libraries compute in one thread each, unless a job says otherwise: several processes of tests share the cores, and
+    OpenMP's threads would spin while they wait for each other (the tests of the tasks' networks then take 25 times as
+    long beside two busy processes).
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.pop("RAY_ADDRESS", None)
     # Short: Ray's sockets lie in it, whose paths hold 107 bytes at most.
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="strata-")

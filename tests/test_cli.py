@@ -71,6 +71,16 @@ def test_help_explains_every_setting(name):
         assert any(len(line.split()) > 3 for line in documented) or field.default is MISSING
 
 
+def test_help_that_nobody_reads_to_its_end_is_no_failure():
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "jobs/train_task.py", "--help"], cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_misspelt_flag_exits_with_2_and_a_proposal():
     done = job("run_pipeline", *NEEDED, "--num-cluster", "5")
     assert done.returncode == 2

@@ -19,7 +19,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "presets"
 ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PRETRAINING = [name for name in ALL if name.startswith("pretrain_")]
 TASKS = [name for name in ALL if "task" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
-PRESETS = [name for name in ALL if name not in (*PRETRAINING, *TASKS)]
+VOCODERS = [name for name in ALL if "arch" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
+PRESETS = [name for name in ALL if name not in (*PRETRAINING, *TASKS, *VOCODERS)]
 PAPER = [name for name in PRESETS if name.startswith("paper_")]
 # Published numbers of transformer blocks.
 BLOCKS = {"facebook/hubert-base-ls960": 12, "facebook/hubert-large-ll60k": 24, "microsoft/wavlm-large": 24}

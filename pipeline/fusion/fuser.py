@@ -66,7 +66,7 @@ class Fuser(torch.nn.Module):
         Raises:
             ValueError: Shapes do not fit, a token is none of its codebook's, or a row has no layer that could be fused.
         """
-        usable = self._usable(values, mask, present)
+        usable = self.usable(values, mask, present)
         used = usable[..., self._used]
         vectors = self.inputs(values[:, :, self._used], used)
         if isinstance(self.fusion, Concatenation):
@@ -81,8 +81,12 @@ class Fuser(torch.nn.Module):
             )
         return Fused(values=fused.masked_fill(~mask.unsqueeze(-1), 0.0), weights=weights)
 
-    def _usable(self, values: torch.Tensor, mask: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
-        """Say which layers of which frames are real and there: bool (B, T, L)."""
+    def usable(self, values: torch.Tensor, mask: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+        """Say which layers of which frames are real and there: bool (B, T, L).
+
+        Raises:
+            ValueError: Shapes do not fit, or a row has no layer that could be fused.
+        """
         columns, ndim = self.spec.columns, 3 if self.spec.kind == "tokens" else 4
         if values.ndim != ndim or values.shape[2] != len(columns) or values.shape[:2] != mask.shape:
             raise ValueError(

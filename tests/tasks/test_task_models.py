@@ -71,7 +71,7 @@ def test_what_lies_in_padding_changes_no_gradient_in_training(task):
     def gradients(fill):
         model = model_of(task)
         if task == "asr":
-            model.dropout.p = model.lstm.lstm.dropout = 0.0
+            model.dropout.p = model.lstm.dropout.p = 0.0
         fused = torch.randn(4, 20, DIM, generator=torch.Generator().manual_seed(1))
         fused = torch.where(mask_of(LENGTHS, 20)[..., None], fused, fill)
         sum(row.square().sum() for row in outputs(model, fused, LENGTHS)).backward()

@@ -11,10 +11,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from pipeline.errors import SettingsError
+from pipeline.metrics.spelling import english
 from pipeline.tasks.asr.settings import Normalization, TextSettings, Units
 
 BLANK = ""
@@ -32,17 +33,10 @@ def normalize(text: str, how: Normalization) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     if how == "english":
-        text = _whisper()(text)
+        text = english(text)
     elif how != "none":
         text = text.upper() if how == "upper" else text.lower()
     return " ".join(text.split())
-
-
-@cache
-def _whisper() -> Any:
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    return EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,43 @@
+"""Layer dropout: which layers of each utterance a vocoder is given in training, and the fixed sets of validation.
+
+Source: Mousavi et al., "How Should We Extract Discrete Audio Tokens from Self-Supervised Models?", Interspeech 2024:
+the number of dropped layers is uniform on 0..L-1, and so is their set. Their loader also drops in validation; here
+validation has fixed sets.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+
+def draw_layers(batch: int, num_layers: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw the layers that each utterance keeps.
+
+    Args:
+        batch: Utterances (B).
+        num_layers: Layers (L).
+        generator: Of the CPU; its state is all that a resumed training needs.
+
+    Returns:
+        bool (B, L), True for kept ones: their number is uniform on 1..L, and their set among those of that number.
+    """
+    kept = torch.randint(1, num_layers + 1, (batch, 1), generator=generator)
+    # The ranks of independent numbers are a uniform permutation.
+    ranks = torch.rand(batch, num_layers, generator=generator, dtype=torch.float64).argsort(dim=1)
+    return ranks < kept
+
+
+def validation_sets(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Give the sets of layers that validation speaks, by name.
+
+    ``all``, each layer by its own name, ``lower`` and ``upper``: the first and last half in the order of the columns,
+    which share the middle one of an odd number. A set that another name has already is not given twice.
+    """
+    half = (len(columns) + 1) // 2
+    found = {"all": tuple(columns), **{column: (column,) for column in columns}}
+    for name, chosen in (("lower", tuple(columns[:half])), ("upper", tuple(columns[-half:]))):
+        if chosen not in found.values():
+            found[name] = chosen
+    if len(columns) == 1:
+        del found[columns[0]]
+    return found

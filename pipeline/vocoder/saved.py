@@ -1,0 +1,215 @@
+"""A vocoder's folder: ``model.safetensors`` and ``config.json``, which binds it to its encoder and codebooks by hashes.
+
+Weight norm is folded in what is written, so what is read speaks at once. The configuration names the SHA-256 of the
+weights: files of two vocoders in one folder are noticed. Equal vocoders are equal bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline import schema
+from pipeline.errors import CorruptDatasetError, SchemaMismatchError, SettingsError
+from pipeline.fusion.settings import FusionSettings
+from pipeline.fusion.spec import FuserSpec
+from pipeline.store.dataset import canonical, sha256
+from pipeline.store.storage import Store, open_store
+from pipeline.vocoder.settings import VocoderSettings
+from pipeline.vocoder.spec import VocoderSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.vocoder.network import Vocoder
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = "strata-vocoder"
+Dtype = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedVocoder:
+    """A vocoder's folder.
+
+    Attributes:
+        spec: What it is made for.
+        sha256: SHA-256 of its weights' file, for the content key of what it speaks.
+        training: What whoever trained it says: data, steps, and what else it gave.
+    """
+
+    spec: VocoderSpec
+    sha256: str
+    training: Mapping[str, Any]
+
+
+def write_vocoder(
+    uri: str,
+    spec: VocoderSpec,
+    tensors: Mapping[str, "torch.Tensor"],
+    *,
+    dtype: Dtype = "float32",
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a vocoder into a folder; one that is there is replaced.
+
+    Args:
+        uri: The folder, local or s3://.
+        spec: What the vocoder is made for.
+        tensors: Its ``state_dict()``, weight norm folded or not, or the same out of a checkpoint.
+        dtype: Of the weights in the file; float16 halves it.
+        training: What is to be kept of how it was trained, as JSON knows it.
+
+    Raises:
+        CorruptDatasetError: The tensors are not those of such a vocoder, or are not finite in that type.
+    """
+    import torch
+    from safetensors.torch import save
+
+    vocoder = _built(spec, tensors, uri)
+    kept = {}
+    for name, tensor in vocoder.state_dict().items():
+        cast = tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+        if not bool(cast.isfinite().all()):
+            raise CorruptDatasetError(f"the weights {name} of the vocoder for {uri} are not finite in {dtype}")
+        kept[name] = cast.detach().cpu().contiguous().clone()
+    data = save(kept)
+    store = open_store(uri)
+    store.write(WEIGHTS, data)
+    config = {**_described(spec), "dtype": dtype, "weights_sha256": sha256(data), "training": dict(training or {})}
+    store.write(CONFIG, (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode())
+
+
+def read_spec(uri: str) -> SavedVocoder:
+    """Read what a saved vocoder is made for. Needs no torch, and reads no weights.
+
+    Raises:
+        CorruptDatasetError: The configuration is damaged.
+        SchemaMismatchError: It is no vocoder of this version.
+        SettingsError: There is none.
+    """
+    store = open_store(uri)
+    where = f"{store.uri}/{CONFIG}"
+    try:
+        config = json.loads(store.read(CONFIG))
+    except (FileNotFoundError, NotADirectoryError):
+        raise SettingsError(f"{where} is not there; train_vocoder writes a vocoder's folder") from None
+    except ValueError as error:
+        raise CorruptDatasetError(f"{where} is no whole JSON file ({error}); restore it or train it again") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise SchemaMismatchError(f"{where} describes no vocoder of Strata: its format is not {FORMAT!r}")
+    if config.get("schema_version") != schema.SCHEMA_VERSION:
+        raise SchemaMismatchError(
+            f"{where} has schema version {config.get('schema_version')!r}, this Strata reads {schema.SCHEMA_VERSION}; "
+            "train it again"
+        )
+    try:
+        return SavedVocoder(spec=_spec(config), sha256=config["weights_sha256"], training=config["training"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptDatasetError(
+            f"{where} lacks what a vocoder's has ({error!r}); restore it or train it again"
+        ) from error
+
+
+def load_vocoder(uri: str, *, device: str = "cpu") -> "Vocoder":
+    """Load a saved vocoder, ready to speak: float32, weight norm folded, ``eval()``.
+
+    Args:
+        uri: Its folder, local or s3://.
+        device: A torch device.
+
+    Raises:
+        CorruptDatasetError: A file is damaged, or the two are not of one vocoder.
+        SchemaMismatchError: It is no vocoder of this version.
+        SettingsError: There is none.
+    """
+    from safetensors.torch import load
+
+    saved = read_spec(uri)
+    store = open_store(uri)
+    data = _weights(store)
+    if sha256(data) != saved.sha256:
+        raise CorruptDatasetError(
+            f"{store.uri}/{WEIGHTS} is not the file that {CONFIG} names (SHA-256 {sha256(data)[:12]}, not "
+            f"{saved.sha256[:12]}); restore the folder or train it again"
+        )
+    return _built(saved.spec, load(data), uri).to(device).eval()
+
+
+def _weights(store: Store) -> bytes:
+    try:
+        return store.read(WEIGHTS)
+    except FileNotFoundError:
+        raise CorruptDatasetError(f"{store.uri}/{WEIGHTS} is not there; restore it or train it again") from None
+
+
+def _built(spec: VocoderSpec, tensors: Mapping[str, "torch.Tensor"], uri: str) -> "Vocoder":
+    """Build the vocoder of a state, weight norm folded; torch's random state stays as it is."""
+    import torch
+
+    from pipeline.vocoder.network import build_vocoder
+
+    with torch.random.fork_rng(devices=[]):
+        vocoder = build_vocoder(_plain(spec))
+    if not any("parametrizations" in name for name in tensors):
+        vocoder.fold_weight_norm()
+    try:
+        vocoder.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise CorruptDatasetError(
+            f"the weights of the vocoder {uri} are not those that its configuration describes ({error})"
+        ) from error
+    vocoder.fold_weight_norm()
+    return vocoder
+
+
+def _plain(spec: VocoderSpec) -> VocoderSpec:
+    """Give the spec of the same network without what it began with: centroids or a saved fuser."""
+    fuser = spec.fuser
+    settings = fuser.settings.but(
+        fuser=None, freeze_fuser=False, embedding_init="random", embedding_dim=fuser.output_dim
+    )
+    return replace(spec, fuser=replace(fuser, settings=settings, codebooks=None))
+
+
+def _described(spec: VocoderSpec) -> dict[str, Any]:
+    fuser = spec.fuser
+    return {
+        "format": FORMAT,
+        "schema_version": schema.SCHEMA_VERSION,
+        "sample_rate": spec.sample_rate,
+        "hop_length": spec.hop_length,
+        "encoder_sha256": fuser.encoder_sha256,
+        "layers": list(spec.columns),
+        "num_clusters": {column: fuser.num_clusters[column] for column in spec.columns},
+        "codebooks": {column: fuser.codebook_sha256[column] for column in spec.columns},
+        "dim": fuser.dim,
+        "speakers": list(spec.speakers),
+        "network": spec.settings.flat(),
+        "fusing": _plain(spec).fuser.settings.flat(),
+        "embedding_began_as": "fuser" if fuser.settings.fuser is not None else fuser.settings.embedding_init,
+    }
+
+
+def _spec(config: Mapping[str, Any]) -> VocoderSpec:
+    columns = tuple(config["layers"])
+    return VocoderSpec(
+        settings=VocoderSettings.of(**_tuples(config["network"])),
+        fuser=FuserSpec(
+            settings=FusionSettings.of(**_tuples(config["fusing"])),
+            kind="tokens",
+            columns=columns,
+            dim=config["dim"],
+            encoder_sha256=config["encoder_sha256"],
+            num_clusters={column: int(config["num_clusters"][column]) for column in columns},
+            codebook_sha256={column: config["codebooks"][column] for column in columns},
+        ),
+        sample_rate=config["sample_rate"],
+        hop_length=config["hop_length"],
+        speakers=tuple(config["speakers"]),
+    )
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
