@@ -176,8 +176,9 @@ def _refuse_misspelt(manifest: Manifest, division: Division, column: str) -> Non
     if odd:
         told = ", ".join(f"{value!a:.80}" for value in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
         raise SettingsError(
-            f"{manifest.dataset.uri} has {column} {told} (utterances: {sum(counts[value] for value in odd)}), blanks around a label or a word for "
-            "a missing one, which would count as a value of its own; mend the corpus and build the manifest again"
+            f"{manifest.dataset.uri} has {column} {told} (utterances: {sum(counts[value] for value in odd)}), blanks "
+            "around a label or a word for a missing one, which would count as a value of its own; mend the corpus and "
+            "build the manifest again"
         )
 
 
