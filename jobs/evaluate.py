@@ -2,6 +2,7 @@ r"""Evaluate a trained task: metrics with intervals, a row per utterance, and wh
 
     python jobs/evaluate.py --model out/er --output out/er_test
     ray job submit --working-dir . -- python jobs/evaluate.py --model s3://b/er --output s3://b/er_test
+    python jobs/evaluate.py --model out/er --manifest m --tokens t --sides all --output out/other
     python jobs/evaluate.py --compare out/er_test out/er_mean_test --output out/compared
 
 It runs in one process, on the machine of the command. Open index.html in the output with a browser. Tokens and

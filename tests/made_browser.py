@@ -83,6 +83,13 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def comes(self, condition, frames=120):
+        """Wait for a condition, as of scrolling that takes a few frames; says whether it came."""
+        look = f"const look = () => ({condition}) || left-- < 1 ? done() : requestAnimationFrame(look)"
+        script = f"new Promise(done => {{ let left = {frames}; {look}; look() }})"
+        self.ask("Runtime.evaluate", expression=script, awaitPromise=True)
+        return bool(self.run(condition))
+
     def look(self, *, width, height=800, scheme="light", media="screen"):
         """Set how wide the window is, whether the person likes it dark, and screen or print."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)

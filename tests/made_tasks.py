@@ -46,15 +46,20 @@ def write_task_corpus(folder, count=40, *, seed=5, change=lambda labels: labels,
     rng = np.random.default_rng(seed)
     spoken = speak(folder / "audio", rng.uniform(0.6, 1.8, count), seed=seed - 5)
     made = [replace(one, utterance_id=rename(one.utterance_id)) for one in spoken]
+    return write_task_datasets(folder, made, change=change)
+
+
+def write_task_datasets(folder, made, *, change=lambda labels: labels):
+    """Write manifest and tokens of utterances below a folder, local or s3://, and give the labels by id."""
     labels = {one.utterance_id: change(labels_of(one, number)) for number, one in enumerate(made)}
-    manifest = write_manifest(folder / "manifest", made, per_shard=8, labels=labels)
+    manifest = write_manifest(f"{folder}/manifest", made, per_shard=8, labels=labels)
     digest = manifest.store.read("_SUCCESS").decode().split('"dataset_sha256":"')[1][:64]
-    write_tokens(folder / "tokens", made, per_shard=8, input_sha256=digest, columns=COLUMNS)
+    write_tokens(f"{folder}/tokens", made, per_shard=8, input_sha256=digest, columns=COLUMNS)
     return labels
 
 
 def task_config(folder, output, task, **changes):
     """Give the settings of a small run on such a corpus."""
-    inputs = {"manifest": str(folder / "manifest"), "tokens": str(folder / "tokens")}
+    inputs = {"manifest": f"{folder}/manifest", "tokens": f"{folder}/tokens"}
     divided = {"test_speakers": ("s1",)} if task == "er" else {}
     return TrainTaskConfig.of(task=task, output=str(output), **{**SMALL, **inputs, **divided, **changes})

@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
         rename=lambda name: f"own-{name}",
     )
     train_task(task_config(root, root / "er", "er"))
-    train_task(task_config(root, root / "asr", "asr", num_steps=120, validate_every=60, lr=1e-2))
+    train_task(task_config(root, root / "asr", "asr"))
     return root
 
 
@@ -180,18 +180,16 @@ def test_a_beam_with_a_language_model_writes_the_words_of_that_model(folder, tmp
     words = "\n".join(f"-1.0\t{text}\t0" for text in texts)
     (tmp_path / "words.arpa").write_text(ARPA.format(count=3 + len(texts), words=words, first=texts[0]))
     common = {"model": str(folder / "asr"), "beam_width": 64, "beam_prune": 60.0, "token_prune": 30.0}
+    evaluate(EvaluateConfig.of(output=str(tmp_path / "alone"), **common))
     helped = EvaluateConfig.of(
         output=str(tmp_path / "beam"), language_model=str(tmp_path / "words.arpa"), lm_weight=8.0, **common
     )
     evaluate(helped)
-    found = rows_of(tmp_path / "beam")
+    found, alone = rows_of(tmp_path / "beam"), rows_of(tmp_path / "alone")
     assert {row["utterance_id"] for row in found} == set(greedy)
-
-    def errors(rows):
-        return sum(row[f"characters_{kind}"] for row in rows for kind in ("substitutions", "deletions", "insertions"))
-
-    assert errors(found) < errors(greedy.values())
-    assert {row["hypothesis"] for row in found} & set(texts)
+    # The network is hardly trained, so no word comes out whole but by the model.
+    assert not any(row["hypothesis"] in texts for row in [*alone, *greedy.values()])
+    assert sum(row["hypothesis"] in texts for row in found) > len(found) / 2
     for name in ("metrics", "layer_use"):
         assert facts(tmp_path / "beam", name) != facts(tmp_path / "greedy", name)
     decoding = facts(tmp_path / "beam", "metrics")["decoding"]

@@ -1,0 +1,174 @@
+"""The page of an evaluation in a real browser: it asks no network, obeys no label, fits a phone, prints, has keys."""
+
+import base64
+
+import pytest
+from made_browser import Browser, find_browser
+from made_tasks import task_config, write_task_corpus
+
+from pipeline.evaluation.settings import EvaluateConfig
+from pipeline.evaluation.stage import evaluate
+from pipeline.tasks.stage import train_task
+
+pytestmark = pytest.mark.skipif(
+    find_browser() is None,
+    reason="no Chromium here: apt install chromium-headless-shell, or name one in STRATA_TEST_BROWSER",
+)
+
+HARM = "<script>document.title='taken'</script><img src=http://127.0.0.1:9/x.png onerror=\"document.title='taken'\">"
+LONG = "w" * 150
+TASKS = ("er", "asr")
+PHONE, DESK, PAPER = 360, 1200, 718
+"""Widths in CSS pixels; paper is A4 between margins of 1 cm."""
+
+# Ratio of luminances as WCAG 2.2 defines it, of every element with text of its own, against what lies behind it.
+CONTRAST = """
+(() => {
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, place) => sum + v * [.2126, .7152, .0722][place], 0)
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number)
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = parse(getComputedStyle(at).backgroundColor)
+      if (found.length === 3 || found[3] === 1) return found
+    }
+    return [NaN, NaN, NaN]
+  }
+  const written = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())
+  const ratios = [...document.body.querySelectorAll('*')].filter(written).map(element => {
+    const pair = [parse(getComputedStyle(element).color), behind(element)].map(light).sort((a, b) => b - a)
+    return (pair[0] + .05) / (pair[1] + .05)
+  })
+  return Math.min(...ratios)
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Pages of both kinds, whose ids, labels and speakers are markup, or one long word."""
+    root = tmp_path_factory.mktemp("pages")
+
+    def harmful(labels):
+        emotion = HARM if labels["emotion"] == "high" else LONG
+        return labels | {"emotion": emotion, "speaker": HARM + labels["speaker"]}
+
+    write_task_corpus(root, change=harmful, rename=lambda name: f"{name}{HARM}{LONG}")
+    for task in TASKS:
+        tested = {"test_speakers": (HARM + "s1",)} if task == "er" else {}
+        train_task(task_config(root, root / task, task, **tested))
+        evaluate(EvaluateConfig.of(model=str(root / task), output=str(root / f"{task}_test"), examples=2))
+    return {task: root / f"{task}_test" / "index.html" for task in TASKS}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=TASKS)
+def page(request, pages, browser):
+    browser.look(width=DESK)
+    browser.open(pages[request.param])
+    return browser
+
+
+def test_the_page_asks_for_nothing_but_itself(page):
+    asked = [found["request"]["url"] for found in page.told("Network.requestWillBeSent")]
+    assert asked[0].startswith("file://")
+    assert all(url.startswith("data:image/png;base64,") for url in asked[1:])
+    assert page.told("Log.entryAdded") == []
+    assert page.told("Runtime.exceptionThrown") == []
+
+
+def test_labels_and_ids_are_text_and_no_elements(page):
+    assert page.run("document.title").startswith("Evaluation:")
+    assert page.run("document.querySelectorAll('script, iframe, object, form, link, [onerror]').length") == 0
+    assert page.run("[...document.images].every(image => image.complete && image.naturalWidth > 300)")
+    assert page.run("document.images.length") > 0
+    assert page.run("document.querySelector('h3').textContent").startswith("u0")
+    assert page.run(f"document.querySelector('h3').textContent.includes({HARM!r})")
+    assert page.run(f"document.body.textContent.split({HARM!r}).length") > 5
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_nothing_is_wider_than_the_window_but_what_scrolls_by_itself(page, width):
+    page.look(width=width)
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
+    wider = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.wide') && e.scrollWidth > innerWidth)"
+    assert page.run(f"{wider}.length") == 0
+    scrolled = page.run("[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length")
+    assert width == DESK or scrolled > 0
+    assert page.run(
+        "[...document.querySelectorAll('p, td, th, a')].every(e => parseFloat(getComputedStyle(e).fontSize) >= 14)"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(page, scheme):
+    page.look(width=DESK, scheme=scheme)
+    assert (page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") == (scheme == "light")
+    assert page.run(CONTRAST) >= 4.5
+
+
+def test_every_key_stop_can_be_seen_and_what_is_wider_than_the_window_is_scrolled_by_keys(page):
+    page.look(width=PHONE)
+    page.run("window.scrollTo(0, 0)")
+    stops = page.run("document.querySelectorAll('a, [tabindex=\"0\"]').length")
+    names, scrolled = [], 0
+    for _ in range(stops):
+        page.press("Tab", 9)
+        names.append(
+            page.run("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent")
+        )
+        assert page.run("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        place = "document.activeElement.getBoundingClientRect()"
+        assert page.run(f"{place}.top < innerHeight && {place}.bottom > 0")
+        if page.run("document.activeElement.scrollWidth > document.activeElement.clientWidth + 1"):
+            page.press("ArrowRight", 39)
+            scrolled += page.comes("document.activeElement.scrollLeft > 0")
+    assert names[:3] == ["Metrics", "Layer use", "Weights over time"]
+    assert len(names) == stops
+    assert all(names)
+    assert scrolled > 0
+    assert scrolled == page.run(
+        "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+
+
+def test_contents_lead_to_their_places(page):
+    page.look(width=PHONE, height=400)
+    for number in range(3):
+        page.run(f"document.querySelectorAll('nav a')[{number}].focus()")
+        page.press("Enter", 13)
+        target = "document.querySelector(location.hash).getBoundingClientRect().top"
+        assert page.comes(f"location.hash && {target} > -1 && {target} < 400")
+        assert page.run("document.querySelector(location.hash).tagName") == "H2"
+
+
+def test_everything_is_on_paper(page):
+    page.look(width=PAPER, media="print")
+    # What is cut off at the right edge could be read nowhere.
+    assert (
+        page.run("Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))")
+        <= PAPER
+    )
+    assert page.run("[...document.querySelectorAll('.wide')].every(e => getComputedStyle(e).overflowX === 'visible')")
+    page.look(width=DESK)
+    data = base64.b64decode(page.ask("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
+    assert data.startswith(b"%PDF-")
+    assert data.count(b"/Type /Page\n") >= 2
+
+
+def test_headings_pictures_and_tables_have_names(page):
+    levels = page.run("[...document.querySelectorAll('h1, h2, h3')].map(e => Number(e.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert page.run("document.documentElement.lang") == "en"
+    assert page.run("[...document.images].every(image => image.alt.length > 20)")
+    assert page.run("[...document.querySelectorAll('table')].every(e => e.caption && e.querySelector('th[scope=col]'))")
+    assert page.run("[...document.querySelectorAll('[role=region]')].every(e => e.getAttribute('aria-label'))")
