@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.audio.fields import SPELT_MISSING
 from pipeline.audio.labels import SPLIT
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, Sides, Whole, Within
@@ -102,12 +103,15 @@ def divide(
         unheard: Whether speakers of the tests must not be heard in training.
 
     Raises:
-        SettingsError: A side is empty or without labels, or a speaker is on two sides of a task that forbids it.
+        SettingsError: A side is empty or without labels, a label is misspelt, or a speaker is on two sides of a task
+            that forbids it.
     """
     classes = dict.fromkeys([*([label] if parts is None else []), *([SPEAKER] if unheard else [])])
     wanted = Wanted(needed=(label,), classes=tuple(classes), parts=parts or ())
     sides, facts = survey(manifest, _options(settings, seed), wanted)
     found = Division(sides=sides, facts=facts)
+    for column in classes:
+        _refuse_misspelt(manifest, found, column)
     if unheard:
         _refuse_heard(manifest, found)
     return found
@@ -167,6 +171,21 @@ def _by_split(
     drawn = Within(column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column))
     held = {side: values for side, values in named.items() if side != TRAIN}
     return ByColumn(column=SPLIT, values=held, rest=drawn) if held else drawn
+
+
+def _refuse_misspelt(manifest: Manifest, division: Division, column: str) -> None:
+    """Refuse labels that look like others or like none: each would be a class, or a speaker, of its own."""
+    counts: Counter[str] = Counter()
+    for facts in division.facts.values():
+        counts.update(dict(zip(facts.values[column].values, facts.values[column].counts, strict=True)))
+    odd = [value for value in sorted(counts) if value != value.strip() or value in ("", *SPELT_MISSING)]
+    if odd:
+        told = ", ".join(f"{value!a:.80}" for value in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        raise SettingsError(
+            f"{manifest.dataset.uri} has {column} {told} (utterances: {sum(counts[value] for value in odd)}), blanks "
+            "around a label or a word for a missing one, which would count as a value of its own; mend the corpus and "
+            "build the manifest again"
+        )
 
 
 def _refuse_heard(manifest: Manifest, division: Division) -> None:

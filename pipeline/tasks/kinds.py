@@ -1,6 +1,7 @@
 """The tasks that there are, by name. Imports no torch before one is made."""
 
 import importlib.util
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pipeline.tasks.settings import TrainTaskConfig
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 TEXT, SPEAKER, EMOTION = "text", "speaker", "emotion"
 
@@ -84,8 +87,30 @@ def _classes(manifest: Manifest, division: Division, label: str) -> tuple[str, .
         facts = division.facts.get(side)
         if facts is not None and (new := sorted(set(facts.values[label].values) - set(there))):
             told = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-            raise SettingsError(f"{manifest.dataset.uri}: {side} has {label} {told}, which training never has")
+            counts = dict(zip(facts.values[label].values, facts.values[label].counts, strict=True))
+            raise SettingsError(
+                f"{manifest.dataset.uri}: {side} has {label} {told}, which training never has "
+                f"(utterances: {sum(counts[name] for name in new)}); leave them out, or say by the split column what "
+                "is trained on"
+            )
+    _tell_single(manifest, division, label)
     return there
+
+
+def _tell_single(manifest: Manifest, division: Division, label: str) -> None:
+    """Say which classes have one utterance: it is learned, and no side judges it."""
+    counts: Counter[str] = Counter()
+    for facts in division.facts.values():
+        counts.update(dict(zip(facts.values[label].values, facts.values[label].counts, strict=True)))
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single:
+        told = ", ".join(single[:5]) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
+        logger.warning(
+            "%s has a single utterance of %s %s, which training has: no side judges it",
+            manifest.dataset.uri,
+            label,
+            told,
+        )
 
 
 def _sid(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
