@@ -221,7 +221,13 @@ def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
     assert "is no dataset" in done.stderr
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "presets").glob("*.toml")), ids=lambda path: path.stem)
+# tests/vocoder/test_vocoder_presets.py holds those of the vocoder to its settings: its job is not there yet.
+PRESETS = [
+    path for path in sorted((ROOT / "jobs" / "presets").glob("*.toml")) if "arch" not in tomllib.loads(path.read_text())
+]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_is_accepted_by_the_job(path):
     known = tomllib.loads(path.read_text())
     pretrains, of_task = path.stem.startswith("pretrain_"), "task" in known
