@@ -58,6 +58,12 @@ def test_a_preset_has_the_parameters_that_it_names(name, num_layers, num_cluster
     group(name, VocoderLossSettings)
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*vocoder*.toml")), ids=lambda path: path.stem)
+def test_every_key_of_a_preset_is_a_setting(path):
+    known = {field.name for kind in (FusionSettings, VocoderSettings, VocoderLossSettings) for field in fields(kind)}
+    assert set(tomllib.loads(path.read_text())) <= known
+
+
 def test_the_small_one_ships_in_8_megabytes(tmp_path):
     made = preset_spec("vocoder_small", 3, 500)
     write_vocoder(str(tmp_path), made, build_vocoder(made).state_dict(), dtype="float16")
