@@ -48,6 +48,7 @@ JOBS = {
     "train_task": "pipeline.tasks.stage",
     "train_vocoder": "pipeline.vocoder.training.stage",
     "evaluate": "pipeline.evaluation.stage",
+    "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",
@@ -322,7 +323,7 @@ def _show_status(output: str) -> None:
             ("dataset", state.uri),
             ("done", f"{state.done:,} of {state.units:,} units, {state.pending:,} pending"),
             ("rows", f"{state.rows:,} + {state.rejects:,} rejects" + (f" ({reasons})" if reasons else "")),
-            ("audio", f"{state.seconds / 3600:.3f} of {state.total_seconds / 3600:.3f} h"),
+            ("audio", f"{state.seconds / 3600:.3f}{_of_hours(state.total_seconds)} h"),
             *PassedOver.of(state.passed_over).lines(),
             ("finished", "yes" if state.finished else "no"),
         ]
@@ -344,6 +345,11 @@ def _show_status(output: str) -> None:
                 }
             )
         )
+
+
+def _of_hours(seconds: float) -> str:
+    """Say what a dataset is to hold; nothing where its plan does not know, as of a corpus not yet read."""
+    return f" of {seconds / 3600:.3f}" if seconds else ""
 
 
 def _record(report: Any) -> None:

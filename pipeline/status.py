@@ -23,7 +23,9 @@ def run_status(output: str) -> list[Status]:
     if open_store(output).exists(PLAN):
         whole = Dataset.open(output, finished=False)
         below = [Dataset.open(folder, finished=False) for folder in nested(whole)]
-        return [status(dataset) for dataset in (below or [whole])]
+        # An export is what lies below it, and has no unit of its own.
+        own = [whole] if whole.plan.units or not below else []
+        return [status(dataset) for dataset in (*own, *below)]
     folders = [join(output, stage) for stage in STAGES]
     for number in count(1):
         iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]

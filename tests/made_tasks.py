@@ -1,11 +1,13 @@
 """A corpus of tones with labels that its tokens tell: texts of its tones, speakers and emotions by what they hold."""
 
+from collections import Counter
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 from made_tokens import speak, write_manifest, write_tokens
 
+from pipeline.tasks.asr.text import build_alphabet, transcript_parts
 from pipeline.tasks.settings import TrainTaskConfig
 
 COLUMNS = ("layer_00", "layer_03", "layer_06")
@@ -27,6 +29,17 @@ SMALL = {
     "runner": "here",
     "valid_fraction": 0.3,
 }
+
+
+def counted(settings, transcripts):
+    """Count what an alphabet is made of, by name."""
+    return {part.name: Counter(chain.from_iterable(map(part.of, transcripts))) for part in transcript_parts(settings)}
+
+
+def alphabet_of(settings, transcripts):
+    """Make the alphabet of transcripts."""
+    found = counted(settings, transcripts)
+    return build_alphabet(settings, found["characters"], found.get("words", {}))
 
 
 def labels_of(made, number):
@@ -63,3 +76,15 @@ def task_config(folder, output, task, **changes):
     inputs = {"manifest": f"{folder}/manifest", "tokens": f"{folder}/tokens"}
     divided = {"test_speakers": ("s1",)} if task == "er" else {}
     return TrainTaskConfig.of(task=task, output=str(output), **{**SMALL, **inputs, **divided, **changes})
+
+
+def job_flags(config):
+    """Give the flags of a job that has these settings, without those that are as usual."""
+    given = config.flat()
+    needed = {name: given[name] for name in ("task", "output", "manifest", "num_steps", "warmup_steps", "tokens")}
+    usual = TrainTaskConfig.of(**needed).flat()
+    words = []
+    for name, value in given.items():
+        if name in needed or value != usual[name]:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words

@@ -1,4 +1,4 @@
-"""One real submission: ``ray start --head`` with token authentication, ``ray job submit``, nothing without a token."""
+"""Real submissions: ``ray start --head`` with token authentication, ``ray job submit``, nothing without a token."""
 
 import json
 import os
@@ -14,6 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from made_corpus import write_corpus
+from made_tasks import job_flags, task_config, write_task_corpus
+
+from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
@@ -27,10 +30,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def head(tmp_path):
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
     """A head node of our own with a token of our own; its processes are ended one by one, by id."""
-    token = tmp_path / "secrets" / "token"
+    folder = tmp_path_factory.mktemp("head")
+    token = folder / "secrets" / "token"
     gcs, dashboard = free_port(), free_port()
     temp = Path("/tmp") / f"ray-job-test-{os.getpid()}"
     environment = {
@@ -44,7 +48,7 @@ def head(tmp_path):
     # The local Ray of other tests holds the usual port of the agent that starts jobs.
     command += [f"--dashboard-agent-listen-port={free_port()}"]
     server = subprocess.Popen(
-        command, env=environment, stdout=(tmp_path / "head.log").open("w"), stderr=subprocess.STDOUT
+        command, env=environment, stdout=(folder / "head.log").open("w"), stderr=subprocess.STDOUT
     )
     try:
         yield f"http://127.0.0.1:{dashboard}", environment
@@ -112,3 +116,19 @@ def test_a_submitted_run_turns_a_folder_into_tokens(head, small_encoder, tmp_pat
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_submitted_task_is_trained_by_two_workers(head, tmp_path):
+    address, environment = head
+    wait_until_up(address)
+    write_task_corpus(tmp_path, 20)
+    config = task_config(
+        tmp_path, tmp_path / "out", "er", runner="auto", num_workers=2, batches_per_step=2, num_steps=3
+    )
+    command = [RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", sys.executable]
+    done = submit([*command, "jobs/train_task.py", *job_flags(config)], environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "succeeded" in done.stdout
+    report = json.loads((tmp_path / "out" / "_report.json").read_text())
+    assert (report["num_steps"], report["workers"]) == (3, "2 worker(s) of 1 thread(s)")
+    assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "out"))).faults == []

@@ -3,8 +3,8 @@
 =============================  =======================================================================================
 what a read gives              what it means
 =============================  =======================================================================================
-no such file, 404              missing, if asked again it is so again and something else of its roots is there
-permission denied, 403         unreadable, if asked again it is so again and something else of its roots can be read
+no such file, 404              missing, if something else of its roots is there, and asked after that it is so again
+permission denied, 403         unreadable, if something else of its roots can be read, and asked after that it is so
 expired or wrong credentials   the store's fault
 anything else of a system      the store's fault: too many open files, no memory, a stale handle, a time-out, ...
 =============================  =======================================================================================
@@ -26,9 +26,6 @@ Found = TypeVar("Found")
 
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds between asking and asking again."""
-
-_ASKED_OF_DISK = 2
-"""How often a disk must say that a file is not there. A bucket must say so as often as it is asked."""
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -65,7 +62,7 @@ class Doubts:
             StorageError: The store failed; the recording may be fine.
         """
         remote = uri.startswith("s3://")
-        kinds = []
+        kinds, there = [], False
         while True:
             try:
                 found = call()
@@ -76,15 +73,16 @@ class Doubts:
                 kinds.append(kind)
                 if kind is _Kind.RECORDING:
                     raise AudioDecodeError(Reason.UNREADABLE, f"{name} cannot be read: {text}") from error
-                often = len(kinds) > (len(_WAITS) if remote else _ASKED_OF_DISK - 1)
-                always = kind is not _Kind.STORE and set(kinds) == {kind}
-                there = always and (often or not remote) and self._another_is_there(uri)
-                if often and there:
+                # What was away may have come back since this read: only a read after something else was seen counts.
+                before, always = there, kind is not _Kind.STORE and set(kinds) == {kind}
+                # A bucket says so as often as it is asked, and is looked at before the last time.
+                there = always and len(kinds) >= (len(_WAITS) if remote else 1) and self._another_is_there(uri)
+                if before and there:
                     raise _reject(kind, name, text, remote) from error
-                if len(kinds) > len(_WAITS):
+                if len(kinds) > len(_WAITS) and not there:
                     raise StorageError(self._sentence(kind, name, text, remote)) from error
-                if not there:
-                    time.sleep(_WAITS[len(kinds) - 1])
+                if remote or not there:
+                    time.sleep(_WAITS[min(len(kinds), len(_WAITS)) - 1])
             else:
                 self._seen[remote] = uri
                 return found

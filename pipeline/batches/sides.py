@@ -1,8 +1,6 @@
 """Which side an utterance is on: training, validation, a test; by hash, by a column, or by leaving values out.
 
-A side follows from the seed and the utterance's own row alone, so no growth of the corpus moves an utterance. A survey
-reads a few columns of the manifest once, on the driver, before anything is trained; memory: a count per side, and the
-values asked for.
+A side follows from the seed and the utterance's own row alone, so no growth of the corpus moves an utterance.
 """
 
 import hashlib
@@ -11,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline import schema
-from pipeline.audio.labels import Values
-from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
 
 TRAIN = "train"
@@ -47,7 +43,7 @@ class ByHash:
             raise SettingsError(f"shares name held-out sides with parts in [0, 1), got {dict(self.shares)}")
         if sum(self.shares.values()) >= 1:
             raise SettingsError(f"shares leave nothing for training: {dict(self.shares)}")
-        _check_columns(self.columns)
+        check_label_columns(self.columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -93,7 +89,7 @@ class ByColumn:
             raise SettingsError(f"values of {self.column} are named twice: {', '.join(twice)}")
         if empty := sorted(side for side, values in self.values.items() if not values):
             raise SettingsError(f"no value of {self.column} is named for {', '.join(empty)}")
-        _check_columns(self.columns)
+        check_label_columns(self.columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -131,7 +127,7 @@ class Within:
     rest: "Sides"
 
     def __post_init__(self) -> None:
-        _check_columns(self.columns)
+        check_label_columns(self.columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -176,7 +172,12 @@ class Whole:
 Sides = ByHash | ByColumn | Within | Whole
 
 
-def _check_columns(columns: Sequence[str]) -> None:
+def check_label_columns(columns: Sequence[str]) -> None:
+    """Refuse columns that hold no labels.
+
+    Raises:
+        SettingsError: There is one.
+    """
     if unknown := sorted(set(columns) - set(schema.LABELS)):
         raise SettingsError(f"{', '.join(unknown)} is no label column; there are {', '.join(schema.LABELS)}")
 
@@ -191,78 +192,3 @@ def leave_one_out(column: str, values: Sequence[str], *, side: str = "test", res
         rest: How the others are divided.
     """
     return {value: ByColumn(column=column, values={side: (value,)}, rest=rest) for value in values}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SideFacts:
-    """What a side holds, as a manifest tells.
-
-    Attributes:
-        utterances: Its utterances.
-        seconds: Their audio.
-        unlabelled: Of each column asked for, utterances whose value is null.
-        values: Of each column asked for, its values, whose places are class numbers.
-    """
-
-    utterances: int
-    seconds: float
-    unlabelled: Mapping[str, int]
-    values: Mapping[str, Values]
-
-
-def survey(
-    manifest: Manifest, sides: Sides, *, needed: Sequence[str] = (), classes: Sequence[str] = ()
-) -> dict[str | None, SideFacts]:
-    """Count what is on each side, and refuse a side that has nothing; training too, unless the corpus is ``Whole``.
-
-    Args:
-        manifest: The manifest.
-        sides: How it is divided.
-        needed: Label columns whose nulls are counted.
-        classes: Label columns whose values are collected.
-
-    Returns:
-        Facts by side; under None what is on no side.
-
-    Raises:
-        SettingsError: A side is empty, or none of its utterances has a label that is needed.
-    """
-    _check_columns([*needed, *classes])
-    counts: Counter[str | None] = Counter()
-    seconds: Counter[str | None] = Counter()
-    nulls: dict[str | None, Counter[str]] = {}
-    values: dict[str | None, dict[str, Counter[str]]] = {}
-    columns = dict.fromkeys(["utterance_id", "num_samples", "sample_rate", *sides.columns, *needed, *classes])
-    for _, rows in manifest.scan(list(columns)):
-        for row in rows.to_pylist():
-            side = sides.side(row["utterance_id"], row)
-            counts[side] += 1
-            seconds[side] += row["num_samples"] / row["sample_rate"]
-            nulls.setdefault(side, Counter()).update(name for name in needed if row[name] is None)
-            found = values.setdefault(side, {name: Counter() for name in classes})
-            for name in classes:
-                found[name].update([row[name]] if row[name] is not None else [])
-    for side in sides.held_out if isinstance(sides, Whole) else (TRAIN, *sides.held_out):
-        _check_side(manifest, sides, side, counts, nulls.get(side, Counter()))
-    return {
-        side: SideFacts(
-            utterances=counts[side],
-            seconds=float(seconds[side]),
-            unlabelled={name: nulls[side][name] for name in needed},
-            values={name: Values.of(name, found) for name, found in values[side].items()},
-        )
-        for side in counts
-    }
-
-
-def _check_side(
-    manifest: Manifest, sides: Sides, side: str, counts: Mapping[str | None, int], nulls: Mapping[str, int]
-) -> None:
-    there = counts.get(side, 0)
-    if not there:
-        told = ", ".join(f"{name or 'on no side'} {count}" for name, count in counts.items())
-        by = f" by {', '.join(sides.columns)}" if sides.columns else " by hash"
-        raise SettingsError(f"{manifest.dataset.uri} divided{by} has no utterance for {side}; it has: {told}")
-    for name, count in nulls.items():
-        if count == there:
-            raise SettingsError(f"{manifest.dataset.uri} has no {name} for any of the {there} utterances of {side}")

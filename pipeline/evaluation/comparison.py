@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.cards.facts import card_bytes
 from pipeline.cards.markdown import page, table
 from pipeline.cards.text import escaped
-from pipeline.errors import CorruptDatasetError, SettingsError
+from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
 from pipeline.evaluation.report import ComparisonReport
 from pipeline.store.dataset import PLAN, Dataset, sha256
 from pipeline.store.storage import open_store
@@ -55,7 +55,9 @@ def compare(uris: Sequence[str], output: str) -> ComparisonReport:
 
 
 def _rows(uri: str) -> list[dict[str, Any]]:
-    dataset = Dataset.open(uri, kind="evaluation")
+    dataset = Dataset.open(uri)
+    if dataset.plan.kind not in ("evaluation", "cross_validation"):
+        raise DatasetError(f"{dataset.uri} is a {dataset.plan.kind} dataset where an evaluation is needed")
     figures, use = read_facts(dataset)
     return [
         {

@@ -44,13 +44,16 @@ _MOST_CHARACTERS = 4_000
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[Picture]) -> bytes:
+def page(
+    figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[Picture], between: Sequence[str] = ()
+) -> bytes:
     """Write the page.
 
     Args:
         figures: ``metrics.json``.
         use: ``layer_use.json``.
         pictures: Plots; none where matplotlib is not installed.
+        between: Further sections as HTML, shown between metrics and layer use.
     """
     title = f"Evaluation: {_text(figures['task'])}, fusion {_text(figures['fusion'])}"
     parts = [f"<h1>{title}</h1>", _CONTENTS, _facts(figures)]
@@ -58,6 +61,7 @@ def page(figures: Mapping[str, Any], use: Mapping[str, Any], pictures: Sequence[
         parts.append("<p>No plots: matplotlib was not installed; the extra <code>plots</code> has it.</p>")
     parts += ['<h2 id="metrics">Metrics</h2>', _metrics(figures)]
     parts += [_confusion(side, told, pictures) for side, told in figures["sides"].items() if "confusion" in told]
+    parts += between
     parts += ['<h2 id="layer-use">Layer use</h2>', _layer_use(use, pictures)]
     parts += ['<h2 id="over-time">Weights over time</h2>', _examples(use, pictures)]
     head = (

@@ -34,6 +34,7 @@ from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes, sha256
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
+from pipeline.tasks.asr.settings import DecodingSettings
 from pipeline.tasks.division import ALL, SPEAKER, TEST, Division, undivided
 from pipeline.tasks.kinds import KINDS, label_classes
 from pipeline.tasks.settings import TrainTaskConfig
@@ -98,7 +99,7 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         "examples": config.examples,
         "batch_seconds": config.batch_seconds,
         "trials_sha256": None if trials is None else trials.sha256,
-        "decoding": _decoding(config, trained.name),
+        "decoding": decoding_content(config.decoding, trained.name),
     }
     about = {
         "task": trained.name,
@@ -139,7 +140,7 @@ def _sides(
             f"{manifest.dataset.uri} is another manifest than {trained.dataset.uri} was trained on: give --sides {ALL} "
             f"to test on all of its utterances, or --sides {TEST} to divide it as the training divided its own"
         )
-    division = divided(training, manifest)
+    division = divided(training, manifest, trained=True)
     sides = asked or division.tests
     there = (*division.tests, *([VALIDATION] if VALIDATION in division.sides.held_out else []))
     if absent := [side for side in sides if side not in there]:
@@ -169,13 +170,17 @@ def _on_data(trained: TrainedTask, config: EvaluateConfig) -> TrainTaskConfig:
     return replace(trained.config, data=replace(data, batch_seconds=config.batch_seconds))
 
 
-def _decoding(config: EvaluateConfig, task: str) -> dict[str, Any] | None:
-    """Give the settings that hypotheses depend on; a language model by its content."""
+def decoding_content(decoding: DecodingSettings, task: str) -> dict[str, Any] | None:
+    """Give the settings that hypotheses depend on; a language model by its content; None for tasks without.
+
+    Raises:
+        SettingsError: There is no such language model.
+    """
     if task != "asr":
         return None
-    if config.decoding.beam_width == 1:
+    if decoding.beam_width == 1:
         return {"beam_width": 1}
-    found = config.decoding.flat()
+    found = decoding.flat()
     path = found["language_model"]
     if path is not None:
         try:

@@ -224,8 +224,8 @@ def read_shard_table(dataset: Dataset) -> pa.Table:
 
 
 def nested(dataset: Dataset) -> list[str]:
-    """Name the datasets below a dataset's folder, sorted: an export has them, others none."""
-    if dataset.plan.kind != "export":
+    """Name the datasets below a dataset's folder, sorted: exports and cross-validations have them, others none."""
+    if dataset.plan.kind not in ("export", "cross_validation"):
         return []
     found = [name.removesuffix(f"/{PLAN}") for name in dataset.store.tree("") if name.endswith(f"/{PLAN}")]
     return [join(dataset.uri, name) for name in sorted(found)]

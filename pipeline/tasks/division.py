@@ -4,13 +4,16 @@ A corpus says it in its ``split`` column; where it does not, utterances or whole
 are named. A task that must not hear the speakers of its tests is refused a division in which it would.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.audio.fields import SPELT_MISSING
 from pipeline.audio.labels import SPLIT
 from pipeline.audio.loading import Manifest
-from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, SideFacts, Sides, Whole, Within, survey
+from pipeline.batches.sides import TRAIN, VALIDATION, ByColumn, ByHash, Sides, Whole, Within
+from pipeline.batches.survey import ByValues, Parts, SideFacts, Wanted, survey
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 
@@ -48,8 +51,18 @@ class DivisionSettings(Settings):
                 raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.divide_by not in ("utterance", SPEAKER):
             raise SettingsError(f"divide_by must be utterance or speaker, got {self.divide_by!r}")
+        named = Counter(value for _, values in _splits(self) for value in set(values))
+        if twice := sorted(value for value, count in named.items() if count > 1):
+            raise SettingsError(
+                f"{', '.join(twice)} is in two of train_splits, valid_splits and test_splits; name each once"
+            )
         if both := sorted(set(self.test_speakers) & set(self.unseen_speakers)):
             raise SettingsError(f"{', '.join(both)} cannot be in test_speakers and in unseen_speakers")
+
+
+def _splits(settings: DivisionSettings) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Give the values of the split column that are named for each side."""
+    return (TRAIN, settings.train_splits), (VALIDATION, settings.valid_splits), (TEST, settings.test_splits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +88,8 @@ def divide(
     settings: DivisionSettings,
     *,
     seed: int,
-    needed: tuple[str, ...],
-    classes: tuple[str, ...],
+    label: str,
+    parts: Sequence[Parts] | None,
     unheard: bool,
 ) -> Division:
     """Divide a manifest, and refuse a division that the task cannot be judged by.
@@ -85,17 +98,20 @@ def divide(
         manifest: The manifest; its labels are read once.
         settings: How it is divided.
         seed: Chooses what is drawn by hash.
-        needed: Label columns without which an utterance is of no use.
-        classes: Label columns whose values are collected.
+        label: Label column without which an utterance is of no use.
+        parts: What is counted of labels; None counts the values of that column.
         unheard: Whether speakers of the tests must not be heard in training.
 
     Raises:
-        SettingsError: A side is empty or without labels, or a speaker is on two sides of a task that forbids it.
+        SettingsError: A side is empty or without labels, a label is misspelt, or a speaker is on two sides of a task
+            that forbids it.
     """
-    sides = _sides(_values_of_split(manifest), settings, seed)
-    columns = tuple(dict.fromkeys([*classes, *([SPEAKER] if unheard else [])]))
-    facts = survey(manifest, sides, needed=needed, classes=columns)
+    classes = dict.fromkeys([*([label] if parts is None else []), *([SPEAKER] if unheard else [])])
+    wanted = Wanted(needed=(label,), classes=tuple(classes), parts=parts or ())
+    sides, facts = survey(manifest, _options(settings, seed), wanted)
     found = Division(sides=sides, facts=facts)
+    for column in classes:
+        _refuse_misspelt(manifest, found, column)
     if unheard:
         _refuse_heard(manifest, found)
     return found
@@ -107,29 +123,24 @@ def undivided(manifest: Manifest, *, needed: tuple[str, ...], classes: tuple[str
     Raises:
         SettingsError: It has no utterance, or none with a label that is needed.
     """
-    sides = Whole(side_name=ALL)
-    return Division(sides=sides, facts=survey(manifest, sides, needed=needed, classes=classes))
+    sides, facts = survey(manifest, Whole(side_name=ALL), Wanted(needed=needed, classes=classes))
+    return Division(sides=sides, facts=facts)
 
 
-def _values_of_split(manifest: Manifest) -> set[str]:
-    there: set[str] = set()
-    for _, rows in manifest.scan([SPLIT]):
-        there.update(value for value in rows[SPLIT].unique().to_pylist() if value is not None)
-    return there
+def _options(settings: DivisionSettings, seed: int) -> ByValues:
+    """Give the divisions that the settings leave open: which holds, the values of the split column say."""
+    groups = {} if settings.test_speakers else {side: values for side, values in _splits(settings) if values}
+
+    def divide(there: frozenset[str]) -> Sides:
+        return _sides({side: values for side, values in groups.items() if side in there}, settings, seed)
+
+    return ByValues(column=SPLIT, groups=groups, divide=divide)
 
 
-def _sides(there: set[str], settings: DivisionSettings, seed: int) -> Sides:
+def _sides(named: Mapping[str, tuple[str, ...]], settings: DivisionSettings, seed: int) -> Sides:
+    """Give a division, from the sides that have values in the split column."""
     column = SPEAKER if settings.divide_by == SPEAKER else None
     valid = {VALIDATION: settings.valid_fraction} if settings.valid_fraction else {}
-    named = {
-        side: kept
-        for side, values in (
-            (TRAIN, settings.train_splits),
-            (VALIDATION, settings.valid_splits),
-            (TEST, settings.test_splits),
-        )
-        if (kept := tuple(value for value in values if value in there))
-    }
     found: Sides
     if settings.test_speakers:
         rest = ByHash(seed=seed, shares=valid, column=column)
@@ -160,6 +171,21 @@ def _by_split(
     drawn = Within(column=SPLIT, values=named[TRAIN], rest=ByHash(seed=seed, shares=shares, column=column))
     held = {side: values for side, values in named.items() if side != TRAIN}
     return ByColumn(column=SPLIT, values=held, rest=drawn) if held else drawn
+
+
+def _refuse_misspelt(manifest: Manifest, division: Division, column: str) -> None:
+    """Refuse labels that look like others or like none: each would be a class, or a speaker, of its own."""
+    counts: Counter[str] = Counter()
+    for facts in division.facts.values():
+        counts.update(dict(zip(facts.values[column].values, facts.values[column].counts, strict=True)))
+    odd = [value for value in sorted(counts) if value != value.strip() or value in ("", *SPELT_MISSING)]
+    if odd:
+        told = ", ".join(f"{value!a:.80}" for value in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        raise SettingsError(
+            f"{manifest.dataset.uri} has {column} {told} (utterances: {sum(counts[value] for value in odd)}), blanks "
+            "around a label or a word for a missing one, which would count as a value of its own; mend the corpus and "
+            "build the manifest again"
+        )
 
 
 def _refuse_heard(manifest: Manifest, division: Division) -> None:

@@ -1,18 +1,23 @@
 """The tasks that there are, by name. Imports no torch before one is made."""
 
 import importlib.util
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION
+from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.tasks.division import Division
 from pipeline.tasks.settings import TrainTaskConfig
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 TEXT, SPEAKER, EMOTION = "text", "speaker", "emotion"
 
@@ -24,6 +29,7 @@ class TaskKind:
     Attributes:
         label: Column of the manifest that it predicts.
         unheard: Whether it is judged by speakers that training never heard.
+        parts: What is counted of labels before it is made; None: the values of its label.
         crop_seconds: Crop of each utterance in training, seconds, where nothing else is asked for; None: all of it.
         make: Makes it for a corpus, from the settings and the labels that are there.
         again: Makes it again from what ``Task.to_json`` gave.
@@ -31,6 +37,7 @@ class TaskKind:
 
     label: str
     unheard: bool
+    parts: Callable[[TrainTaskConfig], tuple[Parts, ...]] | None
     crop_seconds: float | None
     make: "Callable[[TrainTaskConfig, Manifest, Division], Task]"
     again: "Callable[[Mapping[str, Any]], Task]"
@@ -43,20 +50,24 @@ def label_classes(kind: TaskKind) -> tuple[str, ...]:
 
 def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
     from pipeline.tasks.asr.task import AsrTask
-    from pipeline.tasks.asr.text import build_alphabet, check_transcripts
+    from pipeline.tasks.asr.text import CHARACTERS, WORDS, build_alphabet, check_characters
 
     if importlib.util.find_spec("jiwer") is None:
         raise SettingsError('asr counts word errors with jiwer; install it with: pip install "strata-tokens[train]"')
-    sides = division.sides
-    texts: dict[str | None, list[str]] = {}
-    for _, rows in manifest.scan(list(dict.fromkeys(["utterance_id", TEXT, *sides.columns]))):
-        for row in rows.to_pylist():
-            if row[TEXT] is not None:
-                texts.setdefault(sides.side(row["utterance_id"], row), []).append(row[TEXT])
-    alphabet = build_alphabet(config.text, texts[TRAIN])
+    train, validation = division.facts[TRAIN], division.facts.get(VALIDATION)
+    characters = train.counts_of(CHARACTERS)
+    words = train.counts_of(WORDS) if config.text.units == "bpe" else {}
+    alphabet = build_alphabet(config.text, characters, words)
     # What is only tested may hold other characters: they count as errors.
-    check_transcripts(alphabet, [*texts[TRAIN], *texts.get(VALIDATION, [])])
+    heard = {} if validation is None else validation.counts_of(CHARACTERS)
+    check_characters(alphabet, Counter(characters) + Counter(heard))
     return AsrTask(settings=config.asr, alphabet=alphabet)
+
+
+def _transcripts(config: TrainTaskConfig) -> tuple[Parts, ...]:
+    from pipeline.tasks.asr.text import transcript_parts
+
+    return transcript_parts(config.text)
 
 
 def _asr_again(given: Mapping[str, Any]) -> "Task":
@@ -76,8 +87,30 @@ def _classes(manifest: Manifest, division: Division, label: str) -> tuple[str, .
         facts = division.facts.get(side)
         if facts is not None and (new := sorted(set(facts.values[label].values) - set(there))):
             told = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-            raise SettingsError(f"{manifest.dataset.uri}: {side} has {label} {told}, which training never has")
+            counts = dict(zip(facts.values[label].values, facts.values[label].counts, strict=True))
+            raise SettingsError(
+                f"{manifest.dataset.uri}: {side} has {label} {told}, which training never has "
+                f"(utterances: {sum(counts[name] for name in new)}); leave them out, or say by the split column what "
+                "is trained on"
+            )
+    _tell_single(manifest, division, label)
     return there
+
+
+def _tell_single(manifest: Manifest, division: Division, label: str) -> None:
+    """Say which classes have one utterance: it is learned, and no side judges it."""
+    counts: Counter[str] = Counter()
+    for facts in division.facts.values():
+        counts.update(dict(zip(facts.values[label].values, facts.values[label].counts, strict=True)))
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single:
+        told = ", ".join(single[:5]) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
+        logger.warning(
+            "%s has a single utterance of %s %s, which training has: no side judges it",
+            manifest.dataset.uri,
+            label,
+            told,
+        )
 
 
 def _sid(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
@@ -109,8 +142,8 @@ def _er_again(given: Mapping[str, Any]) -> "Task":
 
 
 KINDS: Mapping[str, TaskKind] = {
-    "asr": TaskKind(label=TEXT, unheard=False, crop_seconds=None, make=_asr, again=_asr_again),
-    "sid": TaskKind(label=SPEAKER, unheard=False, crop_seconds=3.0, make=_sid, again=_sid_again),
-    "er": TaskKind(label=EMOTION, unheard=True, crop_seconds=None, make=_er, again=_er_again),
+    "asr": TaskKind(label=TEXT, unheard=False, parts=_transcripts, crop_seconds=None, make=_asr, again=_asr_again),
+    "sid": TaskKind(label=SPEAKER, unheard=False, parts=None, crop_seconds=3.0, make=_sid, again=_sid_again),
+    "er": TaskKind(label=EMOTION, unheard=True, parts=None, crop_seconds=None, make=_er, again=_er_again),
 }
 """Tasks by name."""

@@ -3,7 +3,8 @@
 Reads: a tokens dataset (or features of every frame) and the manifest that it was made from. Writes: a folder with
 ``model.safetensors``, ``config.json`` (all that is needed to build it again), ``fuser.safetensors``, ``metrics.jsonl``
 and ``tensorboard/``. Restart: from the latest checkpoint in ``_checkpoints/``, with the losses of a run that never
-stopped. Memory: see ``batches/utterances.py`` and ``training/loop.py``; for asr the driver holds all transcripts once.
+stopped. Memory: see ``batches/utterances.py`` and ``training/loop.py``; the driver reads the manifest once and holds a
+count per side of each speaker, emotion or character (for a BPE, of each word).
 """
 
 import json
@@ -24,7 +25,7 @@ from pipeline.store.completion import success
 from pipeline.store.dataset import FILES, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import open_store
 from pipeline.tasks.division import Division, divide
-from pipeline.tasks.kinds import KINDS, label_classes
+from pipeline.tasks.kinds import KINDS
 from pipeline.tasks.report import TaskReport, report_of
 from pipeline.tasks.settings import TaskDataSettings, TrainTaskConfig
 from pipeline.tasks.trained import KIND, SPEC
@@ -168,8 +169,13 @@ def prepare(config: TrainTaskConfig) -> PreparedTask:
     )
 
 
-def divided(config: TrainTaskConfig, manifest: Manifest) -> Division:
+def divided(config: TrainTaskConfig, manifest: Manifest, *, trained: bool = False) -> Division:
     """Divide a manifest as a task is trained and judged; see ``divide``.
+
+    Args:
+        config: Settings of the training.
+        manifest: The manifest.
+        trained: Whether the task is made already, so that no parts of labels are counted for it.
 
     Raises:
         SettingsError: The sides do not fit the task.
@@ -179,8 +185,8 @@ def divided(config: TrainTaskConfig, manifest: Manifest) -> Division:
         manifest,
         config.division,
         seed=config.training.seed,
-        needed=(kind.label,),
-        classes=label_classes(kind),
+        label=kind.label,
+        parts=None if kind.parts is None else () if trained else kind.parts(config),
         unheard=kind.unheard,
     )
 

@@ -31,7 +31,7 @@ from pipeline.tokens.agreement import checked_units, from_notes, pick_utterances
 from pipeline.tokens.quantize import check_codebooks
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.work.executor import run_stage
-from pipeline.work.reporting import StageReport
+from pipeline.work.reporting import AUDIO, FEATURES, StageReport
 from pipeline.work.units import Load, MakerFactory
 from pipeline.work.worker_shape import WorkerShape
 
@@ -201,4 +201,5 @@ def tokenize_corpus(config: TokenizeCorpusConfig) -> StageReport:
         strict=config.manifest is not None and Manifest(config.manifest).strict,
     )
     found = from_notes([commit.notes for commit in dataset.commits()])
-    return replace(report, agreement={column: asdict(value) for column, value in found.items()})
+    agreement = {column: asdict(value) for column, value in found.items()}
+    return replace(report, agreement=agreement, source=AUDIO if prepared.load is not None else FEATURES)

@@ -33,7 +33,7 @@ from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.world import World
 from pipeline.work.on_ray import connect
-from pipeline.work.runtime import ALLOCATOR, set_threads
+from pipeline.work.runtime import ALLOCATOR, set_threads, settle_allocator
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,9 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
     store = open_store(output)
     progress = _ended(store, settings)
     if progress is None:
+        if shape.num_workers == 0 and not shape.use_gpu:
+            # Workers of Ray get it by their environment, and each length of a micro-batch is a shape to oneDNN.
+            settle_allocator()
         watch, name = _Watch(output), f"run-{time.time_ns()}"
         try:
             _trainer(recipe, settings, store.uri, shape, name).fit()

@@ -27,6 +27,14 @@ _DOING = {
     "output": "for output",
     "end": "for the last shards",
 }
+_DOING_WITH_FEATURES = {
+    "busy": "busy",
+    "reference": "measuring agreement",
+    "output": "waiting for features or output",
+    "end": "for the last shards",
+}
+"""Features are read where they are quantised, and are not told apart from output."""
+AUDIO, FEATURES = "decoded audio", "features"
 _ENCODED, _PADDING = "encoded_seconds", "padding_seconds"
 
 
@@ -50,6 +58,7 @@ class StageReport:
         wall_seconds: Time this run took.
         times_real_time: Seconds of audio committed by this run per second of wall time.
         workers: How the work lay on the cluster.
+        source: What makers wait for: decoded audio, or features, which they read themselves.
         load_processes: Processes that decoded.
         make_processes: Processes that encoded; none of them also decoded.
         load_peak_bytes: Largest resident memory of a decoding process.
@@ -81,6 +90,7 @@ class StageReport:
     times_real_time: float
     frames_asked: int | None = None
     workers: str = ""
+    source: str = AUDIO
     load_processes: int = 0
     make_processes: int = 0
     load_peak_bytes: int = 0
@@ -128,8 +138,11 @@ class StageReport:
     def _encoder_lines(self) -> list[tuple[str, str]]:
         lines = []
         if self.waiting is not None:
-            shares = asdict(self.waiting)
-            lines.append(("encoders", ", ".join(f"{_DOING[name]} {share:.1%}" for name, share in shares.items())))
+            shares, words = asdict(self.waiting), _DOING
+            if self.source != AUDIO:
+                words = _DOING_WITH_FEATURES
+                shares["output"] += shares["decode"]
+            lines.append(("encoders", ", ".join(f"{said} {shares[name]:.1%}" for name, said in words.items())))
             lines.append(("start", f"{self.startup_seconds:.1f} s until the first encoder was ready"))
             lines.append(("padding", f"{self.padding:.2%} of what was encoded"))
         if self.compute is not None:

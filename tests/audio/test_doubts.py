@@ -109,6 +109,24 @@ def test_a_corpus_that_is_away_for_a_moment_is_waited_for(corpus, leave):
         assert len(decode(decoder, corpus / "a.wav", count=8_000, rate=RATE)) == 8_000
 
 
+@pytest.mark.parametrize("leave", AWAY)
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_corpus_that_comes_back_after_a_read_has_failed_loses_no_recording(corpus, leave, times):
+    back, failed = leave(corpus), []
+
+    def call():
+        try:
+            return (corpus / "a.wav").read_bytes()
+        except FileNotFoundError:
+            failed.append(1)
+            if len(failed) == times:
+                back()
+            raise
+
+    assert Doubts([str(corpus)]).read(str(corpus / "a.wav"), "a", call)[:4] == b"RIFF"
+    assert len(failed) == times
+
+
 def test_a_share_below_the_root_that_is_away_stops_the_run_once_something_of_it_was_read(corpus):
     (corpus.parent / "list.csv").write_text("uri\n")
     with Decoder(sample_rate=RATE, roots=[str(corpus.parent)]) as decoder:

@@ -10,7 +10,8 @@ from pipeline.batches.collate import pad_rows
 from pipeline.batches.cropping import crop_piece
 from pipeline.batches.pieces import PieceSettings
 from pipeline.batches.pools import Pools, PoolSettings
-from pipeline.batches.sides import TRAIN, ByColumn, ByHash, leave_one_out, survey
+from pipeline.batches.sides import TRAIN, ByColumn, ByHash, leave_one_out
+from pipeline.batches.survey import Wanted, survey
 from pipeline.batches.utterances import Utterances
 from pipeline.seeds import rng
 
@@ -73,9 +74,15 @@ def test_recognition_gets_all_tokens_of_an_utterance_with_all_of_its_text_and_ct
     assert seen == 24
 
 
+def speakers_of(folder, sides):
+    """Give the speakers of training."""
+    _, facts = survey(Manifest(str(folder / "manifest")), sides, Wanted(classes=["speaker"]))
+    return facts[TRAIN].values["speaker"]
+
+
 def test_speaker_recognition_gets_crops_of_one_length_and_class_numbers(folder):
     sides = ByHash(seed=0, shares={"validation": 0.1})
-    classes = survey(Manifest(str(folder / "manifest")), sides, classes=["speaker"])[TRAIN].values["speaker"]
+    classes = speakers_of(folder, sides)
     pools = pools_of(folder, sides, ("speaker",), longest=50, min_frames=20, needed=("speaker",))
     for ticket in epoch(pools):
         frames = ticket.num_frames
@@ -90,7 +97,7 @@ def test_speaker_recognition_gets_crops_of_one_length_and_class_numbers(folder):
 
 
 def test_emotions_are_learned_without_the_speaker_who_is_tested(folder):
-    speakers = survey(Manifest(str(folder / "manifest")), ByHash(seed=0), classes=["speaker"])[TRAIN].values["speaker"]
+    speakers = speakers_of(folder, ByHash(seed=0))
     folds = leave_one_out("speaker", speakers.values, rest=ByHash(seed=0, shares={"validation": 0.2}))
     assert len(folds) == 4
     tested = []

@@ -1,34 +1,22 @@
-"""Sides: an utterance is on the same side whatever else there is, and a side that has nothing is refused by name."""
+"""Sides: an utterance is on the same side whatever else there is."""
 
 import numpy as np
 import pytest
-from made_tokens import speak, write_manifest
 
-from pipeline.audio.loading import Manifest
-from pipeline.batches.sides import TRAIN, ByColumn, ByHash, Whole, leave_one_out, share, survey
+from pipeline.batches.sides import TRAIN, ByColumn, ByHash, leave_one_out, share
 from pipeline.errors import SettingsError
 
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    """Twelve utterances of three speakers, in splits; one without a speaker, two without emotion."""
-    folder = tmp_path_factory.mktemp("sides")
-    made = speak(folder / "audio", [0.5 + 0.1 * number for number in range(12)])
-    labels = {
-        f"u{number:03d}": {
-            "speaker": None if number == 11 else f"s{number % 3}",
-            "split": "train" if number < 6 else "dev" if number < 9 else "test",
-            "emotion": None if number in (2, 11) else "sad" if number % 2 else "calm",
-        }
-        for number in range(12)
+LABELS = {
+    f"u{number:03d}": {
+        "speaker": None if number == 11 else f"s{number % 3}",
+        "split": "train" if number < 6 else "dev" if number < 9 else "test",
     }
-    write_manifest(folder / "manifest", made, labels=labels)
-    return Manifest(str(folder / "manifest")), labels
+    for number in range(12)
+}
 
 
-def sides_of(manifest, sides):
-    _, labels = manifest
-    return {name: sides.side(name, row) for name, row in labels.items()}
+def sides_of(sides):
+    return {name: sides.side(name, row) for name, row in LABELS.items()}
 
 
 def test_shares_are_even_and_depend_on_seed_and_utterance_alone():
@@ -51,23 +39,23 @@ def test_sides_by_hash_have_their_shares_and_a_further_side_moves_no_utterance_o
     assert ByHash(seed=3, shares={"validation": 0.0}).held_out == ()
 
 
-def test_a_column_can_be_shared_out_by_hash_so_that_no_speaker_is_on_two_sides(manifest):
+def test_a_column_can_be_shared_out_by_hash_so_that_no_speaker_is_on_two_sides():
     sides = ByHash(seed=1, shares={"validation": 0.5}, column="speaker")
-    found = sides_of(manifest, sides)
+    found = sides_of(sides)
     by_speaker = {}
-    for name, row in manifest[1].items():
+    for name, row in LABELS.items():
         by_speaker.setdefault(row["speaker"], set()).add(found[name])
     assert by_speaker.pop(None) == {None}
     assert all(len(sides) == 1 for sides in by_speaker.values())
     assert sides.columns == ("speaker",)
 
 
-def test_sides_by_split_leave_other_values_out_or_divide_them_further(manifest):
+def test_sides_by_split_leave_other_values_out_or_divide_them_further():
     strict = ByColumn(column="split", values={TRAIN: ("train",), "validation": ("dev",)})
-    found = sides_of(manifest, strict)
+    found = sides_of(strict)
     assert [found[f"u{n:03d}"] for n in range(12)] == [TRAIN] * 6 + ["validation"] * 3 + [None] * 3
     rest = ByColumn(column="split", values={"test-clean": ("test",)}, rest=ByHash(seed=0, shares={"validation": 0.4}))
-    found = sides_of(manifest, rest)
+    found = sides_of(rest)
     assert [found[f"u{n:03d}"] for n in range(9, 12)] == ["test-clean"] * 3
     for number in range(9):
         name = f"u{number:03d}"
@@ -76,43 +64,17 @@ def test_sides_by_split_leave_other_values_out_or_divide_them_further(manifest):
     assert rest.columns == ("split",)
 
 
-def test_each_speaker_is_left_out_once_and_its_utterances_are_never_trained_on(manifest):
-    facts = survey(manifest[0], ByHash(seed=0), classes=["speaker"])[TRAIN]
-    speakers = facts.values["speaker"].values
-    assert speakers == ("s0", "s1", "s2")
+def test_each_speaker_is_left_out_once_and_its_utterances_are_never_trained_on():
+    speakers = ("s0", "s1", "s2")
     folds = leave_one_out("speaker", speakers, rest=ByHash(seed=0, shares={"validation": 0.3}))
     tested = []
     for speaker, sides in folds.items():
-        found = sides_of(manifest, sides)
-        own = {name for name, row in manifest[1].items() if row["speaker"] == speaker}
+        found = sides_of(sides)
+        own = {name for name, row in LABELS.items() if row["speaker"] == speaker}
         assert {name for name, side in found.items() if side == "test"} == own
         tested += sorted(own)
         assert {found[name] for name in found if name not in own} <= {TRAIN, "validation"}
     assert sorted(tested) == [f"u{number:03d}" for number in range(11)]
-
-
-def test_a_survey_counts_sides_seconds_nulls_and_classes(manifest):
-    sides = ByColumn(column="split", values={TRAIN: ("train",), "validation": ("dev",)})
-    found = survey(manifest[0], sides, needed=["emotion"], classes=["speaker", "emotion"])
-    assert {side: facts.utterances for side, facts in found.items()} == {TRAIN: 6, "validation": 3, None: 3}
-    assert found[TRAIN].seconds == pytest.approx(sum(0.5 + 0.1 * number for number in range(6)), abs=1e-3)
-    assert [found[side].unlabelled["emotion"] for side in (TRAIN, "validation", None)] == [1, 0, 1]
-    assert found["validation"].values["emotion"].values == ("calm", "sad")
-    assert found["validation"].values["emotion"].counts == (2, 1)
-    assert found[None].values["speaker"].counts == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("sides", "needed", "told"),
-    [
-        (ByColumn(column="split", values={"test": ("none",)}, rest=ByHash(seed=0)), (), "no utterance for test"),
-        (ByColumn(column="split", values={"test": ("test",)}), (), "no utterance for train"),
-        (ByHash(seed=0), ("text",), "no text for any of the 12 utterances of train"),
-    ],
-)
-def test_a_side_without_anything_is_refused_before_training(manifest, sides, needed, told):
-    with pytest.raises(SettingsError, match=told):
-        survey(manifest[0], sides, needed=needed)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +92,3 @@ def test_a_side_without_anything_is_refused_before_training(manifest, sides, nee
 def test_sides_that_cannot_be_are_refused(make, told):
     with pytest.raises(SettingsError, match=told):
         make()
-
-
-def test_a_corpus_that_is_only_tested_is_on_one_side_and_needs_no_training(manifest):
-    sides = Whole(side_name="all")
-    assert set(sides_of(manifest, sides).values()) == {"all"} == set(sides.held_out)
-    found = survey(manifest[0], sides, needed=["emotion"], classes=["speaker"])
-    assert set(found) == {"all"}
-    assert found["all"].utterances == 12
-    assert found["all"].unlabelled == {"emotion": 2}
-    assert found["all"].values["speaker"].counts == (4, 4, 3)

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
+from made_tasks import alphabet_of
 
 from pipeline.errors import SettingsError
 from pipeline.tasks.asr.decoding import BeamDecoder, decode, greedy
 from pipeline.tasks.asr.metrics import measure, rows
 from pipeline.tasks.asr.settings import DecodingSettings, TextSettings
-from pipeline.tasks.asr.text import build_alphabet
 
-ALPHABET = build_alphabet(TextSettings(), ["see the sea", "a tea"])
+ALPHABET = alphabet_of(TextSettings(), ["see the sea", "a tea"])
 ARPA = """
 \\data\\
 ngram 1=5
@@ -78,7 +78,7 @@ def test_a_language_model_prefers_its_words(tmp_path):
 
 
 def test_pieces_of_a_bpe_are_decoded_by_a_beam_too():
-    pieces = build_alphabet(TextSettings(units="bpe", vocab_size=20), ["see the sea", "a tea"])
+    pieces = alphabet_of(TextSettings(units="bpe", vocab_size=20), ["see the sea", "a tea"])
     numbers = pieces.encode("see a tea")
     log_probs = torch.full((2 * len(numbers), len(pieces)), -9.0)
     log_probs[torch.arange(0, 2 * len(numbers), 2), torch.tensor(numbers)] = -0.01

@@ -4,13 +4,13 @@ from itertools import groupby
 
 import pytest
 import torch
+from made_tasks import alphabet_of
 
 from pipeline.tasks.asr.decoding import greedy
 from pipeline.tasks.asr.settings import TextSettings
 from pipeline.tasks.asr.spikes import spikes
-from pipeline.tasks.asr.text import build_alphabet
 
-ALPHABET = build_alphabet(TextSettings(), ["see the sea", "a tea"])
+ALPHABET = alphabet_of(TextSettings(), ["see the sea", "a tea"])
 
 
 def log_probs_of(symbols, sure):
@@ -40,7 +40,7 @@ def test_blanks_alone_and_no_frames_have_no_spikes():
 
 @pytest.mark.parametrize("units", ["characters", "bpe"])
 def test_spikes_spell_what_greedy_decoding_writes(units):
-    alphabet = build_alphabet(TextSettings(units=units, vocab_size=20), ["see the sea", "a tea"])
+    alphabet = alphabet_of(TextSettings(units=units, vocab_size=20), ["see the sea", "a tea"])
     log_probs = torch.randn(60, len(alphabet), generator=torch.Generator().manual_seed(3)).log_softmax(dim=1)
     found = spikes(log_probs.numpy(), alphabet)
     numbers = [alphabet.symbols.index(one.symbol) for one in found]

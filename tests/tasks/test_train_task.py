@@ -10,6 +10,7 @@ from made_tasks import COLUMNS, task_config, write_task_corpus
 from made_training import run, stopped
 from safetensors.torch import load_file
 
+from pipeline.audio import loading
 from pipeline.batches.sides import TRAIN, VALIDATION
 from pipeline.errors import DatasetError, PlanMismatchError, SettingsError
 from pipeline.store.storage import open_store
@@ -70,6 +71,19 @@ def test_a_task_learns_what_the_tokens_tell(folder, tmp_path, task):
     assert sum(losses[-5:]) / 5 < 0.5 * sum(losses[:5]) / 5
     if task == "er":
         assert report.metrics["validation_uar"] >= 0.75
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_before_training_each_shard_of_the_manifest_is_read_once(folder, tmp_path, monkeypatch, task):
+    read, groups = loading.read_row_groups, []
+
+    def counting(dataset, file, wanted, footer, columns):
+        groups.extend(wanted)
+        return read(dataset, file, wanted, footer, columns)
+
+    monkeypatch.setattr(loading, "read_row_groups", counting)
+    prepare(task_config(folder, tmp_path / "out", task))
+    assert groups == list(range(5))
 
 
 def test_sides_follow_the_split_column_speakers_or_the_hash(folder, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.work.waiting import ShardTimes, Work, waiting
+from pipeline.work.reporting import AUDIO, FEATURES, StageReport
+from pipeline.work.waiting import ShardTimes, Waiting, Work, waiting
 
 
 def shard(arrived, began, ended, busy, ready=0.0, kind="encode"):
@@ -39,3 +40,14 @@ def test_the_reference_is_counted_apart():
 def test_without_an_encoder_there_is_nothing_to_say():
     assert waiting({}, end=1) is None
     assert waiting({1: [ShardTimes(ready=0, arrived=1)]}, end=2) is None
+
+
+def test_a_report_names_what_was_waited_for():
+    shares = Waiting(busy=0.5, reference=0.0, decode=0.125, output=0.25, end=0.125)
+    common = {"stage": "tokens", "output": "out", "dataset_sha256": "", "units": 1, "units_done_now": 1, "rows": 1,
+              "rejects": 0, "reject_reasons": {}, "audio_hours": 1.0, "num_frames": 1, "num_bytes": 1,
+              "wall_seconds": 1.0, "times_real_time": 1.0, "waiting": shares}  # fmt: skip
+    audio, features = (dict(StageReport(**common, source=source).lines())["encoders"] for source in (AUDIO, FEATURES))
+    assert "waiting for decoded audio 12.5%, for output 25.0%, for the last shards 12.5%" in audio
+    assert "waiting for features or output 37.5%, for the last shards 12.5%" in features
+    assert "audio" not in features

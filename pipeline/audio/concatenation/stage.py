@@ -84,7 +84,7 @@ def prepare(config: ConcatenateCorpusConfig) -> PreparedConcatenation:
             "manifest_sha256": success(source.dataset)["dataset_sha256"],
         },
         units=[f"manifest-{number:05d}" for number in range(-(-rows.num_rows // CANDIDATES_PER_FILE))],
-        totals={"rows": rows.num_rows},
+        totals={"rows": rows.num_rows, "seconds": _seconds(rows)},
     )
     check_folder(open_store(config.output), plan)
     return PreparedConcatenation(plan=plan, rows=rows, passed_over=passed_over)
@@ -142,6 +142,10 @@ def _joined(config: ConcatenateCorpusConfig, source: Manifest, passed_over: Pass
         )
     _count_unlabelled(table, passed_over)
     return table
+
+
+def _seconds(rows: pa.Table) -> float:
+    return float((rows["num_samples"].to_numpy() / rows["sample_rate"].to_numpy()).sum())
 
 
 def _columns(config: ConcatenateCorpusConfig) -> list[str]:

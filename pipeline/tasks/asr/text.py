@@ -8,12 +8,12 @@ transcript where the setting says so.
 
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.metrics.spelling import english
 from pipeline.tasks.asr.settings import Normalization, TextSettings, Units
@@ -22,6 +22,10 @@ BLANK = ""
 _BLANK_PIECE = "<blank>"
 _WORD_BEGINS = "\u2581"
 _TOLD = 10
+_TEXT = "text"
+_WORDS_TOGETHER = 1000
+CHARACTERS = "characters"
+WORDS = "words"
 
 
 def normalize(text: str, how: Normalization) -> str:
@@ -119,34 +123,46 @@ class Alphabet:
         return cls(**{**given, "symbols": tuple(given["symbols"]), "characters": characters})
 
 
-def build_alphabet(settings: TextSettings, transcripts: Sequence[str]) -> Alphabet:
+def transcript_parts(settings: TextSettings) -> tuple[Parts, ...]:
+    """Say what is counted of transcripts: utterances that have each character, and for a BPE each word."""
+    how = settings.text_normalization
+    given = None if settings.alphabet is None or settings.unknown == "error" else _cased(settings.alphabet, how)
+
+    def words(text: str) -> list[str]:
+        known = normalize(text, how)
+        return (known if given is None else "".join(letter for letter in known if letter in given)).split()
+
+    characters = Parts(name=CHARACTERS, column=_TEXT, of=lambda text: set(normalize(text, how)))
+    return (characters, *([Parts(name=WORDS, column=_TEXT, of=words)] if settings.units == "bpe" else []))
+
+
+def build_alphabet(settings: TextSettings, characters: Mapping[str, int], words: Mapping[str, int]) -> Alphabet:
     """Make the alphabet of training transcripts.
 
     Args:
         settings: Units, normalisation, and characters where they are given.
-        transcripts: As the manifest has them.
+        characters: Transcripts that have each character, as ``transcript_parts`` gives them.
+        words: How often transcripts have each word; for a BPE alone.
 
     Raises:
         SettingsError: No transcript has a character, a BPE is too small for its characters, or a transcript has one
             that the given alphabet has not.
     """
     how = settings.text_normalization
-    texts = [normalize(text, how) for text in transcripts]
     # A given alphabet is not normalised as a text: that would strip its space, and whisper's rules are for words.
-    characters = frozenset().union(*texts if settings.alphabet is None else _cased(settings.alphabet, how))
-    if not characters:
+    known = frozenset(characters) if settings.alphabet is None else frozenset(_cased(settings.alphabet, how))
+    if not known:
         raise SettingsError("the training transcripts are all empty: there is no character to recognise")
     common: dict[str, Any] = {
-        "characters": characters,
+        "characters": known,
         "text_normalization": how,
         "drops_unknown": settings.unknown == "drop",
     }
-    found = Alphabet(units="characters", symbols=(BLANK, *sorted(characters)), **common)
-    check_transcripts(found, transcripts)
+    found = Alphabet(units="characters", symbols=(BLANK, *sorted(known)), **common)
+    check_characters(found, characters)
     if settings.units == "characters":
         return found
-    known = [found.decode(found.encode(text)) for text in transcripts]
-    return Alphabet(units="bpe", **_train_bpe(known, characters, settings.vocab_size), **common)
+    return Alphabet(units="bpe", **_train_bpe(words, known, settings.vocab_size), **common)
 
 
 def _cased(alphabet: str, how: Normalization) -> str:
@@ -154,7 +170,7 @@ def _cased(alphabet: str, how: Normalization) -> str:
     return {"upper": composed.upper(), "lower": composed.lower(), "english": composed.lower()}.get(how, composed)
 
 
-def _train_bpe(texts: Sequence[str], characters: frozenset[str], vocab_size: int) -> dict[str, Any]:
+def _train_bpe(words: Mapping[str, int], characters: frozenset[str], vocab_size: int) -> dict[str, Any]:
     """Train a BPE whose pieces do not cross words; gives its symbols and its JSON."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -166,7 +182,7 @@ def _train_bpe(texts: Sequence[str], characters: frozenset[str], vocab_size: int
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[_BLANK_PIECE], initial_alphabet=letters, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_spelt_out(words), trainer)
     # Without its name a transcript that spells the blank piece stays text.
     told = json.loads(tokenizer.to_str())
     told["added_tokens"] = []
@@ -174,19 +190,26 @@ def _train_bpe(texts: Sequence[str], characters: frozenset[str], vocab_size: int
     return {"symbols": (BLANK, *(piece for piece, _ in pieces[1:])), "tokenizer": json.dumps(told)}
 
 
-def check_transcripts(alphabet: Alphabet, transcripts: Iterable[str]) -> None:
-    """Refuse transcripts with characters outside an alphabet, all of them at once, before training.
+def _spelt_out(words: Mapping[str, int]) -> Iterator[str]:
+    """Write each word as often as it was counted."""
+    for word, count in sorted(words.items()):
+        for first in range(0, count, _WORDS_TOGETHER):
+            yield " ".join([word] * min(_WORDS_TOGETHER, count - first))
+
+
+def check_characters(alphabet: Alphabet, characters: Mapping[str, int]) -> None:
+    """Refuse characters outside an alphabet, all of them at once, before training.
+
+    Args:
+        alphabet: It.
+        characters: Transcripts that have each character.
 
     Raises:
         SettingsError: There are some, and they are not to be dropped.
     """
-    if alphabet.drops_unknown:
-        return
-    found: Counter[str] = Counter()
-    for text in transcripts:
-        found.update(set(alphabet.normalize(text)) - alphabet.characters)
-    if found:
-        raise SettingsError(_refusal(found))
+    strange = {character: count for character, count in characters.items() if character not in alphabet.characters}
+    if strange and not alphabet.drops_unknown:
+        raise SettingsError(_refusal(strange))
 
 
 def _refusal(found: Mapping[str, int]) -> str:
