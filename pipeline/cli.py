@@ -46,6 +46,7 @@ JOBS = {
     "export_tokens": "pipeline.export.stage",
     "pretrain_encoder": "pipeline.pretraining.stage",
     "train_task": "pipeline.tasks.stage",
+    "synthesize": "pipeline.vocoder.synthesis.stage",
     "evaluate": "pipeline.evaluation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",
@@ -353,7 +354,7 @@ def _record(report: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
             store.write("report.json", text.encode())
-        elif report.stage not in ("verify", "gpu-check", "estimate", "cards"):
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
             record_report(store, found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)
