@@ -15,6 +15,7 @@ from made_kills import KILLED, in_child
 from made_speech import COLUMNS, LENGTHS, RATE, config_of, write_small_vocoder, write_spoken_corpus
 from made_vocoder import HOP
 
+from pipeline.audio.decode import DecodeLimits
 from pipeline.audio.loading import Manifest, ShardLoader
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, DatasetError, SettingsError
 from pipeline.export.stage import export_tokens
@@ -88,7 +89,7 @@ def test_the_manifest_of_the_speech_keeps_ids_and_labels_and_is_decoded_as_any_o
     synthesize(config_of(folder, tmp_path / "out", manifest=str(folder / "manifest")))
     uri = str(tmp_path / "out" / "_manifest")
     manifest = Manifest(uri)
-    loader = ShardLoader(manifest=uri, sample_rate=RATE)
+    loader = ShardLoader(manifest=uri, sample_rate=RATE, limits=DecodeLimits(), max_row_seconds=60)
     spoken = rows_of(tmp_path / "out")
     seen = {}
     for unit in manifest.units:

@@ -60,7 +60,8 @@ class SpokenInput:
                 yield utterance_id, {column: cells[column][row].values.to_numpy() for column in columns}
 
     def _exported(self, part: str, shard: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        name, held, frames = "", [], 0
+        name, frames = "", 0
+        held: list[dict[str, np.ndarray]] = []
         for stretch in read_export(self.uri, part=part, unit=shard):
             if held and stretch.utterance_id != name:
                 yield name, _joined(held)
