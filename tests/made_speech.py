@@ -1,5 +1,7 @@
 """A tokens dataset with its manifest, a vocoder of random weights that fits it, and what synthesize is asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import soundfile
@@ -16,7 +18,7 @@ from pipeline.vocoder.synthesis.settings import SynthesizeConfig
 
 COLUMNS = ("layer_01", "layer_03", "layer_06")
 LENGTHS = (23, 14, 61, 9, 30, 30, 12, 140, 5, 33)
-RATE = 1000
+RATE = 4000
 
 
 def ids_of(length, seed, books):
@@ -45,7 +47,7 @@ def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), pa
         if number == past:
             tokens[name]["layer_03"][1] = 7
     manifest = write_manifest(folder / "manifest", made, per_shard=per_shard, labels=labels)
-    told = {**lineage(books), "encoder": "made", "frame_rate": RATE / HOP, "layers": [1, 3, 6]}
+    told = {**lineage(books), "sample_rate": RATE, "encoder": "made", "frame_rate": RATE / HOP, "layers": [1, 3, 6]}
     names = list(tokens)
     parts = [names[start : start + per_shard] for start in range(0, len(names), per_shard)]
     units = [f"shard-{number:05d}" for number in range(len(parts))]
@@ -65,12 +67,9 @@ def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), pa
 
 
 def write_small_vocoder(folder, **settings):
-    """Write a vocoder of random weights, and give it as it speaks."""
-    made = spec(**settings)
-    speaks = vocoder(made)
-    with_quiet = {name: value for name, value in speaks.state_dict().items()}
-    write_vocoder(str(folder), made, with_quiet)
-    return speaks
+    """Write a vocoder of random weights."""
+    made = replace(spec(**settings), sample_rate=RATE)
+    write_vocoder(str(folder), made, vocoder(made).state_dict())
 
 
 def config_of(folder, output, **settings):
