@@ -47,6 +47,7 @@ JOBS = {
     "pretrain_encoder": "pipeline.pretraining.stage",
     "train_task": "pipeline.tasks.stage",
     "train_vocoder": "pipeline.vocoder.training.stage",
+    "synthesize": "pipeline.vocoder.synthesis.stage",
     "evaluate": "pipeline.evaluation.stage",
     "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
@@ -360,7 +361,7 @@ def _record(report: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
             store.write("report.json", text.encode())
-        elif report.stage not in ("verify", "gpu-check", "estimate", "cards"):
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
             record_report(store, found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)

@@ -242,6 +242,23 @@ def tokens(columns: Sequence[str]) -> pa.Schema:
     return pa.schema(fields)
 
 
+SPEECH = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field(
+            "audio",
+            pa.struct([pa.field("bytes", pa.binary(), nullable=False), pa.field("path", pa.string(), nullable=False)]),
+            nullable=False,
+        ),
+        pa.field("num_samples", pa.int64(), nullable=False),
+        pa.field("sample_rate", pa.int32(), nullable=False),
+        *(MANIFEST.field(name) for name in ("text", "speaker", "emotion", "language", "split")),
+    ]
+)
+"""Spoken tokens: one row per utterance. ``audio`` is a FLAC file in the form that the Hugging Face Hub's viewers and
+``datasets`` know; the labels are those of the manifest that the tokens were made from."""
+
+
 def with_lineage(schema: pa.Schema, lineage: str) -> pa.Schema:
     """Attach lineage to a schema, so that it travels in the footer of every file.
 

@@ -68,7 +68,9 @@ class _Speller:
         return decode(found[0], self.pattern, self.vocabulary) if found else None
 
 
-def read_export(uri: str, *, source: str = "sequences", part: str | None = None) -> Iterator[FrameTokens]:
+def read_export(
+    uri: str, *, source: str = "sequences", part: str | None = None, unit: str | None = None
+) -> Iterator[FrameTokens]:
     """Read the tokens of an export back.
 
     Args:
@@ -76,6 +78,7 @@ def read_export(uri: str, *, source: str = "sequences", part: str | None = None)
         source: What is read: ``sequences``, in the order of the corpus; or ``megatron`` or ``parquet``, in the order
             of documents, from a local folder.
         part: One part, as ``part-000``; default: all, one after the other.
+        unit: One shard of each, as ``shard-00000``; default: all.
 
     Raises:
         SettingsError: The source cannot be read back, or there is no such part.
@@ -106,13 +109,13 @@ def read_export(uri: str, *, source: str = "sequences", part: str | None = None)
     return (
         found
         for name in ([part] if part is not None else names)
-        for found in read(Dataset.open(join(uri, source, name)), spell)
+        for found in read(Dataset.open(join(uri, source, name)), spell, unit)
     )
 
 
-def _from_sequences(dataset: Dataset, spell: _Speller) -> Iterator[FrameTokens]:
+def _from_sequences(dataset: Dataset, spell: _Speller, only: str | None) -> Iterator[FrameTokens]:
     dtype = spell.vocabulary.dtype
-    for unit in dataset.plan.units:
+    for unit in dataset.plan.units if only is None else (only,):
         for row in read_unit(dataset, unit).to_pylist():
             lasted = None if row["durations"] is None else np.frombuffer(row["durations"], "<i4")
             tokens = spell(np.frombuffer(row["ids"], dtype), lasted)
@@ -120,8 +123,8 @@ def _from_sequences(dataset: Dataset, spell: _Speller) -> Iterator[FrameTokens]:
                 yield _checked(row, tokens)
 
 
-def _from_format(form: str, dataset: Dataset, spell: _Speller) -> Iterator[FrameTokens]:
-    for unit in dataset.plan.units:
+def _from_format(form: str, dataset: Dataset, spell: _Speller, only: str | None) -> Iterator[FrameTokens]:
+    for unit in dataset.plan.units if only is None else (only,):
         stretches = _meta(form, dataset, unit)
         for ids, rows in zip(READERS[form](dataset.uri, unit), stretches, strict=True):
             for row in rows:

@@ -35,6 +35,7 @@ class Tokenizer:
 
     Attributes:
         layers: Encoder layers, ascending.
+        encoder_sha256: Hash of the encoder, as codebooks and vocoders name it.
         sample_rate: Rate at which the encoder hears, Hz; ``encode`` resamples to it.
         hop_length: Samples a frame.
         frame_rate: Frames a second.
@@ -59,6 +60,7 @@ class Tokenizer:
         self.layers = tuple(layers)
         self.num_clusters = {layer: num_clusters for layer, num_clusters in found}
         self.num_quantizers = {layer: len(chain) for (layer, _), chain in found.items()}
+        self.encoder_sha256 = encoder.weights_sha256
         self.sample_rate = encoder.sample_rate
         self.hop_length = encoder.hop_length
         self.frame_rate = encoder.frame_rate

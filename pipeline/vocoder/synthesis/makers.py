@@ -1,0 +1,144 @@
+"""What a worker of synthesize does: the tokens of a shard in, its speech out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import faults, schema
+from pipeline.audio.loading import Manifest
+from pipeline.errors import CorruptDatasetError
+from pipeline.features.numerics import numerics_key
+from pipeline.schema import Reason
+from pipeline.store.dataset import Output, Plan, parquet_bytes
+from pipeline.vocoder.synthesis.flac import flac_bytes, sixteen_bits
+from pipeline.vocoder.synthesis.inputs import SpokenInput
+from pipeline.vocoder.synthesis.settings import SynthesizeConfig
+from pipeline.vocoder.synthesis.voice import Said, Voice, stacked
+from pipeline.work.units import Reject, Utterance, rejects_table
+from pipeline.work.waiting import Work
+
+LABELS = ("text", "speaker", "emotion", "language", "split")
+STAGE = "speech"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechTask:
+    """What every worker is told.
+
+    Attributes:
+        config: Settings of the stage.
+        plan: Of the speech.
+        given: Where the tokens are.
+        columns: The layers to hear.
+    """
+
+    config: SynthesizeConfig
+    plan: Plan
+    given: SpokenInput
+    columns: tuple[str, ...]
+
+
+class SpeechMaker:
+    """Speaks one shard after the other."""
+
+    stage = STAGE
+
+    def __init__(self, task: SpeechTask, device: str) -> None:
+        """Load the vocoder.
+
+        Args:
+            task: What is to be done.
+            device: A torch device.
+        """
+        config = task.config
+        assert config.vocoder is not None
+        self._task = task
+        self._device = device
+        self._voice = Voice(config.vocoder, device, config.speaking)
+        self._numbers = {name: number for number, name in enumerate(self._voice.spec.speakers)}
+        self._manifest = Manifest(config.manifest) if config.manifest is not None else None
+
+    def numerics(self) -> Mapping[str, str]:
+        """Say what the bits may depend on besides the plan."""
+        return numerics_key(self._device)
+
+    def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
+        """Speak a shard; ``utterances`` is empty, the tokens are read here."""
+        labels = self._labels(unit)
+        ids: list[str] = []
+        said: list[Said] = []
+        rejects: list[Reject] = []
+        for utterance_id, tokens in self._task.given.rows(unit):
+            if not len(tokens[self._task.columns[0]]):
+                rejects.append(self._reject(utterance_id, Reason.TOO_SHORT, "there is no frame to speak"))
+                continue
+            ids.append(utterance_id)
+            said.append(self._said(utterance_id, tokens, labels))
+        began = time.time()
+        rows: dict[int, dict[str, Any]] = {}
+        clipped = 0
+        for place, waveform in self._voice.speak(said, self._task.columns):
+            faults.point("speak", ids[place])
+            if not np.isfinite(waveform).all():
+                rejects.append(self._reject(ids[place], Reason.NOT_FINITE, "the vocoder gives samples not finite"))
+                continue
+            recording = sixteen_bits(waveform)
+            clipped += recording.clipped
+            rows[place] = self._row(ids[place], recording.samples, labels)
+        ended = time.time()
+        table = pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=schema.SPEECH)
+        hop = self._voice.spec.hop_length
+        num_samples = sum(row["num_samples"] for row in rows.values())
+        return Output(
+            data=parquet_bytes(table, self._task.plan.lineage),
+            rows=len(rows),
+            rejects=rejects_table(sorted(rejects, key=lambda reject: reject.utterance_id)),
+            seconds=num_samples / self._voice.spec.sample_rate,
+            num_frames=num_samples // hop,
+            notes={"clipped_samples": clipped},
+            work=(Work(kind="encode", began=began, ended=ended, busy=ended - began),),
+        )
+
+    def _labels(self, unit: str) -> Mapping[str, Mapping[str, Any]]:
+        if self._manifest is None:
+            return {}
+        rows = self._manifest.rows(self._task.given.units[unit][1]).select(["utterance_id", *LABELS])
+        return {row.pop("utterance_id"): row for row in rows.to_pylist()}
+
+    def _said(
+        self, utterance_id: str, tokens: Mapping[str, np.ndarray], labels: Mapping[str, Mapping[str, Any]]
+    ) -> Said:
+        where = f"{utterance_id} of {self._task.given.uri}"
+        try:
+            laid = stacked(tokens, self._voice.spec, self._task.columns)
+        except ValueError as error:
+            raise CorruptDatasetError(f"{where}: {error}; the tokens are not those of these codebooks") from error
+        if not self._numbers:
+            return Said(tokens=laid)
+        name = self._task.config.speaker or labels.get(utterance_id, {}).get("speaker")
+        if name not in self._numbers:
+            raise CorruptDatasetError(f"{where} has the speaker {name!r}, whom the vocoder does not know")
+        return Said(tokens=laid, speaker=self._numbers[name])
+
+    def _row(self, utterance_id: str, samples: np.ndarray, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        rate = self._voice.spec.sample_rate
+        found = {**dict.fromkeys(LABELS), **labels.get(utterance_id, {})}
+        if self._task.config.speaker is not None:
+            found["speaker"] = self._task.config.speaker
+        audio = {"bytes": flac_bytes(samples, rate), "path": f"{utterance_id}.flac"}
+        return {
+            "utterance_id": utterance_id,
+            "audio": audio,
+            "num_samples": len(samples),
+            "sample_rate": rate,
+            **found,
+        }
+
+    def _reject(self, utterance_id: str, reason: str, detail: str) -> Reject:
+        return Reject(
+            utterance_id=utterance_id, uri=self._task.given.uri, stage=self.stage, reason=reason, detail=detail
+        )

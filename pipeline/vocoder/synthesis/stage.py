@@ -1,0 +1,188 @@
+"""Speak tokens: a tokens dataset or an export and a vocoder in, speech out; or one recording by way of its tokens.
+
+Reads: a tokens dataset or an export, a vocoder's folder, and a manifest for labels and speakers. Writes: the dataset
+OUTPUT of ``schema.SPEECH``, one shard per shard of tokens, and OUTPUT/_manifest, a manifest of it.
+Restart: shards without a commit are spoken, others not. Memory: one shard of tokens, and its FLAC files; waveforms one
+batch or one piece at a time, and one utterance as 16-bit samples.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pipeline import schema
+from pipeline.audio.loading import Manifest
+from pipeline.errors import DatasetError, SettingsError
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, Plan, check_folder
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import open_store
+from pipeline.vocoder.saved import SavedVocoder, read_spec
+from pipeline.vocoder.spec import VocoderSpec
+from pipeline.vocoder.synthesis.choosing import choose_columns
+from pipeline.vocoder.synthesis.inputs import SpokenInput, export_input, tokens_input
+from pipeline.vocoder.synthesis.manifest import write_speech_manifest
+from pipeline.vocoder.synthesis.settings import SynthesizeConfig
+from pipeline.work.executor import run_stage
+from pipeline.work.reporting import StageReport
+from pipeline.work.units import MakerFactory
+from pipeline.work.worker_shape import WorkerShape
+
+DATA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSpeech:
+    """What the driver knows before Ray starts.
+
+    Attributes:
+        plan: Of the speech.
+        given: Where the tokens are.
+        columns: The layers to hear.
+    """
+
+    plan: Plan
+    given: SpokenInput
+    columns: tuple[str, ...]
+
+
+def prepare(config: SynthesizeConfig) -> PreparedSpeech:
+    """Plan the speech and refuse a vocoder, layers, speakers or a folder that do not fit. Needs no Ray and no torch.
+
+    Raises:
+        CodebookMismatchError: The vocoder was trained on other tokens.
+        DatasetError: An input is not finished, or the manifest is not that of the tokens.
+        PlanMismatchError: The output folder was made with other settings.
+        SettingsError: The vocoder does not know the layers, or never saw such a set; a speaker is absent, too many, or
+            unknown.
+    """
+    assert config.vocoder is not None
+    saved = read_spec(config.vocoder)
+    given = export_input(config.export) if config.export is not None else tokens_input(config.tokens or "")
+    columns = choose_columns(saved.spec, saved.spec.check_tokens(given.lineage), config.layers)
+    manifest_sha256 = _check_manifest(config, given)
+    _check_speakers(config, saved.spec)
+    plan = Plan(
+        kind="speech",
+        content={
+            "data_version": DATA_VERSION,
+            "input_sha256": list(given.sha256),
+            "manifest_sha256": manifest_sha256,
+            "vocoder_sha256": saved.sha256,
+            "columns": list(columns),
+            "speaker": config.speaker,
+            "batch_seconds": config.speaking.batch_seconds,
+            "piece_seconds": config.speaking.piece_seconds,
+            "threads_per_worker": config.threads_per_worker,
+        },
+        lineage=_lineage(saved, given, columns),
+        units=list(given.units),
+        totals=given.totals,
+    )
+    check_folder(open_store(config.output), plan)
+    return PreparedSpeech(plan=plan, given=given, columns=columns)
+
+
+def _check_manifest(config: SynthesizeConfig, given: SpokenInput) -> str | None:
+    """Give the hash of the manifest, where it is the one of the tokens."""
+    if config.manifest is None:
+        return None
+    manifest = Manifest(config.manifest)
+    found: str = success(manifest.dataset)["dataset_sha256"]
+    shards = {shard for _, shard in given.units.values()}
+    if len(shards) < len(given.units):
+        raise SettingsError(f"{given.uri} has several parts, each of another manifest; leave --manifest away")
+    if (given.manifests and found not in given.manifests) or not shards <= set(manifest.units):
+        raise DatasetError(
+            f"{given.uri} was made from another manifest than {config.manifest}; give the one it was made from"
+        )
+    return found
+
+
+def _check_speakers(config: SynthesizeConfig, spec: VocoderSpec) -> None:
+    kind = spec.settings.speaker_input
+    if kind == "vector":
+        raise SettingsError(
+            "this vocoder takes a vector per utterance, which a corpus does not have; use SpeakingTokenizer.decode"
+        )
+    if not spec.speakers:
+        if config.speaker is not None:
+            raise SettingsError("this vocoder has one voice; leave --speaker away")
+        return
+    if config.speaker is not None:
+        _refuse_unknown({config.speaker}, spec, "--speaker")
+    elif config.manifest is None:
+        raise SettingsError(
+            f"this vocoder has {len(spec.speakers)} voices; give --speaker, or --manifest for each its own"
+        )
+    else:
+        names = {
+            name
+            for _, rows in Manifest(config.manifest).scan(["speaker"])
+            for name in rows["speaker"].unique().to_pylist()
+        }
+        _refuse_unknown(names, spec, config.manifest)
+
+
+def _refuse_unknown(names: set[Any], spec: VocoderSpec, where: str) -> None:
+    if unknown := sorted(str(name) for name in names - set(spec.speakers)):
+        known = ", ".join(spec.speakers[:5]) + (" and others" if len(spec.speakers) > 5 else "")
+        raise SettingsError(
+            f"{where} has the speaker {unknown[0]}, whom the vocoder does not know; give --speaker, one of {known}"
+        )
+
+
+def _lineage(saved: SavedVocoder, given: SpokenInput, columns: tuple[str, ...]) -> dict[str, Any]:
+    names = ("encoder", "encoder_sha256")
+    return {
+        "kind": "speech",
+        "schema_version": schema.SCHEMA_VERSION,
+        "input_sha256": list(given.sha256),
+        "vocoder_sha256": saved.sha256,
+        "sample_rate": saved.spec.sample_rate,
+        "hop_length": saved.spec.hop_length,
+        "codebooks": {column: given.lineage["codebooks"][column] for column in columns},
+        **{name: given.lineage.get(name) for name in names},
+    }
+
+
+def synthesize(config: SynthesizeConfig) -> Any:
+    """Speak the tokens of a dataset or an export, or those of one recording.
+
+    Raises:
+        CodebookMismatchError: The vocoder was trained on other tokens.
+        DatasetError: An input is not finished.
+        PlanMismatchError: The output folder was made with other settings.
+        SettingsError: A setting does not fit the vocoder.
+        TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be spoken.
+    """
+    config = config.located()
+    if config.file is not None:
+        from pipeline.vocoder.synthesis.one_file import speak_file
+
+        return speak_file(config)
+    return _synthesize(config)
+
+
+def _synthesize(config: SynthesizeConfig) -> StageReport:
+    prepared = prepare(config)
+    dataset = Dataset.create(config.output, prepared.plan)
+    record_settings(dataset.store, config)
+
+    def factory(shape: WorkerShape) -> MakerFactory:
+        from pipeline.vocoder.synthesis.makers import SpeechMaker, SpeechTask
+
+        task = SpeechTask(config=config, plan=prepared.plan, given=prepared.given, columns=prepared.columns)
+        return partial(SpeechMaker, task, shape.device)
+
+    report = run_stage(
+        dataset,
+        load=None,
+        factory=factory,
+        choice=config.work.choice(prepared.plan.totals["seconds"]),
+        placement=config.placement,
+        numerics_mode=config.numerics,
+        max_reject_fraction=config.max_reject_fraction,
+    )
+    write_speech_manifest(dataset)
+    return report
