@@ -16,7 +16,8 @@ from pipeline import schema
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.pools import REASONS
-from pipeline.batches.sides import TRAIN, VALIDATION, SideFacts, Sides, survey
+from pipeline.batches.sides import TRAIN, VALIDATION, Sides
+from pipeline.batches.survey import SideFacts, Wanted, survey
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.fusion.saved import check_fuser
 from pipeline.fusion.spec import read_centroids
@@ -125,7 +126,7 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
 def _speakers(config: TrainVocoderConfig, manifest: Manifest, sides: Sides) -> tuple[str, ...]:
     """Give the training speakers in order, where each has an entry of a table; see that every side has something."""
     wanted = (_SPEAKER,) if config.network.speaker_input == "table" else ()
-    facts = survey(manifest, sides, needed=wanted, classes=wanted)
+    _, facts = survey(manifest, sides, Wanted(needed=wanted, classes=wanted))
     if not wanted:
         return ()
     speakers = facts[TRAIN].values[_SPEAKER].values
