@@ -9,7 +9,7 @@ The speech is FLAC in Parquet shards; OUTPUT/_manifest is a manifest of it that 
 """
 
 from pipeline import cli
-from pipeline.vocoder.synthesis.stage import synthesize
+from pipeline.synthesis.stage import synthesize
 
 if __name__ == "__main__":
     cli.run(synthesize, description=__doc__)

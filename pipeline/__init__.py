@@ -6,7 +6,7 @@ The walk, one folder a station; stations meet only on disk:
                              '---------------tokens---------------------> tokens
 
 Each station has its mathematics in named files and one ``stage.py``, which runs it on Ray; each stage has a
-job of its own in ``jobs/``. Import ``Tokenizer`` from ``pipeline.tokens.tokenizer`` to tokenise without Ray.
+job of its own in ``jobs/``. Import ``Tokenizer`` from ``pipeline.tokenizer`` to tokenise without Ray.
 
 Shapes, in every docstring of the project:
     B batch, S samples, T frames, L layers, D feature width, K clusters, Q residual stages, C channels, M mel bins,

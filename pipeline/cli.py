@@ -47,7 +47,7 @@ JOBS = {
     "pretrain_encoder": "pipeline.pretraining.stage",
     "train_task": "pipeline.tasks.stage",
     "train_vocoder": "pipeline.vocoder.training.stage",
-    "synthesize": "pipeline.vocoder.synthesis.stage",
+    "synthesize": "pipeline.synthesis.stage",
     "evaluate": "pipeline.evaluation.stage",
     "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",

@@ -33,7 +33,7 @@ from pipeline.store.provenance import record_report
 from pipeline.store.storage import join, located, open_store
 from pipeline.tokens.settings import TokenEncodingSettings, TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
-from pipeline.tokens.tokenizer import save_bundle
+from pipeline.tokens.waveform_tokenizer import save_bundle
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.reporting import StageReport
 

@@ -13,8 +13,8 @@ from made_vocoder import HOP, lineage, spec, vocoder
 from pipeline import schema
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
+from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.vocoder.saved import write_vocoder
-from pipeline.vocoder.synthesis.settings import SynthesizeConfig
 
 COLUMNS = ("layer_01", "layer_03", "layer_06")
 LENGTHS = (23, 14, 61, 9, 30, 30, 12, 140, 5, 33)

@@ -12,9 +12,9 @@ from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.store.dataset import Dataset
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.tokenizer import Tokenizer
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
-from pipeline.tokens.tokenizer import Tokenizer
 
 SECONDS = {"a": 2.0, "b": 21.7, "c": 47.3, "d": 0.9}
 

@@ -23,9 +23,9 @@ from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.status import run_status
 from pipeline.store.dataset import Dataset, check_folder
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.tokenizer import Tokenizer
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
-from pipeline.tokens.tokenizer import Tokenizer
 
 NUM_FILES = 14
 

@@ -18,7 +18,7 @@ from pipeline.run import RunPipelineConfig, run_pipeline
 from pipeline.status import run_status
 from pipeline.store.storage import open_store, probe
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.tokens.tokenizer import Tokenizer
+from pipeline.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 

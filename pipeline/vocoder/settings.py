@@ -189,3 +189,18 @@ class VocoderLossSettings(Settings):
                 raise SettingsError(f"{name} must not be below 0, got {getattr(self, name)}")
         if not self.mel_weight + self.stft_weight > 0:
             raise SettingsError("mel_weight and stft_weight are both 0: nothing says what the speech should be")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakingSettings(Settings):
+    """How a vocoder is given its work; samples depend on these within rounding."""
+
+    batch_seconds: float = 16.0
+    """Padded seconds of speech in one batch of the vocoder, at most."""
+    piece_seconds: float = 16.0
+    """Longer utterances are spoken alone, in overlapping pieces of this length, seconds; they join without a seam."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_seconds", "piece_seconds"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be above 0, got {getattr(self, name):g}")

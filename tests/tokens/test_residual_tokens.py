@@ -19,9 +19,10 @@ from pipeline.kmeans.residual import reduce_by
 from pipeline.store.completion import finish
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.store.verification import VerifyDatasetConfig, inspect, verify_dataset
+from pipeline.tokenizer import Tokenizer
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
-from pipeline.tokens.tokenizer import Tokenizer, save_bundle
+from pipeline.tokens.waveform_tokenizer import save_bundle
 
 K, LAYERS = 6, (1, 3)
 COLUMNS = ["layer_01", "layer_01_q1", "layer_01_q2", "layer_03"]

@@ -9,7 +9,8 @@ from pipeline.features.encoders.encoder import SslEncoder
 from pipeline.features.encoders.info import describe, encoder_files
 from pipeline.features.passes.extractor import FeatureExtractor
 from pipeline.kmeans.codebook import Codebook
-from pipeline.tokens.tokenizer import Tokenizer, save_bundle
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokens.waveform_tokenizer import save_bundle
 
 
 def voice(num_samples, seed=0):

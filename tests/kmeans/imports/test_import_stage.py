@@ -33,9 +33,9 @@ from pipeline.store.completion import finish, status
 from pipeline.store.dataset import Dataset, Plan, sha256
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.tokenizer import Tokenizer
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import prepare, tokenize_corpus
-from pipeline.tokens.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[3]
 LAYERS, NUM_CLUSTERS = (1, 3), 6

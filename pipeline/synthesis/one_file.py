@@ -8,9 +8,9 @@ from typing import Any
 import soundfile
 
 from pipeline.errors import SettingsError
-from pipeline.vocoder.synthesis.flac import sixteen_bits
-from pipeline.vocoder.synthesis.settings import SynthesizeConfig
-from pipeline.vocoder.synthesis.speaking_tokenizer import SpeakingTokenizer
+from pipeline.synthesis.flac import sixteen_bits
+from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.tokenizer import Tokenizer
 from pipeline.work.runtime import kept_threads
 
 _FORMATS = (".wav", ".flac")
@@ -72,21 +72,19 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
     except (OSError, soundfile.SoundFileError) as error:
         raise SettingsError(f"{config.file} cannot be read as audio: {error}") from error
     with kept_threads(config.threads_per_worker):
-        voice = SpeakingTokenizer.from_pretrained(
-            config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker
-        )
+        voice = Tokenizer.from_pretrained(config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker)
         began = time.perf_counter()
         layers = voice.choose_layers(config.layers)
         tokens = voice.encode(samples.mean(axis=1), rate)
         waveform = voice.decode(tokens, layers=layers, speaker=config.speaker)
         took = time.perf_counter() - began
     recording = sixteen_bits(waveform)
-    soundfile.write(target, recording.samples, voice.vocoder.sample_rate, subtype="PCM_16")
-    seconds = len(waveform) / voice.vocoder.sample_rate
+    soundfile.write(target, recording.samples, voice.sample_rate, subtype="PCM_16")
+    seconds = len(waveform) / voice.sample_rate
     return SpokenFile(
         output=str(target),
         layers=layers,
-        num_frames=len(waveform) // voice.vocoder.hop_length,
+        num_frames=len(waveform) // voice.hop_length,
         seconds=seconds,
         clipped_samples=recording.clipped,
         times_real_time=seconds / took,

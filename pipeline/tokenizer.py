@@ -1,9 +1,10 @@
-"""A tokenizer with the way back: a recording in, its tokens, and speech of any of their layers out.
+"""Speech to tokens and back without Ray: one folder holds the encoder, its codebooks, and a vocoder of them.
 
-tokenizer = SpeakingTokenizer.from_pretrained("out/tokenizer")       # its vocoder lies in out/tokenizer/vocoder
-waveform = tokenizer.decode(tokenizer.encode(samples, 16_000), layers=(6,))
+tokenizer = Tokenizer.from_pretrained("out/tokenizer")
+tokens = tokenizer.encode(waveform, sample_rate=16_000)      # {2: uint16 (T,), 4: uint16 (T,), 6: uint16 (T,)}
+waveform = tokenizer.decode(tokens, layers=(6,))             # float32 (hop * T); where the folder holds a vocoder
 
-Letters: S samples, T frames, Q residual stages.
+A layer of Q > 1 residual stages gives uint16 (T, Q). Letters: S samples, T frames, Q residual stages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,66 +16,69 @@ import numpy as np
 from pipeline import schema
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.store.storage import join
-from pipeline.tokens.tokenizer import Tokenizer
+from pipeline.tokens.waveform_tokenizer import WaveformTokenizer
+from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import CONFIG, read_spec
+from pipeline.vocoder.settings import SpeakingSettings
 from pipeline.vocoder.spec import VocoderSpec
-from pipeline.vocoder.synthesis.choosing import choose_columns
-from pipeline.vocoder.synthesis.settings import SpeakingSettings
-from pipeline.vocoder.synthesis.voice import Said, Voice, stacked
+from pipeline.vocoder.voice import Said, Voice, stacked
 
 VOCODER = "vocoder"
-"""Where a tokenizer's folder holds its vocoder."""
+"""Where a tokenizer's folder holds its vocoder: ``train_vocoder --output out/tokenizer/vocoder`` puts it there."""
 
 
-class SpeakingTokenizer(Tokenizer):
-    """A tokenizer and a vocoder of its codebooks; bound by hashes."""
+class Tokenizer(WaveformTokenizer):
+    """An encoder, the codebooks of its layers, and a vocoder that speaks them; bound by hashes.
 
+    Attributes:
+        vocoder: What the vocoder is made for; None where there is none.
+    """
+
+    vocoder: VocoderSpec | None = None
     _voice: Voice
     _there: tuple[str, ...]
 
     @classmethod
     def from_pretrained(cls, folder: str, *, device: str = "cpu", threads: int = 1, vocoder: str | None = None) -> Self:
-        """Load a tokenizer's folder and a vocoder.
+        """Load a tokenizer's folder, and a vocoder where there is one.
 
         Args:
-            folder: As ``Tokenizer.from_pretrained``.
+            folder: Local folder that run_pipeline wrote.
             device: A torch device.
-            threads: Compute threads of the encoder on CPU.
-            vocoder: The vocoder's folder; default: that inside the tokenizer's.
+            threads: Compute threads of the encoder on CPU; the corpus job's default is 1.
+            vocoder: The vocoder's folder, local or s3://; default: that inside the tokenizer's, where there is one.
 
         Raises:
-            CodebookMismatchError: The vocoder was trained on other tokens; the message names what differs.
-            SettingsError: There is no vocoder.
+            CodebookMismatchError: It is no such folder, its parts do not belong together, or the vocoder was trained
+                on other tokens; the message names what differs.
+            SettingsError: The vocoder that was given is not there.
         """
-        uri = vocoder if vocoder is not None else join(folder, VOCODER)
-        if vocoder is None and not (Path(folder) / VOCODER / CONFIG).exists():
-            raise SettingsError(
-                f"{folder} holds no vocoder; copy the folder that train_vocoder wrote to {uri}, or give another one"
-            )
-        spec = read_spec(uri).spec
         made = super().from_pretrained(folder, device=device, threads=threads)
-        books = {book.column: book.sha256 for book in made.codebooks}
-        made._there = spec.check_tokens({"encoder_sha256": made.encoder_sha256, "codebooks": books})
-        if (spec.sample_rate, spec.hop_length) != (made.sample_rate, made.hop_length):
-            raise CodebookMismatchError(
-                f"the vocoder speaks {spec.hop_length} samples per frame at {spec.sample_rate} Hz, and the tokenizer "
-                f"hears {made.hop_length} at {made.sample_rate} Hz"
-            )
-        made._voice = Voice(uri, device, SpeakingSettings())
+        if vocoder is None and (Path(folder) / VOCODER / CONFIG).exists():
+            vocoder = join(folder, VOCODER)
+        if vocoder is not None:
+            made._take(vocoder, device)
         return made
 
-    @property
-    def vocoder(self) -> VocoderSpec:
-        """What the vocoder is made for."""
-        return self._voice.spec
+    def _take(self, uri: str, device: str) -> None:
+        spec = read_spec(uri).spec
+        books = {book.column: book.sha256 for book in self.codebooks}
+        self._there = spec.check_tokens({"encoder_sha256": self.encoder_sha256, "codebooks": books})
+        if (spec.sample_rate, spec.hop_length) != (self.sample_rate, self.hop_length):
+            raise CodebookMismatchError(
+                f"the vocoder speaks {spec.hop_length} samples per frame at {spec.sample_rate} Hz, and the tokenizer "
+                f"hears {self.hop_length} at {self.sample_rate} Hz"
+            )
+        self._voice = Voice(uri, device, SpeakingSettings())
+        self.vocoder = spec
 
     def choose_layers(self, layers: Sequence[int] = ()) -> tuple[int, ...]:
         """Give the layers that are heard where these are asked for; none: all that tokenizer and vocoder share.
 
         Raises:
-            SettingsError: The vocoder does not know one, or never saw such a set.
+            SettingsError: There is no vocoder, it does not know one, or it never saw such a set.
         """
-        columns = choose_columns(self._voice.spec, self._there, tuple(layers))
+        columns = choose_columns(self._spec(), self._there, tuple(layers))
         return tuple(layer for layer in self.layers if schema.layer_column(layer) in columns)
 
     def decode(
@@ -96,11 +100,11 @@ class SpeakingTokenizer(Tokenizer):
             float32 (hop_length * T) at ``sample_rate``.
 
         Raises:
-            SettingsError: No layer is given, the vocoder does not know one or never saw such a set, or the speaker is
-                absent, too many, or unknown.
+            SettingsError: There is no vocoder, no layer is given, the vocoder does not know one or never saw such a
+                set, or the speaker is absent, too many, or unknown.
             ValueError: Layers differ in length, there is no frame, or an id is none of its codebook's.
         """
-        spec = self._voice.spec
+        spec = self._spec()
         given = {
             schema.token_column(layer, quantizer): column
             for layer, ids in tokens.items()
@@ -114,8 +118,16 @@ class SpeakingTokenizer(Tokenizer):
         ((_, waveform),) = self._voice.speak([said], columns)
         return waveform
 
+    def _spec(self) -> VocoderSpec:
+        if self.vocoder is None:
+            raise SettingsError(
+                "this tokenizer's folder holds no vocoder; train one with `train_vocoder --output FOLDER/vocoder`, or "
+                "give from_pretrained another one's folder as vocoder"
+            )
+        return self.vocoder
+
     def _speaker(self, speaker: str | np.ndarray | None) -> int | np.ndarray | None:
-        spec = self._voice.spec
+        spec = self._spec()
         kind = spec.settings.speaker_input
         if kind == "none":
             if speaker is not None:

@@ -17,12 +17,12 @@ from pipeline.store.completion import success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
+from pipeline.synthesis.inputs import SpokenInput, export_input, tokens_input
+from pipeline.synthesis.manifest import write_speech_manifest
+from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import SavedVocoder, read_spec
 from pipeline.vocoder.spec import VocoderSpec
-from pipeline.vocoder.synthesis.choosing import choose_columns
-from pipeline.vocoder.synthesis.inputs import SpokenInput, export_input, tokens_input
-from pipeline.vocoder.synthesis.manifest import write_speech_manifest
-from pipeline.vocoder.synthesis.settings import SynthesizeConfig
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
@@ -103,7 +103,7 @@ def _check_speakers(config: SynthesizeConfig, spec: VocoderSpec) -> None:
     kind = spec.settings.speaker_input
     if kind == "vector":
         raise SettingsError(
-            "this vocoder takes a vector per utterance, which a corpus does not have; use SpeakingTokenizer.decode"
+            "this vocoder takes a vector per utterance, which a corpus does not have; use Tokenizer.decode"
         )
     if not spec.speakers:
         if config.speaker is not None:
@@ -158,7 +158,7 @@ def synthesize(config: SynthesizeConfig) -> Any:
     """
     config = config.located()
     if config.file is not None:
-        from pipeline.vocoder.synthesis.one_file import speak_file
+        from pipeline.synthesis.one_file import speak_file
 
         return speak_file(config)
     return _synthesize(config)
@@ -170,7 +170,7 @@ def _synthesize(config: SynthesizeConfig) -> StageReport:
     record_settings(dataset.store, config)
 
     def factory(shape: WorkerShape) -> MakerFactory:
-        from pipeline.vocoder.synthesis.makers import SpeechMaker, SpeechTask
+        from pipeline.synthesis.makers import SpeechMaker, SpeechTask
 
         task = SpeechTask(config=config, plan=prepared.plan, given=prepared.given, columns=prepared.columns)
         return partial(SpeechMaker, task, shape.device)

@@ -12,8 +12,8 @@ import torch
 
 from pipeline.vocoder.pieces import speak_in_pieces
 from pipeline.vocoder.saved import load_vocoder
+from pipeline.vocoder.settings import SpeakingSettings
 from pipeline.vocoder.spec import VocoderSpec
-from pipeline.vocoder.synthesis.settings import SpeakingSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,10 +14,10 @@ from pipeline.errors import CorruptDatasetError
 from pipeline.features.numerics import numerics_key
 from pipeline.schema import Reason
 from pipeline.store.dataset import Output, Plan, parquet_bytes
-from pipeline.vocoder.synthesis.flac import flac_bytes, sixteen_bits
-from pipeline.vocoder.synthesis.inputs import SpokenInput
-from pipeline.vocoder.synthesis.settings import SynthesizeConfig
-from pipeline.vocoder.synthesis.voice import Said, Voice, stacked
+from pipeline.synthesis.flac import flac_bytes, sixteen_bits
+from pipeline.synthesis.inputs import SpokenInput
+from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.vocoder.voice import Said, Voice, stacked
 from pipeline.work.units import Reject, Utterance, rejects_table
 from pipeline.work.waiting import Work
 

@@ -6,23 +6,9 @@ from typing import Literal, Self
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.store.storage import located
+from pipeline.vocoder.settings import SpeakingSettings
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakingSettings(Settings):
-    """How a vocoder is given its work; samples depend on these within rounding."""
-
-    batch_seconds: float = 16.0
-    """Padded seconds of speech in one batch of the vocoder, at most."""
-    piece_seconds: float = 16.0
-    """Longer utterances are spoken alone, in overlapping pieces of this length, seconds; they join without a seam."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_seconds", "piece_seconds"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} must be above 0, got {getattr(self, name):g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,6 @@
-"""Tokenise a waveform without Ray: one folder holds the encoder, its codebooks and the settings.
+"""Tokens of a waveform without Ray: one folder holds the encoder, its codebooks and the settings.
 
-tokenizer = Tokenizer.from_pretrained("out/tokenizer")
-tokens = tokenizer.encode(waveform, sample_rate=16_000)      # {2: uint16 (T,), 4: uint16 (T,)}
-
-A layer of Q > 1 residual stages gives uint16 (T, Q). Shapes: S samples, T frames, K clusters, Q residual stages.
+``pipeline.tokenizer.Tokenizer`` is this with the way back. Shapes: S samples, T frames, K clusters, Q residual stages.
 """
 
 import json
@@ -30,7 +27,7 @@ CODEBOOKS = "codebooks"
 FORMAT = "strata-tokenizer"
 
 
-class Tokenizer:
+class WaveformTokenizer:
     """An encoder and the codebooks of its layers; gives the tokens that tokenize_corpus writes.
 
     Attributes:
@@ -147,7 +144,7 @@ def save_bundle(
     codebooks: Sequence[Codebook],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the folder that ``Tokenizer.from_pretrained`` loads; its config last, so that half a folder is refused.
+    """Write the folder that ``from_pretrained`` loads; its config last, so that half a folder is refused.
 
     A folder that holds just this already is left as it is.
 
