@@ -82,7 +82,8 @@ class Phase:
         module: Name of the network that it trains; default: its own.
         begins: Step, from 0, from which it is updated.
         loss_begins: Step from which a loss has its weight, 0 before; for losses that come later.
-        ema_decay: Decay of an exponential average of the weights, which then is what is validated and published.
+        ema_decay: Decay of an exponential average of the weights, which then is what is validated and published; lower
+            in the first steps, so that the average forgets what they began with.
         skips_weights: Whether a micro-batch may leave weights without a gradient, as where blocks are skipped.
     """
 

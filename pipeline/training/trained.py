@@ -6,11 +6,11 @@ for backward; ``World.share_buffers`` makes them equal instead, at validations a
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from pipeline.errors import CheckpointError, SettingsError, TrainingError
 from pipeline.seeds import torch_seed
@@ -61,7 +61,7 @@ class TrainedPhase:
         self.optimizer = make_optimizer(self.module, phase.optimizer)
         self.average: AveragedModel | None = None
         if phase.ema_decay is not None:
-            self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(phase.ema_decay))  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.module, multi_avg_fn=_averaging(phase.ema_decay))
         self._losses = _Losses(recipe, phase, modules)
         self._parallel: torch.nn.Module = self._losses
 
@@ -200,3 +200,19 @@ def check_modules(recipe: Recipe, modules: Modules) -> None:
     absent = sorted({phase.trains for phase in recipe.phases} - set(modules))
     if absent:
         raise SettingsError(f"phases train {', '.join(absent)}, but build() gave {', '.join(sorted(modules))}")
+
+
+def _averaging(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor | int], None]:
+    """Give the update of an average that soon forgets the weights it began with.
+
+    After n updates the decay is at most (1 + n) / (10 + n), as TensorFlow's ``ExponentialMovingAverage`` has it.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], updates: torch.Tensor | int) -> None:
+        count = float(updates)
+        weight = 1 - min(decay, (1 + count) / (10 + count))
+        for average, weights in zip(averaged, current, strict=True):
+            average.lerp_(weights, weight)
+
+    return update

@@ -252,8 +252,9 @@ def test_an_average_is_that_of_the_weights_after_each_step(tmp_path):
     run(GanRecipe(), settings_of(num_steps=6, checkpoint_every=1, keep_checkpoints=9), tmp_path)
     states = [read_checkpoint(open_store(str(tmp_path)), step).states for step in range(1, 7)]
     average = states[0]["generator"]["out.weight"].double()
-    for each in states[1:]:
-        average = 0.8 * average + 0.2 * each["generator"]["out.weight"].double()
+    for updates, each in enumerate(states[1:], start=1):
+        decay = min(0.8, (1 + updates) / (10 + updates))
+        average = decay * average + (1 - decay) * each["generator"]["out.weight"].double()
     torch.testing.assert_close(states[-1]["ema.generator"]["module.out.weight"].double(), average, rtol=1e-5, atol=1e-7)
 
 
