@@ -7,11 +7,13 @@ and a SpeechT5HifiGan with as many parameters as the preset's generator, the sam
 a waveform. Both and large float32 matrix products run in turns for --rounds; times are medians, ratios and shares of
 the matmul peak are medians over rounds. FLOP of an inverse STFT's own transform are not counted.
 "corpus": `synthesize` of vocoder_small over --minutes of random tokens, one worker in its process (--runner here), and
-in turns the loop over the same batches with the tokens in memory, nothing rounded, encoded or written. Loading is in
-neither. "memory": one utterance of each of --lengths minutes, each in a process of its own, in pieces.
+in turns the loop over the same batches with the tokens in memory, nothing rounded, encoded or written. Both may use
+--threads CPUs and no more, because synthesize would write one shard while it speaks the next. Loading is in neither,
+nor is the manifest of the speech. "memory": one utterance of each of --lengths minutes, each in a process of its own, in pieces.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -61,7 +63,16 @@ def _line(each: dict[str, Any]) -> list[str]:
 
 
 def corpus(given: argparse.Namespace) -> dict[str, Any]:
-    """Speak a corpus both ways in turns."""
+    """Speak a corpus both ways in turns, on as many CPUs as there are threads."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cpus)[: given.threads])
+    try:
+        return _corpus(given)
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def _corpus(given: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, list[float]] = {"bare": [], "synthesize": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
