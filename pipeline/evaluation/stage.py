@@ -29,6 +29,8 @@ from pipeline.evaluation.plots import draw
 from pipeline.evaluation.recordings import hear
 from pipeline.evaluation.report import ComparisonReport, EvaluationReport
 from pipeline.evaluation.settings import EvaluateConfig
+from pipeline.evaluation.speech.report import SpeechReport
+from pipeline.evaluation.speech.stage import evaluate_vocoder
 from pipeline.evaluation.trials import TrialList, read_trials
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes, sha256
@@ -192,8 +194,8 @@ def decoding_content(decoding: DecodingSettings, task: str) -> dict[str, Any] | 
     return found
 
 
-def evaluate(config: EvaluateConfig) -> EvaluationReport | ComparisonReport:
-    """Evaluate a trained task on utterances that it was not trained on, or lay evaluations side by side.
+def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | ComparisonReport:
+    """Evaluate a trained task or a vocoder on utterances that it was not trained on, or compare evaluations.
 
     Raises:
         DatasetError: The model is no finished task, or an input is not finished or of another manifest.
@@ -205,6 +207,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | ComparisonReport:
     config = config.located()
     if config.compare:
         return compare(config.compare, config.output)
+    if config.vocoder is not None:
+        return evaluate_vocoder(config)
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)

@@ -7,8 +7,8 @@ from typing import Any
 
 import soundfile
 
+from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
-from pipeline.synthesis.flac import sixteen_bits
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.tokenizer import Tokenizer
 from pipeline.work.runtime import kept_threads

@@ -21,7 +21,7 @@ from pipeline.errors import CodebookMismatchError, CorruptDatasetError, DatasetE
 from pipeline.export.stage import export_tokens
 from pipeline.status import run_status
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.synthesis.flac import sixteen_bits
+from pipeline.audio.flac import sixteen_bits
 from pipeline.synthesis.stage import synthesize
 from pipeline.vocoder.pieces import speak_in_pieces
 from pipeline.vocoder.saved import load_vocoder
