@@ -14,15 +14,6 @@ _SHOWN = (
     *("stft_distance", "log_mel_distance", "mcd", "f0_correlation"),
     *("stoi", "dnsmos_ovrl", "speaker_similarity", "wer"),
 )
-    "stft_distance",
-    "log_mel_distance",
-    "mcd",
-    "f0_correlation",
-    "stoi",
-    "dnsmos_ovrl",
-    "speaker_similarity",
-    "wer",
-)
 """Measures that the report shows; the page has all."""
 
 
