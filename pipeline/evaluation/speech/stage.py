@@ -218,7 +218,8 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     table = pa.Table.from_pylist(found.rows, schema=row_schema(prepared.judges))
     output = Output(
         data=parquet_bytes(table, prepared.plan.lineage),
-        rows=len(found.rows),
+        rows=len(judged.pieces),
+        num_frames=sum(piece.num_frames for piece in judged.pieces),
         seconds=time.monotonic() - began,
         notes={"plots": can_plot()},
         beside=beside,
