@@ -46,7 +46,7 @@ class EvaluateConfig(Settings):
     model: str | None = None
     """Folder of a trained task, local or s3://."""
     vocoder: str | None = None
-    """Folder of a vocoder to judge instead, local or s3://; needs --tokens and --manifest."""
+    """Folder of a vocoder to judge instead, local or s3://, or vocoder-small; needs --tokens and --manifest."""
     tokens: str | None = None
     """Tokens dataset to evaluate on; default: that of the training."""
     features: str | None = None
