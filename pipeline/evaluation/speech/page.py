@@ -12,10 +12,14 @@ from pipeline.evaluation.picture import Picture
 from pipeline.evaluation.speech.conditions import GRIFFIN_LIM, ORIGINAL
 
 _STYLE = """
-dl.heard{display:grid;grid-template-columns:minmax(6rem,max-content) minmax(0,1fr);gap:.4rem 1rem;align-items:center}
-dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}audio{width:100%;max-width:30rem;min-width:9rem}
+dl.heard{display:grid;grid-template-columns:minmax(5rem,11rem) minmax(0,1fr);gap:.4rem 1rem;align-items:center}
+dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}small{font-size:.9rem;display:block}audio{width:100%;max-width:30rem;min-width:9rem}
 @media print{audio{display:none}}
 """
+_INTRODUCTION = (
+    "Each recording was turned into tokens, and spoken again from nothing but those of the layers named. The vocoder "
+    "never heard these utterances."
+)
 _TITLES = {ORIGINAL: "original", GRIFFIN_LIM: "original, by Griffin-Lim"}
 
 
@@ -30,7 +34,7 @@ def page(found: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], pictur
     """
     title = "Speech from tokens"
     sections = [("listen", "Listen"), ("figures", "Figures"), ("differences", "Differences"), ("about", "About")]
-    parts = ['<h2 id="listen">Listen</h2>', _intro(found)]
+    parts = ['<h2 id="listen">Listen</h2>', note(_INTRODUCTION)]
     for number, example in enumerate(examples):
         parts.append(_example(number, example, found["sets"], pictures))
     parts += ['<h2 id="figures">Figures</h2>', _figures(found)]
@@ -39,14 +43,6 @@ def page(found: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], pictur
     if not pictures:
         parts.append("<p>No pictures: matplotlib was not installed; the extra <code>plots</code> has it.</p>")
     return document(title, sections, parts, style=_STYLE, media=True)
-
-
-def _intro(found: Mapping[str, Any]) -> str:
-    sets = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in found["sets"].items())
-    return note(
-        "Each recording was turned into tokens, and spoken again from nothing but those of the layers named. The "
-        f"vocoder never heard these utterances. Sets of layers: {sets}."
-    )
 
 
 def _example(
@@ -58,8 +54,9 @@ def _example(
         told = f"{title}: {', '.join(sets[condition])}" if condition in sets else title
         source = f"data:audio/flac;base64,{base64.b64encode(data).decode()}"
         label = text(f"{example['utterance_id']}, {told}")
-        player = f'<audio controls preload="none" aria-label="{label}" src="{source}"></audio>'
-        lines.append(f"<dt>{text(title)}</dt><dd>{player}</dd>")
+        player = f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio>'
+        heard = f"<small>{text(', '.join(sets[condition]))}</small>" if condition in sets else ""
+        lines.append(f"<dt>{text(title)} {heard}</dt><dd>{player}</dd>")
     said = "" if example["text"] is None else f'<p lang="en"><bdi>{text(example["text"])}</bdi></p>'
     heading = f"<h3><bdi>{text(example['utterance_id'])}</bdi></h3>"
     return f'{heading}{said}<dl class="heard">{"".join(lines)}</dl>{figure(pictures, f"utterance_{number}.png")}'
