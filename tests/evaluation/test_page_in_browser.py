@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from made_browser import CONTRAST, Browser, find_browser
+from made_browser import CONTRAST, find_browser
 from made_tasks import task_config, write_task_corpus
 
 from pipeline.evaluation.settings import EvaluateConfig
@@ -37,13 +37,6 @@ def pages(tmp_path_factory):
         train_task(task_config(root, root / task, task, **tested))
         evaluate(EvaluateConfig.of(model=str(root / task), output=str(root / f"{task}_test"), examples=2))
     return {task: root / f"{task}_test" / "index.html" for task in TASKS}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    found = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(params=TASKS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_browser import CONTRAST, Browser, find_browser
+from made_browser import CONTRAST, find_browser
 from made_tokens import write_corpus_of_tones
 from made_vocoder_training import COLUMNS, vocoder_config
 
@@ -31,13 +31,6 @@ def path(tmp_path_factory):
     judged = {"judges": ("stft", "log_mel", "mcd"), "examples": 2}
     evaluate(EvaluateConfig.of(output=str(root / "out"), **inputs, **judged))
     return root / "out" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    found = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
 
 
 @pytest.fixture

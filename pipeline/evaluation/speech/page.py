@@ -13,7 +13,8 @@ from pipeline.evaluation.speech.conditions import GRIFFIN_LIM, ORIGINAL
 
 _STYLE = """
 dl.heard{display:grid;grid-template-columns:minmax(5rem,11rem) minmax(0,1fr);gap:.4rem 1rem;align-items:center}
-dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}small{font-size:.9rem;display:block}audio{width:100%;max-width:30rem;min-width:9rem}
+dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}small{font-size:.9rem;display:block}
+audio{width:100%;max-width:30rem;min-width:9rem}
 @media print{audio{display:none}}
 """
 _INTRODUCTION = (

@@ -20,7 +20,7 @@ from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import VALIDATION, Sides, Whole
 from pipeline.cards.facts import card_bytes
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.speech.report import SpeechReport, report_of
 from pipeline.evaluation.speech.sets import layer_sets
@@ -84,11 +84,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
     assert config.tokens is not None
     saved = read_spec(config.vocoder)
     tokens, manifest = Dataset.open(config.tokens, kind="tokens"), Manifest(config.manifest)
-    manifest_sha256 = success(manifest.dataset)["dataset_sha256"]
-    if tokens.plan.content.get("input_sha256") != manifest_sha256:
-        raise DatasetError(
-            f"{config.tokens} was made from another manifest than {config.manifest}; give the one it was made from"
-        )
+    manifest_sha256 = manifest.check_made(tokens)
     there = saved.spec.check_tokens(tokens.plan.lineage)
     sets = layer_sets(saved.spec, there, config.speech.layer_sets)
     _check_speaker(config, saved.spec)
