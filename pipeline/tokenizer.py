@@ -134,12 +134,16 @@ class Tokenizer(WaveformTokenizer):
                 raise SettingsError("this vocoder has one voice; give no speaker")
             return None
         if kind == "table":
-            if speaker not in spec.speakers:
+            if not isinstance(speaker, str) or speaker not in spec.speakers:
                 raise SettingsError(f"the speaker {speaker!r} is none of the vocoder's: {', '.join(spec.speakers)}")
-            return spec.speakers.index(str(speaker))
-        if speaker is None or isinstance(speaker, str):
-            raise SettingsError(f"this vocoder takes a vector (S,) of width {spec.settings.speaker_dim} as speaker")
-        return np.asarray(speaker, np.float32)
+            return spec.speakers.index(speaker)
+        width = spec.settings.speaker_dim
+        if speaker is None or isinstance(speaker, str) or np.shape(speaker) != (width,):
+            raise SettingsError(f"this vocoder takes a vector (S,) of width {width} as speaker")
+        vector = np.asarray(speaker, np.float32)
+        if not np.isfinite(vector).all():
+            raise SettingsError("the speaker's vector holds values that are not finite")
+        return vector
 
 
 def _columns(ids: np.ndarray) -> list[np.ndarray]:

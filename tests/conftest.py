@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
+from made_browser import Browser, find_browser
 
 KINDS = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -193,3 +194,11 @@ def _makes_bucket(url, server):
             assert time.monotonic() < deadline
             time.sleep(0.3)
     return False
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Chromium, for modules that are skipped where there is none; ended with the module."""
+    found = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()

@@ -12,6 +12,29 @@ from pathlib import Path
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+# Ratio of luminances as WCAG 2.2 defines it, of every element with text of its own, against what lies behind it.
+CONTRAST = """
+(() => {
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, place) => sum + v * [.2126, .7152, .0722][place], 0)
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number)
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = parse(getComputedStyle(at).backgroundColor)
+      if (found.length === 3 || found[3] === 1) return found
+    }
+    return [NaN, NaN, NaN]
+  }
+  const written = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())
+  const ratios = [...document.body.querySelectorAll('*')].filter(written).map(element => {
+    const pair = [parse(getComputedStyle(element).color), behind(element)].map(light).sort((a, b) => b - a)
+    return (pair[0] + .05) / (pair[1] + .05)
+  })
+  return Math.min(...ratios)
+})()
+"""
+
 
 def find_browser():
     """Give the path of a Chromium; None where none is installed."""

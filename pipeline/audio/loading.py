@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import faults
 from pipeline.audio.decode import DecodeLimits, Decoder
 from pipeline.audio.pieces import decode_place, decoded_length, stream_place
-from pipeline.errors import AudioDecodeError, CorruptDatasetError
+from pipeline.errors import AudioDecodeError, CorruptDatasetError, DatasetError
 from pipeline.passed_over import PassedOver
 from pipeline.schema import PART, PIECES
 from pipeline.store.completion import success
@@ -53,6 +53,22 @@ class Manifest:
             raise CorruptDatasetError(f"{uri}/{INDEX} is not what was written; run build_manifest in a new folder")
         self._index = pq.read_table(pa.BufferReader(index))
         self._position = {shard: row for row, shard in enumerate(self._index["shard"].to_pylist())}
+
+    def check_made(self, dataset: Dataset) -> str:
+        """Refuse a dataset that was made from another manifest, and give the hash of this one.
+
+        Args:
+            dataset: Tokens, or features.
+
+        Raises:
+            DatasetError: It was.
+        """
+        found: str = success(self.dataset)["dataset_sha256"]
+        if dataset.plan.content.get("input_sha256") != found:
+            raise DatasetError(
+                f"{dataset.uri} was made from another manifest than {self.dataset.uri}; give the one it was made from"
+            )
+        return found
 
     @property
     def units(self) -> list[str]:

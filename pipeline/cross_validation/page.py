@@ -1,9 +1,9 @@
-"""What the page of an evaluation says of folds, as HTML; see ``pipeline.evaluation.page``."""
+"""What the page of an evaluation says of folds, as HTML; see ``pipeline.evaluation.html``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.evaluation.page import table
+from pipeline.evaluation.html import table
 
 _SHOWN = 5
 

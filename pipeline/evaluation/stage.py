@@ -29,6 +29,8 @@ from pipeline.evaluation.plots import draw
 from pipeline.evaluation.recordings import hear
 from pipeline.evaluation.report import ComparisonReport, EvaluationReport
 from pipeline.evaluation.settings import EvaluateConfig
+from pipeline.evaluation.speech.report import SpeechReport
+from pipeline.evaluation.speech.stage import evaluate_vocoder
 from pipeline.evaluation.trials import TrialList, read_trials
 from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes, sha256
@@ -89,7 +91,9 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     check_fits(trained, dataset)
     inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock)
     division, sides = _sides(trained, training, manifest, config.sides)
-    refuse_strangers(trained, manifest, division, sides)
+    # Trials compare embeddings, and speakers of verification are mostly such that no training has.
+    if trials is None or sides != (ALL,):
+        refuse_strangers(trained, manifest, division, sides)
     content = {
         "data_version": DATA_VERSION,
         "model_sha256": trained.sha256,
@@ -192,8 +196,8 @@ def decoding_content(decoding: DecodingSettings, task: str) -> dict[str, Any] | 
     return found
 
 
-def evaluate(config: EvaluateConfig) -> EvaluationReport | ComparisonReport:
-    """Evaluate a trained task on utterances that it was not trained on, or lay evaluations side by side.
+def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | ComparisonReport:
+    """Evaluate a trained task or a vocoder on utterances that it was not trained on, or compare evaluations.
 
     Raises:
         DatasetError: The model is no finished task, or an input is not finished or of another manifest.
@@ -205,6 +209,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | ComparisonReport:
     config = config.located()
     if config.compare:
         return compare(config.compare, config.output)
+    if config.vocoder is not None:
+        return evaluate_vocoder(config)
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)
@@ -237,7 +243,8 @@ def _make(dataset: Dataset, prepared: PreparedEvaluation, config: EvaluateConfig
     shown = _examples(held, count, prepared.config.training.seed)
     columns, ids = trained.fuser.columns, {piece.utterance_id for piece in shown}
     said = {side: predictor.side(source, found.tickets, side, columns, ids) for side, found in held.items()}
-    numbers = figures(prepared.plan.lineage, said, held, prepared.trials)
+    known = trained.spec.get("classes")
+    numbers = figures(prepared.plan.lineage, said, held, prepared.trials, known and set(known))
     heard = hear(shown, trained.clock, prepared.inputs.manifest.roots)
     use = layer_use(trained.name, trained.fuser, said, heard, 1 / trained.clock.frame_rate)
     rows = [row for predicted in said.values() for row in predicted.rows]

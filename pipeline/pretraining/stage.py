@@ -18,17 +18,17 @@ from pipeline.audio.loading import Manifest
 from pipeline.batches.augment import AugmentSettings
 from pipeline.batches.noises import check_amount
 from pipeline.batches.pools import TOO_SHORT
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.features.encoders.files import CONFIG, PREPROCESSOR, local_folder, read_json
 from pipeline.features.encoders.info import describe
 from pipeline.pretraining.export import encoder_tensors, write_settings
 from pipeline.pretraining.settings import MaskingSettings, PretrainEncoderConfig
 from pipeline.pretraining.shapes import network_config
 from pipeline.store.completion import success
-from pipeline.store.dataset import FILES, SUCCESS, Dataset, Output, Plan, check_folder, sha256
+from pipeline.store.dataset import FILES, Dataset, Output, Plan, check_folder, sha256
 from pipeline.store.storage import absolute, open_store
 from pipeline.training.progress import METRICS, Progress, history_lines
-from pipeline.training.publishing import MODEL, Trained, make_model, weights_bytes
+from pipeline.training.publishing import MODEL, Trained, make_model, model_commit, weights_bytes
 from pipeline.training.settings import learning_content
 
 if TYPE_CHECKING:
@@ -114,12 +114,8 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         EncoderError: ``init_encoder`` cannot be read.
         PlanMismatchError: The output folder was made with other settings.
     """
-    tokens, manifest = Dataset.open(config.tokens, kind="tokens"), Dataset.open(config.manifest, kind="manifest")
-    manifest_sha256 = success(manifest)["dataset_sha256"]
-    if tokens.plan.content.get("input_sha256") != manifest_sha256:
-        raise DatasetError(
-            f"{config.tokens} was made from another manifest than {config.manifest}; give the one that it was made from"
-        )
+    tokens = Dataset.open(config.tokens, kind="tokens")
+    manifest_sha256 = Manifest(config.manifest).check_made(tokens)
     sizes = tokens.plan.lineage["num_clusters"]
     columns = config.targets or tuple(sizes)
     if absent := sorted(set(columns) - set(sizes)):
@@ -304,9 +300,7 @@ def _curve(progress: Progress) -> list[dict[str, float]]:
 
 
 def _report(dataset: Dataset, digest: str, workers: str, seconds: float) -> TrainingReport:
-    commit = dataset.read_commit(MODEL)
-    if commit is None:
-        raise DatasetError(f"{dataset.uri} has {SUCCESS} and no commit; restore the folder or train again elsewhere")
+    commit = model_commit(dataset)
     return TrainingReport(
         stage="encoder",
         output=dataset.uri,

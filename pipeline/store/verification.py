@@ -27,6 +27,10 @@ REDONE = ("manifest", "features", "tokens")
 """Kinds of datasets whose jobs take ``--redo-rejects``."""
 
 
+_SEVERAL_ROWS = ("features", "sequences", "scattered", "speech_evaluation")
+"""Kinds in which an utterance has several rows: stretches, or conditions."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerifyDatasetConfig:
     """Settings of verify_dataset."""
@@ -304,7 +308,7 @@ def _check_data(dataset: Dataset, commit: Commit, unit: _Unit) -> None:
             ids += table[KEYS.get(dataset.plan.kind, "utterance_id")].to_pylist()
             _check_table(dataset, name, table, unit)
     # Features or ids of one utterance may lie in several rows, and these in several row groups.
-    unit.ids = list(dict.fromkeys(ids)) if dataset.plan.kind in ("features", "sequences", "scattered") else ids
+    unit.ids = list(dict.fromkeys(ids)) if dataset.plan.kind in _SEVERAL_ROWS else ids
     unit.rows = len(unit.ids)
     if unit.rows != commit.data.rows:
         unit.faults.append(f"{name} has {unit.rows} rows, its commit says {commit.data.rows}")

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import faults, schema
+from pipeline.audio.flac import flac_bytes, sixteen_bits
 from pipeline.audio.loading import Manifest
 from pipeline.errors import CorruptDatasetError
 from pipeline.features.numerics import numerics_key
 from pipeline.schema import Reason
 from pipeline.store.dataset import Output, Plan, parquet_bytes
-from pipeline.synthesis.flac import flac_bytes, sixteen_bits
 from pipeline.synthesis.inputs import SpokenInput
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.vocoder.voice import Said, Voice, stacked

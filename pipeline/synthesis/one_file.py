@@ -5,14 +5,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 
+from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
+from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
-from pipeline.synthesis.flac import sixteen_bits
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.tokenizer import Tokenizer
 from pipeline.work.runtime import kept_threads
 
+LONGEST_SECONDS = 3600.0
+"""Longest recording that is spoken: its samples lie in memory."""
 _FORMATS = (".wav", ".flac")
 
 
@@ -53,10 +57,11 @@ class SpokenFile:
 
 
 def speak_file(config: SynthesizeConfig) -> SpokenFile:
-    """Tokenise a recording, speak its tokens and write them: 16 bits, the vocoder's rate.
+    """Tokenise a recording of at most an hour, speak its tokens and write them: 16 bits, the vocoder's rate.
 
     Raises:
-        AudioDecodeError: The recording cannot be read.
+        AudioDecodeError: The recording cannot be read, or is too long.
+        FeatureError: It is too short for one frame.
         CodebookMismatchError: Tokenizer and vocoder do not belong together.
         SettingsError: A path or a setting does not fit.
     """
@@ -67,15 +72,11 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
         raise SettingsError(f"--output of --file ends in {' or '.join(_FORMATS)}, got {target.name}")
     if not target.parent.is_dir():
         raise SettingsError(f"the folder {target.parent} of --output is not there; make it first")
-    try:
-        samples, rate = soundfile.read(config.file, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise SettingsError(f"{config.file} cannot be read as audio: {error}") from error
     with kept_threads(config.threads_per_worker):
         voice = Tokenizer.from_pretrained(config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker)
-        began = time.perf_counter()
         layers = voice.choose_layers(config.layers)
-        tokens = voice.encode(samples.mean(axis=1), rate)
+        began = time.perf_counter()
+        tokens = voice.encode(_heard(config.file, voice.sample_rate), voice.sample_rate)
         waveform = voice.decode(tokens, layers=layers, speaker=config.speaker)
         took = time.perf_counter() - began
     recording = sixteen_bits(waveform)
@@ -89,3 +90,19 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
         clipped_samples=recording.clipped,
         times_real_time=seconds / took,
     )
+
+
+def _heard(file: str, sample_rate: int) -> np.ndarray:
+    """Read a recording as every job does, in the decode process: float32 (S,), the mean of its channels."""
+    with Decoder(sample_rate=sample_rate, limits=DecodeLimits(max_seconds=LONGEST_SECONDS)) as decoder:
+        found = decoder.probe(file)
+        stretches = decoder.stream(
+            file,
+            offset_samples=0,
+            num_samples=found.num_samples,
+            sample_rate=found.sample_rate,
+            channel=None,
+            utterance_id=file,
+        )
+        parts = [to_float32(part) for part in stretches]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -7,6 +7,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.store.storage import located
 from pipeline.vocoder.settings import SpeakingSettings
+from pipeline.vocoder.shipped import is_shipped
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
 
@@ -18,7 +19,8 @@ class SynthesizeConfig(Settings):
     output: str
     """Folder of the speech, local or s3://; with --file the recording to write, as out.wav or out.flac."""
     vocoder: str | None = None
-    """The vocoder's folder, local or s3://; default with --file: that inside the tokenizer's folder."""
+    """The vocoder's folder, local or s3://, or vocoder-small, which ships for tokens of encoder-small; default with
+    --file: that inside the tokenizer's folder."""
     tokens: str | None = None
     """Tokens dataset to speak, local or s3://."""
     export: str | None = None
@@ -74,4 +76,5 @@ class SynthesizeConfig(Settings):
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
-        return located(self, "output", "vocoder", "tokens", "export", "file", "tokenizer", "manifest")
+        vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
+        return located(self, "output", "tokens", "export", "file", "tokenizer", "manifest", *vocoder)

@@ -18,7 +18,7 @@ from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.pools import REASONS
 from pipeline.batches.sides import VALIDATION
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.fusion.saved import check_fuser
 from pipeline.fusion.spec import FuserSpec, feature_spec, read_centroids, token_spec
 from pipeline.store.completion import success
@@ -67,8 +67,7 @@ def open_datasets(data: TaskDataSettings) -> tuple[Manifest, Dataset]:
     kind, uri = ("tokens", data.tokens) if data.tokens is not None else ("features", data.features)
     assert uri is not None
     dataset, manifest = Dataset.open(uri, kind=kind), Manifest(data.manifest)
-    if dataset.plan.content.get("input_sha256") != success(manifest.dataset)["dataset_sha256"]:
-        raise DatasetError(f"{uri} was made from another manifest than {data.manifest}; give the one it was made from")
+    manifest.check_made(dataset)
     return manifest, dataset
 
 

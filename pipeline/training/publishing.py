@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import DatasetError
+from pipeline.store.commits import Commit
 from pipeline.store.completion import finish, unless_finished
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan
 from pipeline.store.provenance import record_settings
@@ -50,6 +52,18 @@ class MadeModel:
     dataset: Dataset
     workers: str
     seconds: float
+
+
+def model_commit(dataset: Dataset) -> Commit:
+    """Give the commit of a finished model.
+
+    Raises:
+        DatasetError: It has none.
+    """
+    commit = dataset.read_commit(MODEL)
+    if commit is None:
+        raise DatasetError(f"{dataset.uri} has {SUCCESS} and no commit; restore the folder or train again elsewhere")
+    return commit
 
 
 def weights_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:

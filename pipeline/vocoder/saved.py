@@ -16,6 +16,7 @@ from pipeline.fusion.spec import FuserSpec
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import Store, open_store
 from pipeline.vocoder.settings import VocoderSettings
+from pipeline.vocoder.shipped import vocoder_folder
 from pipeline.vocoder.spec import VocoderSpec
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def read_spec(uri: str) -> SavedVocoder:
         SchemaMismatchError: It is no vocoder of this version.
         SettingsError: There is none.
     """
-    store = open_store(uri)
+    store = open_store(vocoder_folder(uri))
     where = f"{store.uri}/{CONFIG}"
     try:
         config = json.loads(store.read(CONFIG))
@@ -150,7 +151,7 @@ def load_vocoder(uri: str, *, device: str = "cpu") -> "Vocoder":
     from safetensors.torch import load
 
     saved = read_spec(uri)
-    store = open_store(uri)
+    store = open_store(vocoder_folder(uri))
     data = _weights(store)
     if sha256(data) != saved.sha256:
         raise CorruptDatasetError(

@@ -286,7 +286,7 @@ def test_another_setting_is_another_evaluation(folder):
 def test_settings_say_what_they_need():
     with pytest.raises(SettingsError, match="give --model"):
         EvaluateConfig.of(output="o")
-    with pytest.raises(SettingsError, match="one of both"):
+    with pytest.raises(SettingsError, match="one of them"):
         EvaluateConfig.of(output="o", model="m", compare=("a",))
     with pytest.raises(SettingsError, match="examples must be at least 0"):
         EvaluateConfig.of(output="o", model="m", examples=-1)

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from made_browser import Browser, find_browser
+from made_browser import CONTRAST, find_browser
 from made_tasks import task_config, write_task_corpus
 
 from pipeline.evaluation.settings import EvaluateConfig
@@ -21,29 +21,6 @@ TASKS = ("er", "asr")
 PHONE, DESK, PAPER = 360, 1200, 718
 """Widths in CSS pixels; paper is A4 between margins of 1 cm."""
 
-# Ratio of luminances as WCAG 2.2 defines it, of every element with text of its own, against what lies behind it.
-CONTRAST = """
-(() => {
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, place) => sum + v * [.2126, .7152, .0722][place], 0)
-  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number)
-  const behind = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = parse(getComputedStyle(at).backgroundColor)
-      if (found.length === 3 || found[3] === 1) return found
-    }
-    return [NaN, NaN, NaN]
-  }
-  const written = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())
-  const ratios = [...document.body.querySelectorAll('*')].filter(written).map(element => {
-    const pair = [parse(getComputedStyle(element).color), behind(element)].map(light).sort((a, b) => b - a)
-    return (pair[0] + .05) / (pair[1] + .05)
-  })
-  return Math.min(...ratios)
-})()
-"""
-
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
@@ -60,13 +37,6 @@ def pages(tmp_path_factory):
         train_task(task_config(root, root / task, task, **tested))
         evaluate(EvaluateConfig.of(model=str(root / task), output=str(root / f"{task}_test"), examples=2))
     return {task: root / f"{task}_test" / "index.html" for task in TASKS}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    found = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(params=TASKS)

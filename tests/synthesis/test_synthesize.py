@@ -16,12 +16,12 @@ from made_speech import COLUMNS, LENGTHS, RATE, config_of, write_small_vocoder, 
 from made_vocoder import HOP
 
 from pipeline.audio.decode import DecodeLimits
+from pipeline.audio.flac import sixteen_bits
 from pipeline.audio.loading import Manifest, ShardLoader
 from pipeline.errors import CodebookMismatchError, CorruptDatasetError, DatasetError, SettingsError
 from pipeline.export.stage import export_tokens
 from pipeline.status import run_status
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
-from pipeline.synthesis.flac import sixteen_bits
 from pipeline.synthesis.stage import synthesize
 from pipeline.vocoder.pieces import speak_in_pieces
 from pipeline.vocoder.saved import load_vocoder

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.batches.pools import left_out_lines
-from pipeline.errors import DatasetError
 from pipeline.store.completion import success
-from pipeline.store.dataset import SUCCESS, Dataset
-from pipeline.training.publishing import MODEL
+from pipeline.store.dataset import Dataset
+from pipeline.training.publishing import model_commit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,7 @@ def report_of(dataset: Dataset, workers: str, seconds: float) -> VocoderReport:
     Raises:
         DatasetError: It has no commit.
     """
-    commit = dataset.read_commit(MODEL)
-    if commit is None:
-        raise DatasetError(f"{dataset.uri} has {SUCCESS} and no commit; restore the folder or train again elsewhere")
+    commit = model_commit(dataset)
     notes = commit.notes
     return VocoderReport(
         stage="vocoder",

@@ -18,7 +18,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.batches.pools import REASONS
 from pipeline.batches.sides import TRAIN, VALIDATION, Sides
 from pipeline.batches.survey import SideFacts, Wanted, survey
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.fusion.saved import check_fuser
 from pipeline.fusion.spec import read_centroids
 from pipeline.store.completion import success
@@ -74,11 +74,7 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
     """
     data = config.data
     tokens, manifest = Dataset.open(data.tokens, kind="tokens"), Manifest(data.manifest)
-    manifest_sha256 = success(manifest.dataset)["dataset_sha256"]
-    if tokens.plan.content.get("input_sha256") != manifest_sha256:
-        raise DatasetError(
-            f"{data.tokens} was made from another manifest than {data.manifest}; give the one that it was made from"
-        )
+    manifest_sha256 = manifest.check_made(tokens)
     lineage = tokens.plan.lineage
     sides = vocoder_sides(data, config.training.seed)
     speakers = _speakers(config, manifest, sides)

@@ -1,0 +1,146 @@
+"""One vocoder for every set of layers against one vocoder per layer, on one real voice; goes on where it was.
+
+    python -m bench.vocoder_study --data DATA --output study [--steps 3000] [--seeds 1] [--discriminators-from 3000]
+
+DATA holds ``cmu_arctic/cmu_us_slt_arctic`` (44 minutes of one speaker, with transcripts). Its tokens are those of
+encoder-small, layers 2, 4 and 6, with the codebooks that ship, K = 500. The scalable vocoder is trained with
+``--seeds`` seeds, and one vocoder per layer with the first; all have the same generator, steps and data. Each is judged
+on the same utterances, which none of them heard. Two trainings at a time with ``--at-once 2``. Prints tables and writes
+``vocoders.md``.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from bench.measuring import table
+from bench.study_corpora import ARCTIC_LINE
+from bench.workload import run_job
+from pipeline.metrics.uncertainty import bootstrap_interval, difference, rate
+
+LAYERS = (2, 4, 6)
+MEASURES = ("stft_distance", "log_mel_distance", "mcd", "f0_correlation", "stoi", "dnsmos_ovrl",
+            "speaker_similarity", "wer")  # fmt: skip
+
+
+def job(name: str, **settings: Any) -> None:
+    """Run a job to its end; one that was finished has nothing to do."""
+    flags: list[object] = []
+    for flag, value in settings.items():
+        flags += [f"--{flag.replace('_', '-')}", *(value if isinstance(value, tuple) else (value,))]
+    run_job(name, *flags)
+
+
+def listing(data: Path, folder: Path) -> Path:
+    """List the recordings of the voice with what is said."""
+    voice = data / "cmu_arctic" / "cmu_us_slt_arctic"
+    lines = [
+        json.dumps({"path": str(voice / "wav" / f"{name}.flac"), "utterance_id": name, "speaker": "slt", "text": said})
+        for name, said in ARCTIC_LINE.findall((voice / "etc" / "txt.done.data").read_text())
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "slt.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def prepare(data: Path, folder: Path) -> None:
+    """Make manifest and tokens."""
+    job("build_manifest", corpus=listing(data, folder), layout="listing", roots=data, output=folder / "manifest")
+    job("tokenize_corpus", manifest=folder / "manifest", encoder="encoder-small", layers=LAYERS,
+            codebooks="encoder-small", num_clusters=500, output=folder / "tokens", runner="here")  # fmt: skip
+
+
+def vocoders(seeds: int) -> dict[str, dict[str, Any]]:
+    """Name the vocoders, with what each is told."""
+    found: dict[str, dict[str, Any]] = {f"scalable_{seed}": {"seed": seed} for seed in range(seeds)}
+    return found | {f"layer_{layer:02d}_alone": {"seed": 0, "layers": (layer,)} for layer in LAYERS}
+
+
+def make(folder: Path, name: str, settings: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """Train and judge one."""
+    inputs = {"tokens": folder / "tokens", "manifest": folder / "manifest"}
+    job("train_vocoder", preset="vocoder_small", output=folder / name, runner="here", threads_per_worker=1,
+            **inputs, **training, **settings)  # fmt: skip
+    job("evaluate", vocoder=folder / name, output=folder / f"{name}_judged", **inputs)
+
+
+def rows_of(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give each vocoder and condition with its figures."""
+    for name in names:
+        found = json.loads((folder / f"{name}_judged" / "metrics.json").read_text())
+        for told in found["conditions"]:
+            yield name, told["condition"], told["figures"]
+
+
+def versus(folder: Path, first: tuple[str, str], second: tuple[str, str], measure: str) -> str:
+    """Say what the first (vocoder, condition) has more than the second, over the same utterances, with its interval."""
+    sides, statistics = [], []
+    for name, condition in (first, second):
+        rows = pq.read_table(folder / f"{name}_judged" / "utterances.parquet").to_pylist()
+        sides.append({row["utterance_id"]: row for row in rows if row["condition"] == condition})
+    shared = [name for name in sides[0] if all(side[name][measure] is not None for side in sides)]
+    for side in sides:
+        columns = ("wer_errors", "wer_length") if measure == "wer" else (measure, None)
+        errors, lengths = (np.array([1 if each is None else side[name][each] for name in shared]) for each in columns)
+        statistics.append(rate(errors, lengths))
+    found = bootstrap_interval(difference(*statistics), len(shared), draws=1000)
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    interval = None if figure is None else figure["interval"]
+    return "" if interval is None else f"{interval['value']:.3f}"
+
+
+def report(folder: Path, names: Sequence[str]) -> str:
+    """Write the tables."""
+    rows = [
+        [name, condition, *(_cell(figures.get(measure)) for measure in MEASURES)]
+        for name, condition, figures in rows_of(folder, names)
+    ]
+    whole, shown = ("scalable_0", "all"), ("stft_distance", "stoi", "speaker_similarity", "wer")
+    others = [("scalable_0", f"layer_{layer:02d}") for layer in LAYERS]
+    alone = [(f"layer_{layer:02d}_alone", "all") for layer in LAYERS]
+    against = [
+        ("all layers minus", [(" ".join(pair), whole, pair) for pair in (*others, *alone)]),
+        ("a layer minus a vocoder of it alone", [(own[0], one, own) for one, own in zip(others, alone, strict=True)]),
+    ]
+    parts = [table(("vocoder", "condition", *MEASURES), rows)]
+    for title, compared in against:
+        lines = [[name, *(versus(folder, *pair, each) for each in shown)] for name, *pair in compared]
+        parts.append(table((title, *shown), lines))
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Prepare, train, judge, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--discriminators-from", type=int)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=1)
+    given = parser.parse_args()
+    prepare(given.data, given.output)
+    training = {"num_steps": given.steps, "warmup_steps": 100, "lr": given.lr, "validate_every": 500,
+                "checkpoint_every": 250, "log_every": 250,
+                "discriminators_from": given.discriminators_from or given.steps}  # fmt: skip
+    named = vocoders(given.seeds)
+    with ThreadPoolExecutor(given.at_once) as pool:
+        list(pool.map(lambda each: make(given.output, *each, training), named.items()))
+    told = report(given.output, list(named))
+    (given.output / "vocoders.md").write_text(told + "\n")
+    print(told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Every utterance spoken and judged, one after the other; the first ones are kept to be listened to."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.audio.clock import Clock
+from pipeline.audio.flac import flac_bytes, sixteen_bits
+from pipeline.cards.plots import can_plot
+from pipeline.evaluation.picture import Picture
+from pipeline.evaluation.speech.conditions import Speaking, Spoken, pairs_of
+from pipeline.evaluation.speech.plots import draw_utterance
+from pipeline.evaluation.speech.utterances import JudgedSet
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Pair
+from pipeline.metrics.speech.judging import judge_pairs
+from pipeline.metrics.speech.rows import Row
+
+logger = logging.getLogger(__name__)
+
+MOST_LAG_SAMPLES = 400
+"""Lag behind the original that is found and taken out before judges compare: 25 ms."""
+_LOG_SECONDS = 10.0
+"""Between two lines of progress."""
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What an evaluation gathers.
+
+    Attributes:
+        rows: A row per utterance and condition.
+        weights: float32 (T, L) of each utterance, from the first set.
+        examples: What is heard on the page.
+        samples: The same recordings as files, by name.
+        pictures: Of the same utterances.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    weights: list[np.ndarray] = field(default_factory=list)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[str, bytes] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def sample_name(number: int, condition: str) -> str:
+    """Give the file of an utterance that is kept, as one condition has it."""
+    return f"samples/{condition}/utterance_{number}.flac"
+
+
+def judge_all(speaking: Speaking, judged: JudgedSet, judges: Sequence[Judge], *, examples: int) -> Found:
+    """Speak and judge all utterances.
+
+    Args:
+        speaking: Speaks them from every set of layers.
+        judged: The utterances.
+        judges: Who judge.
+        examples: How many are kept to be listened to.
+
+    Raises:
+        SettingsError: A speaker is none of the vocoder's.
+    """
+    found = Found()
+    found.rows += judge_pairs(_spoken(speaking, judged, found, examples), judges, most_lag_samples=MOST_LAG_SAMPLES)
+    return found
+
+
+def _spoken(speaking: Speaking, judged: JudgedSet, found: Found, examples: int) -> Iterator[Pair]:
+    """Give the pairs of all utterances, and keep what is to be kept of each."""
+    told = time.monotonic()
+    for number, each in enumerate(judged.heard()):
+        spoken = speaking(each)
+        if spoken.weights is not None:
+            found.weights.append(spoken.weights)
+        if number < examples:
+            _keep(number, spoken, judged.clock, found, speaking.columns)
+        yield from pairs_of(spoken)
+        if time.monotonic() - told > _LOG_SECONDS:
+            told = time.monotonic()
+            logger.info("judged %d of %d utterances", number + 1, len(judged.pieces))
+
+
+def _keep(number: int, spoken: Spoken, clock: Clock, found: Found, columns: Sequence[str]) -> None:
+    piece = spoken.judged.piece
+    recordings = {
+        condition: flac_bytes(sixteen_bits(waveform).samples, SAMPLE_RATE)
+        for condition, waveform in spoken.waveforms.items()
+    }
+    about = {"utterance_id": piece.utterance_id, "text": piece.labels["text"], "speaker": piece.labels["speaker"]}
+    found.examples.append({**about, "recordings": recordings})
+    found.samples |= {sample_name(number, condition): data for condition, data in recordings.items()}
+    if can_plot():
+        found.pictures.append(draw_utterance(number, spoken, clock, columns))

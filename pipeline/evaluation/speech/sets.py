@@ -1,0 +1,54 @@
+"""The sets of layers that a vocoder is judged on, by name."""
+
+from collections.abc import Sequence
+
+from pipeline import schema
+from pipeline.errors import SettingsError
+from pipeline.vocoder.layer_dropout import validation_sets
+from pipeline.vocoder.spec import VocoderSpec
+
+
+def layer_sets(spec: VocoderSpec, there: tuple[str, ...], wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Give the sets, each once, under the first of its names.
+
+    A vocoder without layer dropout speaks from all of its layers alone; of it, other named sets are left out.
+
+    Args:
+        spec: Of the vocoder.
+        there: Its layers that the tokens have.
+        wanted: Names as in ``layer_sets`` of the settings.
+
+    Raises:
+        SettingsError: The vocoder or the tokens have not such a layer, or no set is left.
+    """
+    named = validation_sets(there)
+    found: dict[str, tuple[str, ...]] = {}
+    for name in wanted:
+        asked: dict[str, tuple[str, ...]]
+        if name == "each":
+            asked = {column: (column,) for column in there} if len(there) > 1 else {}
+        elif name in ("all", "lower", "upper"):
+            asked = {name: named[name]} if name in named else {}
+        else:
+            asked = {name: _columns(there, name)}
+        for title, columns in asked.items():
+            if columns not in found.values() and (name not in named and name != "each" or _can(spec, columns)):
+                spec.present(columns)
+                found[title] = columns
+    if not found:
+        raise SettingsError(
+            f"of the layers {', '.join(there)} there is no set {', '.join(wanted)} that the vocoder can speak from"
+        )
+    return found
+
+
+def _columns(there: tuple[str, ...], name: str) -> tuple[str, ...]:
+    asked = {schema.layer_column(int(part)) for part in name.split("+")}
+    columns = tuple(column for column in there if column.split("_q")[0] in asked)
+    if absent := sorted(asked - {column.split("_q")[0] for column in columns}):
+        raise SettingsError(f"vocoder and tokens share {', '.join(there)}, and the set {name} asks for {absent[0]}")
+    return columns
+
+
+def _can(spec: VocoderSpec, columns: tuple[str, ...]) -> bool:
+    return spec.settings.layer_dropout or set(columns) == set(spec.columns)
