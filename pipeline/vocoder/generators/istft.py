@@ -19,12 +19,23 @@ _INITIAL_DEVIATION = 0.02
 _LEAST_OVERLAP = 1e-8
 
 
+class FrameConv(torch.nn.Conv1d):
+    """A convolution over time of frames as they lie: oneDNN knows channels last of images alone."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Give (B, T, C') of (B, T, C), with as many frames."""
+        image, kernel = values.transpose(1, 2).unsqueeze(2), self.weight.unsqueeze(2)
+        reach = (0, self.kernel_size[0] // 2)
+        found = F.conv2d(image, kernel, self.bias, padding=reach, groups=self.groups)
+        return found.squeeze(2).transpose(1, 2)
+
+
 class ConvNextBlock(torch.nn.Module):
     """A depthwise convolution over time, then two linear maps per frame, scaled per channel and added."""
 
     def __init__(self, dim: int, hidden: int, kernel: int, scale: float) -> None:
         super().__init__()
-        self.depthwise = torch.nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.depthwise = FrameConv(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.norm = torch.nn.LayerNorm(dim, eps=1e-6)
         self.widen = torch.nn.Linear(dim, hidden)
         self.narrow = torch.nn.Linear(hidden, dim)
@@ -32,18 +43,9 @@ class ConvNextBlock(torch.nn.Module):
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Give (B, T, C) of (B, T, C), both 0 in padding; mask is bool (B, T)."""
-        inner = self.norm(convolved(self.depthwise, values))
+        inner = self.norm(self.depthwise(values))
         inner = self.scale * self.narrow(F.gelu(self.widen(inner)))
         return values + _silenced(inner, mask)
-
-
-def convolved(conv: torch.nn.Conv1d, values: torch.Tensor) -> torch.Tensor:
-    """Convolve (B, T, C) over time to (B, T, C'), as it lies in memory: oneDNN knows channels last of images alone."""
-    image = values.transpose(1, 2).unsqueeze(2)
-    found = F.conv2d(
-        image, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.kernel_size[0] // 2), groups=conv.groups
-    )
-    return found.squeeze(2).transpose(1, 2)
 
 
 def _silenced(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -109,7 +111,7 @@ class IstftGenerator(torch.nn.Module):
         super().__init__()
         self.hop_length = hop_length
         width, kernel, blocks = settings.convnext_dim, settings.convnext_kernel, settings.convnext_blocks
-        self.first = torch.nn.Conv1d(dim, width, kernel, padding=kernel // 2)
+        self.first = FrameConv(dim, width, kernel, padding=kernel // 2)
         self.norm = torch.nn.LayerNorm(width, eps=1e-6)
         self.blocks = torch.nn.ModuleList(
             ConvNextBlock(width, settings.convnext_hidden, kernel, 1 / blocks) for _ in range(blocks)
@@ -134,7 +136,7 @@ class IstftGenerator(torch.nn.Module):
         Returns:
             float32 (B, hop * T), 0 in padding.
         """
-        values = _silenced(self.norm(convolved(self.first, frames)), mask)
+        values = _silenced(self.norm(self.first(frames)), mask)
         for block in self.blocks:
             values = block(values, mask)
         # The spectrum is float32 under autocast too. Clipped before the exponential: after it, a gradient is no number.
