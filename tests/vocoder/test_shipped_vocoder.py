@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import CodebookMismatchError
+from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.features.encoders.info import encoder_files
 from pipeline.features.encoders.shipped import LAYERS
 from pipeline.features.encoders.shipped import NAME as ENCODER
 from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.tokenizer import Tokenizer
 from pipeline.tokens.waveform_tokenizer import save_bundle
 from pipeline.vocoder.saved import WEIGHTS, read_spec
@@ -56,6 +58,9 @@ def test_codebooks_of_another_size_are_refused(tmp_path):
 
 def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch):
     assert (is_shipped(NAME), vocoder_folder(NAME)) == (True, str(FOLDER))
+    inputs = {"tokens": "t", "manifest": "m", "output": "o", "vocoder": NAME}
+    assert EvaluateConfig.of(**inputs).located().vocoder == NAME
+    assert SynthesizeConfig.of(**inputs).located().vocoder == NAME
     (tmp_path / NAME).mkdir()
     monkeypatch.chdir(tmp_path)
     assert (is_shipped(NAME), vocoder_folder(NAME)) == (False, NAME)
