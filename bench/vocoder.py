@@ -9,7 +9,8 @@ the matmul peak are medians over rounds. FLOP of an inverse STFT's own transform
 "corpus": `synthesize` of vocoder_small over --minutes of random tokens, one worker in its process (--runner here), and
 in turns the loop over the same batches with the tokens in memory, nothing rounded, encoded or written. Both may use
 --threads CPUs and no more, because synthesize would write one shard while it speaks the next. Loading is in neither,
-nor is the manifest of the speech. "memory": one utterance of each of --lengths minutes, each in a process of its own, in pieces.
+nor is the manifest of the speech.
+"memory": one utterance of each of --lengths minutes, each in a process of its own, in pieces.
 """
 
 import argparse
