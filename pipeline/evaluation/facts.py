@@ -27,6 +27,7 @@ def figures(
     said: Mapping[str, "Predicted"],
     held: Mapping[str, HeldOut],
     trials: TrialList | None,
+    known: set[str] | None = None,
 ) -> dict[str, Any]:
     """Give ``metrics.json``.
 
@@ -35,14 +36,18 @@ def figures(
         said: What was predicted, by side.
         held: What was evaluated and left out, by side.
         trials: Of verification; None for none.
+        known: The classes of training; None for a task without. A side with others has no metrics of its own.
     """
     sides: dict[str, Any] = {}
     for side, predicted in said.items():
         rows = predicted.rows
         left_out = {reason: count for reason, count in held[side].left_out.items() if count}
-        sides[side] = {"utterances": len(rows), "left_out": left_out, "metrics": measures(lineage["task"], rows)}
-        if lineage["task"] != "asr":
-            sides[side]["confusion"] = confusion(rows)
+        sides[side] = {"utterances": len(rows), "left_out": left_out, "metrics": {}}
+        # Who is none of the speakers of training cannot be told from them, only compared.
+        if known is None or {row["reference"] for row in rows} <= known:
+            sides[side]["metrics"] = measures(lineage["task"], rows)
+            if lineage["task"] != "asr":
+                sides[side]["confusion"] = confusion(rows)
     return {**{name: lineage[name] for name in _LINEAGE}, "sides": sides, "trials": _verified(trials, said)}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.batches.pieces import Piece
 from pipeline.batches.pools import BatchTicket
 from pipeline.errors import DatasetError
 from pipeline.evaluation.measuring import SPREAD, WEIGHT
@@ -103,7 +104,7 @@ class Predictor:
                     over_time[key] = self._over_time(weights[row], output, row, piece.num_frames)
                 labels = {"speaker": piece.labels.get("speaker")}
                 about = {"utterance_id": key, "side": name, **labels, "num_frames": piece.num_frames}
-                rows.append({**about, **said[row], **used[row]})
+                rows.append({**about, **said[row], **_reference(said[row], piece, self._task.label), **used[row]})
         found = sorted(rows, key=lambda row: str(row["utterance_id"]))
         return Predicted(rows=found, embeddings=embeddings, over_time=over_time)
 
@@ -121,6 +122,11 @@ class Predictor:
         if len(said) != len(batch[FRAMES]):
             raise DatasetError(f"{len(batch[FRAMES])} utterances gave {len(said)} rows; this is a defect")
         return said
+
+
+def _reference(said: Row, piece: Piece, label: str) -> dict[str, Any]:
+    """Give a stranger, who is no class, the name that the corpus gives."""
+    return {"reference": piece.labels[label]} if said.get("reference", "") is None else {}
 
 
 def _used(weights: np.ndarray, mask: np.ndarray, columns: Sequence[str]) -> list[dict[str, float]]:

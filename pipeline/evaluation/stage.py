@@ -91,7 +91,9 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     check_fits(trained, dataset)
     inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock)
     division, sides = _sides(trained, training, manifest, config.sides)
-    refuse_strangers(trained, manifest, division, sides)
+    # Trials compare embeddings, and speakers of verification are mostly such that no training has.
+    if trials is None or sides != (ALL,):
+        refuse_strangers(trained, manifest, division, sides)
     content = {
         "data_version": DATA_VERSION,
         "model_sha256": trained.sha256,
@@ -241,7 +243,8 @@ def _make(dataset: Dataset, prepared: PreparedEvaluation, config: EvaluateConfig
     shown = _examples(held, count, prepared.config.training.seed)
     columns, ids = trained.fuser.columns, {piece.utterance_id for piece in shown}
     said = {side: predictor.side(source, found.tickets, side, columns, ids) for side, found in held.items()}
-    numbers = figures(prepared.plan.lineage, said, held, prepared.trials)
+    known = trained.spec.get("classes")
+    numbers = figures(prepared.plan.lineage, said, held, prepared.trials, known and set(known))
     heard = hear(shown, trained.clock, prepared.inputs.manifest.roots)
     use = layer_use(trained.name, trained.fuser, said, heard, 1 / trained.clock.frame_rate)
     rows = [row for predicted in said.values() for row in predicted.rows]

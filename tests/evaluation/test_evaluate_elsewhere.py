@@ -248,3 +248,24 @@ def test_ids_and_labels_that_are_markup_are_shown_and_not_obeyed(folder, tmp_pat
     report = evaluate(EvaluateConfig.of(compare=(str(tmp_path / "out"),), output=str(tmp_path / "table")))
     assert len(report.rows) == 1
     assert "<script" not in (tmp_path / "table" / "comparison.md").read_text()
+
+
+def test_speakers_that_training_never_had_are_verified_by_their_embeddings(folder, tmp_path):
+    train_task(task_config(folder, tmp_path / "sid", "sid"))
+    rows = Manifest(str(folder / "own" / "manifest"))
+    speakers = {row["utterance_id"]: row["speaker"] for unit in rows.units for row in rows.rows(unit).to_pylist()}
+    ids = sorted(speakers)
+    trials = [(int(speakers[a] == speakers[b]), a, b) for a, b in zip(ids, ids[1:], strict=False)]
+    trials += [(int(speakers[a] == speakers[b]), a, b) for a, b in zip(ids, ids[4:], strict=False)]
+    (tmp_path / "trials").write_text("".join(f"{same} {a} {b}\n" for same, a, b in trials))
+    own = {name: str(folder / "own" / name) for name in ("manifest", "tokens")}
+    report = evaluate(on_own(tmp_path, tmp_path / "out", "sid", trials=str(tmp_path / "trials"), **own))
+    assert report.trials["trials"] == len(trials)
+    assert 0 <= report.trials["eer"] <= 1
+    # None of these speakers is a class, so there is nothing to be right about.
+    assert report.sides["all"] == {"utterances": 12, "left_out": {}, "metrics": {}}
+    found = rows_of(tmp_path / "out")
+    assert {row["utterance_id"]: row["reference"] for row in found} == speakers
+    assert {row["hypothesis"] for row in found}.isdisjoint(speakers.values())
+    with pytest.raises(SettingsError, match="was never trained on"):
+        evaluate(on_own(tmp_path, tmp_path / "no", "sid", **own))

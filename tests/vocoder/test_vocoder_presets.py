@@ -1,40 +1,11 @@
 """The presets of vocoders make networks of the sizes that they name."""
 
-import tomllib
-from dataclasses import fields
-from pathlib import Path
-
 import pytest
 
-from pipeline.fusion.settings import FusionSettings
-from pipeline.fusion.spec import FuserSpec
+from bench.vocoder_workload import preset_group, preset_spec
 from pipeline.vocoder.network import build_vocoder
 from pipeline.vocoder.saved import write_vocoder
-from pipeline.vocoder.settings import VocoderLossSettings, VocoderSettings
-from pipeline.vocoder.spec import VocoderSpec
-
-FOLDER = Path(__file__).resolve().parents[2] / "jobs" / "presets"
-
-
-def group(name, kind):
-    """Give those settings of a preset that a group has."""
-    known = {field.name for field in fields(kind)}
-    preset = tomllib.loads((FOLDER / f"{name}.toml").read_text())
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in preset.items() if k in known})
-
-
-def preset_spec(name, num_layers, num_clusters):
-    columns = tuple(f"layer_{layer:02d}" for layer in range(num_layers))
-    fuser = FuserSpec(
-        settings=group(name, FusionSettings),
-        kind="tokens",
-        columns=columns,
-        dim=None,
-        encoder_sha256="e" * 64,
-        num_clusters=dict.fromkeys(columns, num_clusters),
-        codebook_sha256=dict.fromkeys(columns, "c" * 64),
-    )
-    return VocoderSpec(settings=group(name, VocoderSettings), fuser=fuser, sample_rate=16000, hop_length=320)
+from pipeline.vocoder.settings import VocoderLossSettings
 
 
 def parameters(made):
@@ -55,7 +26,7 @@ def parameters(made):
 )
 def test_a_preset_has_the_parameters_that_it_names(name, num_layers, num_clusters, millions):
     assert parameters(preset_spec(name, num_layers, num_clusters)) / 1e6 == pytest.approx(millions, abs=0.001)
-    group(name, VocoderLossSettings)
+    preset_group(name, VocoderLossSettings)
 
 
 def test_the_small_one_ships_in_8_megabytes(tmp_path):

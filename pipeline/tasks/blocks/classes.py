@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.metrics.classification import accuracy, confusion_matrix, unweighted_average_recall
+from pipeline.tasks.classes import STRANGER
 from pipeline.training.recipe import Row
 
 
@@ -14,16 +15,18 @@ def class_rows(scores: torch.Tensor, targets: torch.Tensor, classes: Sequence[st
 
     Args:
         scores: (B, C), the largest is the class taken.
-        targets: int64 (B,).
+        targets: int64 (B,); ``STRANGER`` for an utterance of no class.
         classes: Names (C).
 
     Returns:
-        For each utterance ``hypothesis`` and ``reference`` by name, and the ``score`` of the hypothesis.
+        For each utterance ``hypothesis`` and ``reference`` by name, which a stranger has not, and the ``score`` of the
+        hypothesis.
     """
     best, places = scores.float().max(dim=1)
     told = zip(best.tolist(), places.tolist(), targets.tolist(), strict=True)
     return [
-        {"hypothesis": classes[place], "reference": classes[target], "score": score} for score, place, target in told
+        {"hypothesis": classes[place], "reference": None if target == STRANGER else classes[target], "score": score}
+        for score, place, target in told
     ]
 
 

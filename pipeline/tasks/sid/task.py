@@ -4,8 +4,8 @@ Letters: B batch, T frames, H width, C speakers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import torch
 
@@ -27,11 +27,13 @@ class SidTask(Task):
         ecapa: Sizes of the network.
         settings: The loss.
         classes: Speakers (C), sorted.
+        strangers: Whether utterances may be of other speakers, as where embeddings alone are judged.
     """
 
     ecapa: EcapaSettings
     settings: SidSettings
     classes: tuple[str, ...]
+    strangers: bool = False
 
     name = "sid"
     label = "speaker"
@@ -45,7 +47,7 @@ class SidTask(Task):
 
     def tensors(self, labels: Sequence[str]) -> Tensors:
         """Give the speakers as numbers, int64 (B,)."""
-        return class_tensors(labels, self.classes, self.label)
+        return class_tensors(labels, self.classes, self.label, strangers=self.strangers)
 
     def count(self, batch: Tensors) -> torch.Tensor:
         """Utterances."""
@@ -63,6 +65,10 @@ class SidTask(Task):
     def measure(self, rows: Sequence[Row]) -> Mapping[str, float]:
         """Accuracy, error and unweighted average recall."""
         return metrics.measure(rows)
+
+    def tested(self) -> Self:
+        """Let utterances be of speakers that training never had: their embeddings can be compared."""
+        return replace(self, strangers=True)
 
     def to_json(self) -> dict[str, Any]:
         """Give what is needed to make it again."""

@@ -47,7 +47,7 @@ class ResidualBlock(torch.nn.Module):
         """Give (B, C, 1, T) of (B, C, 1, T), both 0 in padding; mask is bool (B, T)."""
         for dilated, plain in zip(self.dilated, self.plain, strict=True):
             inner = silenced(dilated(F.leaky_relu(values, SLOPE)), mask)
-            values = values + silenced(plain(F.leaky_relu(inner, SLOPE)), mask)
+            values = silenced(plain(F.leaky_relu(inner, SLOPE, inplace=True)), mask).add_(values)
         return values
 
 
@@ -62,8 +62,8 @@ class ReceptiveFields(torch.nn.Module):
         """Give (B, C, 1, T) of (B, C, 1, T), both 0 in padding; mask is bool (B, T)."""
         found: torch.Tensor = self.blocks[0](values, mask)
         for block in self.blocks[1:]:
-            found = found + block(values, mask)
-        return found / len(self.blocks)
+            found = found.add_(block(values, mask))
+        return found.div_(len(self.blocks))
 
 
 class HifiganGenerator(torch.nn.Module):
@@ -89,7 +89,7 @@ class HifiganGenerator(torch.nn.Module):
         self.upsampling = torch.nn.ModuleList()
         self.fields = torch.nn.ModuleList()
         for rate, kernel in zip(self.rates, settings.upsample_kernels, strict=True):
-            self.upsampling.append(_upsampling(channels, rate, kernel))
+            self.upsampling.append(_normed(Upsampling(channels, rate, kernel)))
             channels //= 2
             self.fields.append(ReceptiveFields(channels, settings.residual_kernels, settings.residual_dilations))
         self.last = _conv(channels, 1, _KERNEL)
@@ -108,19 +108,44 @@ class HifiganGenerator(torch.nn.Module):
         values = silenced(self.first(values), mask)
         for rate, upsampling, fields in zip(self.rates, self.upsampling, self.fields, strict=True):
             mask = stretched(mask, rate)
-            values = fields(silenced(upsampling(F.leaky_relu(values, SLOPE)), mask), mask)
-        return silenced(torch.tanh(self.last(F.leaky_relu(values))), mask)[:, 0, 0]
+            values = fields(silenced(upsampling(F.leaky_relu(values, SLOPE, inplace=True)), mask), mask)
+        return silenced(torch.tanh(self.last(F.leaky_relu(values, inplace=True))), mask)[:, 0, 0]
 
 
-def _upsampling(channels: int, rate: int, kernel: int) -> torch.nn.Module:
-    """Make the transposed convolution that gives exactly ``rate`` samples for each."""
-    odd = (kernel - rate) % 2
-    padding = (0, (kernel - rate + odd) // 2)
-    conv = torch.nn.ConvTranspose2d(
-        channels, channels // 2, (1, kernel), (1, rate), padding=padding, output_padding=(0, odd)
-    )
-    torch.nn.init.normal_(conv.weight, 0.0, _INITIAL_DEVIATION)
-    return _normed(conv)
+class Upsampling(torch.nn.ConvTranspose2d):
+    """A transposed convolution that gives exactly ``rate`` samples for each.
+
+    It is computed as the equal convolution that gives ``rate`` times the channels: in channels last they lie in memory
+    as the samples that follow each other. oneDNN's transposed form takes many times as long for few channels.
+
+    Args:
+        channels: Channels in; half of them come out.
+        rate: Samples out for each.
+        kernel: Width, at least ``rate``.
+    """
+
+    def __init__(self, channels: int, rate: int, kernel: int) -> None:
+        odd = (kernel - rate) % 2
+        self.rate, self.cut = rate, (kernel - rate + odd) // 2
+        super().__init__(
+            channels, channels // 2, (1, kernel), (1, rate), padding=(0, self.cut), output_padding=(0, odd)
+        )
+        torch.nn.init.normal_(self.weight, 0.0, _INITIAL_DEVIATION)
+
+    def forward(self, values: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """Give (B, C / 2, 1, rate * T) of (B, C, 1, T), as ``torch.nn.ConvTranspose2d`` does within rounding."""
+        assert output_size is None
+        assert self.bias is not None
+        channels, halved, _, width = self.weight.shape
+        reach = -(-max(self.cut, width - self.rate - self.cut) // self.rate)
+        steps = 2 * reach + 1
+        before = self.rate * reach - self.cut
+        # Sample a of step t hears step t + j through tap a + cut - rate * j.
+        taps = F.pad(self.weight[:, :, 0], (before, self.rate * steps - before - width))
+        taps = taps.reshape(channels, halved, steps, self.rate).flip(2).permute(3, 1, 0, 2)
+        kernel = taps.reshape(self.rate * halved, channels, 1, steps)
+        found = F.conv2d(values, kernel, self.bias.repeat(self.rate), padding=(0, reach))
+        return found.permute(0, 2, 3, 1).reshape(len(found), 1, -1, halved).permute(0, 3, 1, 2)
 
 
 def _context(settings: VocoderSettings) -> int:

@@ -31,10 +31,24 @@ class ConvNextBlock(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.full((dim,), scale))
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Give (B, C, T) of (B, C, T), both 0 in padding; mask is bool (B, T)."""
-        inner = self.norm(self.depthwise(values).transpose(1, 2))
+        """Give (B, T, C) of (B, T, C), both 0 in padding; mask is bool (B, T)."""
+        inner = self.norm(convolved(self.depthwise, values))
         inner = self.scale * self.narrow(F.gelu(self.widen(inner)))
-        return values + silenced(inner.transpose(1, 2), mask)
+        return values + _silenced(inner, mask)
+
+
+def convolved(conv: torch.nn.Conv1d, values: torch.Tensor) -> torch.Tensor:
+    """Convolve (B, T, C) over time to (B, T, C'), as it lies in memory: oneDNN knows channels last of images alone."""
+    image = values.transpose(1, 2).unsqueeze(2)
+    found = F.conv2d(
+        image, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.kernel_size[0] // 2), groups=conv.groups
+    )
+    return found.squeeze(2).transpose(1, 2)
+
+
+def _silenced(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Set the padding of values (B, T, C) to 0."""
+    return silenced(values.transpose(1, 2), mask).transpose(1, 2)
 
 
 class InverseStft(torch.nn.Module):
@@ -59,20 +73,23 @@ class InverseStft(torch.nn.Module):
         """Give float32 (B, hop * T).
 
         Args:
-            spectra: complex64 (B, N // 2 + 1, T), 0 in padding.
+            spectra: complex64 (B, T, N // 2 + 1), 0 in padding.
             mask: bool (B, T), True in real frames; None where all are.
         """
-        waves = torch.fft.irfft(spectra, n=self.n_fft, dim=1) * self.window[:, None]
-        real = torch.ones_like(waves[:1, :1]) if mask is None else mask.unsqueeze(1).to(waves.dtype)
-        overlap = self._added(self.window.square()[:, None] * real)
+        waves = torch.fft.irfft(spectra, n=self.n_fft, dim=2) * self.window
+        real = torch.ones_like(waves[:1, :, :1]) if mask is None else mask.unsqueeze(2).to(waves.dtype)
+        overlap = self._added(self.window.square() * real)
         return self._added(waves) / torch.where(overlap > _LEAST_OVERLAP, overlap, 1.0)
 
     def _added(self, waves: torch.Tensor) -> torch.Tensor:
-        """Add windows (B, N, T) where they overlap: (B, hop * T)."""
-        frames = waves.shape[2]
-        total = self.hop_length * (frames - 1) + self.n_fft
-        added = F.fold(waves, (1, total), (1, self.n_fft), stride=(1, self.hop_length))
-        return added[:, 0, 0, self.trim : self.trim + self.hop_length * frames]
+        """Add windows (B, T, N) where they overlap: (B, hop * T)."""
+        frames, hops = waves.shape[1], -(-self.n_fft // self.hop_length)
+        parts = F.pad(waves, (0, hops * self.hop_length - self.n_fft))
+        parts = parts.reshape(len(waves), frames, hops, self.hop_length)
+        added = waves.new_zeros(len(waves), frames + hops - 1, self.hop_length)
+        for hop in range(hops):
+            added[:, hop : hop + frames] += parts[:, :, hop]
+        return added.reshape(len(waves), -1)[:, self.trim : self.trim + self.hop_length * frames]
 
 
 class IstftGenerator(torch.nn.Module):
@@ -117,14 +134,12 @@ class IstftGenerator(torch.nn.Module):
         Returns:
             float32 (B, hop * T), 0 in padding.
         """
-        values = self.norm(self.first(frames.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)
-        values = silenced(values, mask)
+        values = _silenced(self.norm(convolved(self.first, frames)), mask)
         for block in self.blocks:
             values = block(values, mask)
         # The spectrum is float32 under autocast too. Clipped before the exponential: after it, a gradient is no number.
-        head = self.head(self.last_norm(values.transpose(1, 2))).transpose(1, 2).float()
-        log_magnitude, phase = head.chunk(2, dim=1)
-        magnitude = silenced(log_magnitude.clamp(max=math.log(MOST_MAGNITUDE)).exp(), mask)
+        log_magnitude, phase = self.head(self.last_norm(values)).float().chunk(2, dim=2)
+        magnitude = _silenced(log_magnitude.clamp(max=math.log(MOST_MAGNITUDE)).exp(), mask)
         waveform: torch.Tensor = self.inverse(torch.polar(magnitude, phase), mask)
         if mask is not None:
             waveform = waveform.masked_fill(~mask.repeat_interleave(self.hop_length, dim=1), 0.0)
