@@ -75,19 +75,25 @@ $(READERS)/.ready: tests/export/readers/requirements.txt $(DEV_READY)
 	@touch $@
 
 demo: $(DEMO_READY)
-	@echo "==> 1 of 4: speak a small corpus with espeak-ng into demo/corpus"
+	@echo "==> 1 of 5: speak a small corpus with espeak-ng into demo/corpus"
 	$(PYTHON) jobs/synthesize_corpus.py --output demo/corpus --runner ray
-	@echo "==> 2 of 4: manifest, features, codebooks and tokens into demo/run, on a local Ray as on a cluster"
+	@echo "==> 2 of 5: manifest, features, codebooks and tokens into demo/run, on a local Ray as on a cluster"
 	$(PYTHON) jobs/run_pipeline.py --preset jobs/presets/demo.toml --runner ray
-	@echo "==> 3 of 4: the tokens as data for language models, into demo/export"
+	@echo "==> 3 of 5: the tokens as data for language models, into demo/export"
 	$(PYTHON) jobs/export_tokens.py --tokens demo/run/tokens --manifest demo/run/manifest --deduplicate \
 	    --valid-fraction 0.2 --split-by-speaker --output demo/export --runner ray
-	@echo "==> 4 of 4: the same tokens without Ray, in one process, into demo/here; the bytes must be the same"
+	@echo "==> 4 of 5: the same tokens without Ray, in one process, into demo/here; the bytes must be the same"
 	$(PYTHON) jobs/tokenize_corpus.py --manifest demo/run/manifest --encoder encoder-small --num-clusters 100 \
 	    --codebooks demo/run/codebooks --output demo/here --runner here
 	$(PYTHON) jobs/verify_dataset.py --dataset demo/run/tokens --compare demo/here
+	@echo "==> 5 of 5: four utterances spoken again from their tokens by vocoder-small, into demo/listen"
+	$(PYTHON) jobs/tokenize_corpus.py --manifest demo/run/manifest --encoder encoder-small --num-clusters 500 \
+	    --codebooks encoder-small --output demo/shipped_tokens --runner here
+	$(PYTHON) jobs/evaluate.py --vocoder vocoder-small --tokens demo/shipped_tokens --manifest demo/run/manifest \
+	    --num-utterances 4 --examples 4 --judges stft log_mel mcd --output demo/listen
 	@echo "==> Done. demo/run/tokens is a Parquet dataset; demo/run/tokenizer loads with Tokenizer.from_pretrained;"
 	@echo "    demo/export/megatron and parquet open in trainers, demo/export/README.md says what is in them."
+	@echo "    Open demo/listen/index.html in a browser to hear them."
 	@echo "    Run make demo again: nothing is computed twice. Start afresh: rm -r demo"
 
 gpu-check: $(DEMO_READY)

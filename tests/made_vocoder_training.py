@@ -35,3 +35,17 @@ def vocoder_config(folder, output, **changes):
     """Give the settings of a small run on a corpus of tones."""
     inputs = {"manifest": str(folder / "manifest"), "tokens": str(folder / "tokens")}
     return TrainVocoderConfig.of(output=str(output), **{**SMALL, **inputs, **changes})
+
+
+def job_flags(config):
+    """Give the flags of a job that has these settings, without those that are as usual."""
+    given = config.flat()
+    needed = {
+        name: given[name] for name in ("output", "manifest", "tokens", "embedding_dim", "num_steps", "warmup_steps")
+    }
+    usual = TrainVocoderConfig.of(**needed).flat()
+    words = []
+    for name, value in given.items():
+        if name in needed or value != usual[name]:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words

@@ -7,6 +7,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.store.storage import absolute, located
 from pipeline.tasks.asr.settings import DecodingSettings
+from pipeline.vocoder.shipped import is_shipped
 
 NAMED = ("all", "each", "lower", "upper")
 """Sets of layers that have a name; ``each`` is every layer alone."""
@@ -95,7 +96,7 @@ class EvaluateConfig(Settings):
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths."""
-        found = located(
-            self, "output", "model", "vocoder", "tokens", "features", "manifest", "trials", "language_model"
-        )
+        inputs = ("model", "tokens", "features", "manifest", "trials", "language_model")
+        vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
+        found = located(self, "output", *inputs, *vocoder)
         return found.but(compare=tuple(map(absolute, self.compare)))

@@ -67,6 +67,8 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
     """
     assert config.file is not None
     assert config.tokenizer is not None
+    if config.output.startswith("s3://"):
+        raise SettingsError(f"--output of --file is a local recording, got {config.output}")
     target = Path(config.output)
     if target.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--output of --file ends in {' or '.join(_FORMATS)}, got {target.name}")

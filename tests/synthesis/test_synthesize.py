@@ -164,6 +164,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(corpus, tmp_pat
     write_spoken_corpus(tmp_path / "other", books=make_books(seed=9))
     write_small_vocoder(tmp_path / "single", columns=("layer_03",))
     write_small_vocoder(tmp_path / "whole", layer_dropout=False)
+    write_small_vocoder(tmp_path / "vector", speaker_input="vector", speaker_dim=8)
     out = tmp_path / "out"
     refused = [
         ({"tokens": str(tmp_path / "other" / "tokens")}, CodebookMismatchError, "codebook of layer_01: .* there"),
@@ -172,6 +173,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(corpus, tmp_pat
         ({"vocoder": str(tmp_path / "single"), "layers": (1,)}, SettingsError, "not on layer_01"),
         ({"vocoder": str(tmp_path / "nowhere")}, SettingsError, "config.json is not there"),
         ({"speaker": "ann"}, SettingsError, "one voice"),
+        ({"vocoder": str(tmp_path / "vector")}, SettingsError, "a vector per utterance, .*; use Tokenizer.decode"),
         ({"manifest": str(tmp_path / "other" / "manifest")}, DatasetError, "another manifest"),
         ({"vocoder": None}, SettingsError, "needs --vocoder"),
         ({"export": str(folder / "tokens"), "tokens": str(folder / "tokens")}, SettingsError, "give one of"),

@@ -15,6 +15,7 @@ from pipeline.features.encoders.info import encoder_files
 from pipeline.features.encoders.shipped import LAYERS, NAME
 from pipeline.fusion.settings import FusionSettings
 from pipeline.kmeans.read_codebooks import read_codebooks
+from pipeline.store.storage import open_store
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.stage import synthesize
 from pipeline.tokenizer import Tokenizer
@@ -245,6 +246,7 @@ def test_a_file_that_cannot_be_spoken_is_refused_in_one_sentence_and_nothing_is_
     write_tokenizer(tmp_path / "deaf", shipped_books())
     refused = [
         ({"target": tmp_path / "out.mp3"}, SettingsError, r"ends in .wav or .flac, got out.mp3"),
+        ({"target": "s3://corpus/out.wav"}, SettingsError, "is a local recording, got s3://corpus/out.wav"),
         ({"target": tmp_path / "none" / "out.wav"}, SettingsError, "none of --output is not there; make it first"),
         ({"source": tmp_path / "nowhere.wav"}, AudioDecodeError, "nowhere.wav"),
         ({"source": tmp_path / "text.wav"}, AudioDecodeError, "text.wav|not_audio|format"),
@@ -262,6 +264,17 @@ def test_a_file_that_cannot_be_spoken_is_refused_in_one_sentence_and_nothing_is_
         assert one_sentence(told)
         assert not out.exists()
         assert not (tmp_path / "out.mp3").exists()
+
+
+def test_a_file_and_a_vocoder_on_s3_give_the_speech_of_those_on_disk(bucket, folder, tmp_path):
+    soundfile.write(tmp_path / "in.flac", a_voice(), RATE)
+    store = open_store(bucket)
+    store.write("in.flac", (tmp_path / "in.flac").read_bytes())
+    for path in (folder / "vocoder").iterdir():
+        store.write(f"vocoder/{path.name}", path.read_bytes())
+    spoken_file(folder, tmp_path / "in.flac", tmp_path / "here.wav")
+    spoken_file(folder, f"{bucket}/in.flac", tmp_path / "there.wav", vocoder=f"{bucket}/vocoder")
+    assert (tmp_path / "there.wav").read_bytes() == (tmp_path / "here.wav").read_bytes()
 
 
 def test_what_goes_with_a_file_is_checked_with_the_settings(tmp_path):
