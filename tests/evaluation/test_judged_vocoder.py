@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from made_speech import write_small_vocoder
 from made_tokens import write_corpus_of_tones
 from made_vocoder_training import COLUMNS, vocoder_config
 
@@ -200,6 +201,12 @@ def test_what_does_not_belong_together_is_refused_in_one_sentence(folder, tmp_pa
             evaluate(config_of(folder, tmp_path / "out", **changes))
         assert "\n" not in str(told.value)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_vocoder_of_another_rate_than_judges_hear_is_refused(folder, tmp_path):
+    write_small_vocoder(tmp_path / "slow")
+    with pytest.raises(SettingsError, match="judges hear 16000 Hz, and .*slow speaks at 4000 Hz"):
+        evaluate(config_of(folder, tmp_path / "out", vocoder=tmp_path / "slow"))
 
 
 @pytest.mark.parametrize(

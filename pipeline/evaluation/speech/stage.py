@@ -76,6 +76,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
         PlanMismatchError: The output folder was made with other settings.
         SettingsError: A side, layer, speaker or judge is not there.
     """
+    from pipeline.metrics.speech.judge import SAMPLE_RATE
     from pipeline.metrics.speech.judging import libraries
     from pipeline.metrics.speech.registry import make_judges
 
@@ -85,6 +86,8 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
     saved = read_spec(config.vocoder)
     tokens, manifest = Dataset.open(config.tokens, kind="tokens"), Manifest(config.manifest)
     manifest_sha256 = manifest.check_made(tokens)
+    if saved.spec.sample_rate != SAMPLE_RATE:
+        raise SettingsError(f"judges hear {SAMPLE_RATE} Hz, and {config.vocoder} speaks at {saved.spec.sample_rate} Hz")
     there = saved.spec.check_tokens(tokens.plan.lineage)
     sets = layer_sets(saved.spec, there, config.speech.layer_sets)
     _check_speaker(config, saved.spec)
