@@ -56,7 +56,8 @@ def _example(
         source = f"data:audio/flac;base64,{base64.b64encode(data).decode()}"
         label = text(f"{example['utterance_id']}, {told}")
         player = f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio>'
-        heard = f"<small>{text(', '.join(sets[condition]))}</small>" if condition in sets else ""
+        layers = sets.get(condition, [condition])
+        heard = "" if list(layers) == [condition] else f"<small>{text(', '.join(layers))}</small>"
         lines.append(f"<dt>{text(title)} {heard}</dt><dd>{player}</dd>")
     said = "" if example["text"] is None else f'<p lang="en"><bdi>{text(example["text"])}</bdi></p>'
     heading = f"<h3><bdi>{text(example['utterance_id'])}</bdi></h3>"
