@@ -1,11 +1,9 @@
-"""Layer dropout: which layers of each utterance a vocoder is given in training, and the fixed sets of validation.
+"""Layer dropout: which layers of each utterance a vocoder is given in training.
 
 Source: Mousavi et al., "How Should We Extract Discrete Audio Tokens from Self-Supervised Models?", Interspeech 2024:
 the number of dropped layers is uniform on 0..L-1, and so is their set. Their loader also drops in validation; here
-validation has fixed sets.
+validation has fixed sets (``layer_sets.py``).
 """
-
-from collections.abc import Sequence
 
 import torch
 
@@ -25,19 +23,3 @@ def draw_layers(batch: int, num_layers: int, generator: torch.Generator) -> torc
     # The ranks of independent numbers are a uniform permutation.
     ranks = torch.rand(batch, num_layers, generator=generator, dtype=torch.float64).argsort(dim=1)
     return ranks < kept
-
-
-def validation_sets(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Give the sets of layers that validation speaks, by name.
-
-    ``all``, each layer by its own name, ``lower`` and ``upper``: the first and last half in the order of the columns,
-    which share the middle one of an odd number. A set that another name has already is not given twice.
-    """
-    half = (len(columns) + 1) // 2
-    found = {"all": tuple(columns), **{column: (column,) for column in columns}}
-    for name, chosen in (("lower", tuple(columns[:half])), ("upper", tuple(columns[-half:]))):
-        if chosen not in found.values():
-            found[name] = chosen
-    if len(columns) == 1:
-        del found[columns[0]]
-    return found

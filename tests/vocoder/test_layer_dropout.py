@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from pipeline.vocoder.layer_dropout import draw_layers, validation_sets
+from pipeline.vocoder.layer_dropout import draw_layers
+from pipeline.vocoder.layer_sets import validation_sets
 
 LAYERS = 4
 DRAWS = 20000

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline import schema
 from pipeline.errors import SettingsError
-from pipeline.vocoder.layer_dropout import validation_sets
+from pipeline.vocoder.layer_sets import validation_sets
 from pipeline.vocoder.spec import VocoderSpec
 
 

@@ -14,7 +14,7 @@ from pipeline.training.settings import OptimizerSettings
 from pipeline.vocoder.discriminators.ensemble import Discriminators
 from pipeline.vocoder.discriminators.judging import Judgement
 from pipeline.vocoder.duration import Runs, duration_loss, runs_of
-from pipeline.vocoder.layer_dropout import validation_sets
+from pipeline.vocoder.layer_sets import validation_sets
 from pipeline.vocoder.losses import adversarial_loss, discriminator_loss, feature_loss
 from pipeline.vocoder.network import Vocoder, build_vocoder
 from pipeline.vocoder.settings import VocoderLossSettings
