@@ -34,6 +34,24 @@ RECORDINGS = "recordings"
 """The note of a manifest's commits: how many of its utterances are ``whole`` files, and how many ``parts`` of files."""
 
 
+def check_made(dataset: Dataset, manifest: Dataset) -> str:
+    """Refuse a dataset that was made from another manifest, and give the hash of this one.
+
+    Args:
+        dataset: Tokens, or features.
+        manifest: A finished manifest.
+
+    Raises:
+        DatasetError: It was.
+    """
+    found: str = success(manifest)["dataset_sha256"]
+    if dataset.plan.content.get("input_sha256") != found:
+        raise DatasetError(
+            f"{dataset.uri} was made from another manifest than {manifest.uri}; give the one it was made from"
+        )
+    return found
+
+
 class Manifest:
     """A finished manifest, read shard by shard.
 
@@ -55,20 +73,8 @@ class Manifest:
         self._position = {shard: row for row, shard in enumerate(self._index["shard"].to_pylist())}
 
     def check_made(self, dataset: Dataset) -> str:
-        """Refuse a dataset that was made from another manifest, and give the hash of this one.
-
-        Args:
-            dataset: Tokens, or features.
-
-        Raises:
-            DatasetError: It was.
-        """
-        found: str = success(self.dataset)["dataset_sha256"]
-        if dataset.plan.content.get("input_sha256") != found:
-            raise DatasetError(
-                f"{dataset.uri} was made from another manifest than {self.dataset.uri}; give the one it was made from"
-            )
-        return found
+        """Refuse a dataset that was made from another manifest, and give the hash of this one; see ``check_made``."""
+        return check_made(dataset, self.dataset)
 
     @property
     def units(self) -> list[str]:

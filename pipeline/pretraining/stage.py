@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
 from pipeline.audio.clock import Clock
-from pipeline.audio.loading import Manifest
+from pipeline.audio.loading import Manifest, check_made
 from pipeline.batches.augment import AugmentSettings
 from pipeline.batches.noises import check_amount
 from pipeline.batches.pools import TOO_SHORT
@@ -114,8 +114,8 @@ def prepare(config: PretrainEncoderConfig) -> PreparedTraining:
         EncoderError: ``init_encoder`` cannot be read.
         PlanMismatchError: The output folder was made with other settings.
     """
-    tokens = Dataset.open(config.tokens, kind="tokens")
-    manifest_sha256 = Manifest(config.manifest).check_made(tokens)
+    tokens, manifest = Dataset.open(config.tokens, kind="tokens"), Dataset.open(config.manifest, kind="manifest")
+    manifest_sha256 = check_made(tokens, manifest)
     sizes = tokens.plan.lineage["num_clusters"]
     columns = config.targets or tuple(sizes)
     if absent := sorted(set(columns) - set(sizes)):

@@ -50,9 +50,10 @@ def for_people(count: int) -> str:
     """Write a number of tokens with three digits and a metric prefix, as ``12.3 MT``."""
     if count == 0:
         return "0.00 T"
-    # What rounds to four digits before the point has the next prefix: 999,999 is 1.00 M.
     exponent = math.floor(math.log10(count))
-    exponent += round(count / 10 ** (exponent - 2)) >= 1000
+    # What rounds to one digit more before the point is written so: 999,999 is 1.00 M.
+    rounded = round(count / 10 ** (exponent // 3 * 3), 2 - exponent % 3)
+    exponent += rounded >= 10 ** (exponent % 3 + 1)
     return f"{count / 10 ** (exponent // 3 * 3):.{2 - exponent % 3}f} {' kMGTPE'[exponent // 3].strip()}T"
 
 

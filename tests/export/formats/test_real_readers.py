@@ -81,6 +81,7 @@ def test_nanotron_files_are_those_of_datatrove(tmp_path, text_size, kind, masked
 @example(count=0)
 @example(count=999)
 @example(count=1000)
+@example(count=9_995)
 @example(count=9_999)
 @example(count=99_949)
 @example(count=99_950)
