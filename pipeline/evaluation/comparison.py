@@ -23,18 +23,23 @@ def read_facts(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         CorruptDatasetError: A file is gone, or not what was committed.
     """
-    commit, found = dataset.commits()[0], []
-    for name in (METRICS, LAYER_USE):
-        try:
-            data = dataset.store.read(name)
-        except FileNotFoundError:
-            data = b""
-        if sha256(data) != commit.beside[name].sha256:
-            raise CorruptDatasetError(
-                f"{dataset.uri}/{name} is gone or not what was committed; evaluate again elsewhere"
-            )
-        found.append(json.loads(data))
-    return found[0], found[1]
+    return read_fact(dataset, METRICS), read_fact(dataset, LAYER_USE)
+
+
+def read_fact(dataset: Dataset, name: str) -> dict[str, Any]:
+    """Read one of the JSON files of a finished evaluation.
+
+    Raises:
+        CorruptDatasetError: It is gone, or not what was committed.
+    """
+    try:
+        data = dataset.store.read(name)
+    except FileNotFoundError:
+        data = b""
+    if sha256(data) != dataset.commits()[0].beside[name].sha256:
+        raise CorruptDatasetError(f"{dataset.uri}/{name} is gone or not what was committed; evaluate again elsewhere")
+    found: dict[str, Any] = json.loads(data)
+    return found
 
 
 def compare(uris: Sequence[str], output: str) -> ComparisonReport:

@@ -17,10 +17,9 @@ dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}small{font-size:.9rem;di
 audio{width:100%;max-width:30rem;min-width:9rem}
 @media print{audio{display:none}}
 """
-_INTRODUCTION = (
-    "Each recording was turned into tokens, and spoken again from nothing but those of the layers named. The vocoder "
-    "never heard these utterances."
-)
+_INTRODUCTION = "Each recording was turned into tokens, and spoken again from nothing but those of the layers named."
+_OWN = "They are of another manifest than the vocoder was trained on."
+_HELD_OUT = "The vocoder was not trained on these utterances."
 _TITLES = {ORIGINAL: "original", GRIFFIN_LIM: "original, by Griffin-Lim"}
 
 
@@ -35,7 +34,7 @@ def page(found: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], pictur
     """
     title = "Speech from tokens"
     sections = [("listen", "Listen"), ("figures", "Figures"), ("differences", "Differences"), ("about", "About")]
-    parts = ['<h2 id="listen">Listen</h2>', note(_INTRODUCTION)]
+    parts = ['<h2 id="listen">Listen</h2>', note(f"{_INTRODUCTION} {_OWN if found['side'] == 'all' else _HELD_OUT}")]
     for number, example in enumerate(examples):
         parts.append(_example(number, example, found["sets"], pictures))
     parts += ['<h2 id="figures">Figures</h2>', _figures(found)]

@@ -1,15 +1,13 @@
 """What the evaluation of a vocoder says of itself."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.errors import CorruptDatasetError
+from pipeline.evaluation.comparison import METRICS, read_fact
 from pipeline.store.completion import success
-from pipeline.store.dataset import Dataset, sha256
+from pipeline.store.dataset import Dataset
 
-_FILE = "metrics.json"
 _SHOWN = (
     *("stft_distance", "log_mel_distance", "mcd", "f0_correlation"),
     *("stoi", "dnsmos_ovrl", "speaker_similarity", "wer"),
@@ -66,11 +64,7 @@ def report_of(dataset: Dataset, seconds: float) -> SpeechReport:
     Raises:
         CorruptDatasetError: Its figures are gone, or not what was committed.
     """
-    commit = dataset.commits()[0]
-    data = dataset.store.read(_FILE) if dataset.store.exists(_FILE) else b""
-    if sha256(data) != commit.beside[_FILE].sha256:
-        raise CorruptDatasetError(f"{dataset.uri}/{_FILE} is gone or not what was committed; evaluate again elsewhere")
-    found = json.loads(data)
+    found = read_fact(dataset, METRICS)
     shown = [measure["name"] for measure in found["measures"]]
     conditions = {
         told["condition"]: {name: _value(told["figures"][name]) for name in shown} for told in found["conditions"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline import schema
 from pipeline.errors import SettingsError
+from pipeline.evaluation.settings import NAMED
 from pipeline.vocoder.layer_sets import validation_sets
 from pipeline.vocoder.spec import VocoderSpec
 
@@ -21,20 +22,17 @@ def layer_sets(spec: VocoderSpec, there: tuple[str, ...], wanted: Sequence[str])
     Raises:
         SettingsError: The vocoder or the tokens have not such a layer, or no set is left.
     """
-    named = validation_sets(there)
+    named = {name: columns for name, columns in validation_sets(there).items() if _can(spec, columns)}
     found: dict[str, tuple[str, ...]] = {}
     for name in wanted:
-        asked: dict[str, tuple[str, ...]]
         if name == "each":
-            asked = {column: (column,) for column in there} if len(there) > 1 else {}
-        elif name in ("all", "lower", "upper"):
+            asked = {column: named[column] for column in there if column in named}
+        elif name in NAMED:
             asked = {name: named[name]} if name in named else {}
         else:
             asked = {name: _columns(there, name)}
-        for title, columns in asked.items():
-            if columns not in found.values() and (name not in named and name != "each" or _can(spec, columns)):
-                spec.present(columns)
-                found[title] = columns
+            spec.present(asked[name])
+        found |= {title: columns for title, columns in asked.items() if columns not in found.values()}
     if not found:
         raise SettingsError(
             f"of the layers {', '.join(there)} there is no set {', '.join(wanted)} that the vocoder can speak from"

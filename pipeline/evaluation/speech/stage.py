@@ -21,6 +21,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import VALIDATION, Sides, Whole
 from pipeline.cards.facts import card_bytes
 from pipeline.errors import SettingsError
+from pipeline.evaluation.comparison import METRICS
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.speech.report import SpeechReport, report_of
 from pipeline.evaluation.speech.sets import layer_sets
@@ -40,7 +41,6 @@ logger = logging.getLogger(__name__)
 DATA_VERSION = 1
 KIND = "speech_evaluation"
 UNIT = "utterances"
-METRICS = "metrics.json"
 ALL = "all"
 
 
@@ -223,8 +223,9 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
         notes={"plots": can_plot()},
         beside=beside,
     )
-    dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key(device))
+    # Before the commit: a run killed between the two would never write them.
     _write_versa(dataset, found.examples, prepared)
+    dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key(device))
 
 
 def _write_versa(dataset: Dataset, examples: "list[dict[str, Any]]", prepared: PreparedSpeechEvaluation) -> None:
