@@ -51,12 +51,23 @@ def compare(uris: Sequence[str], output: str) -> ComparisonReport:
     """
     began = time.monotonic()
     rows = [row for uri in uris for row in _rows(uri)]
+    files = {f"{COMPARISON}.json": card_bytes({"rows": rows}), f"{COMPARISON}.md": _markdown(rows).encode()}
+    uri = write_comparison(output, files)
+    return ComparisonReport(stage=COMPARISON, output=uri, rows=rows, wall_seconds=time.monotonic() - began)
+
+
+def write_comparison(output: str, files: Mapping[str, bytes]) -> str:
+    """Write the files of a table into a folder of its own, and give the folder.
+
+    Raises:
+        SettingsError: The output folder holds a dataset.
+    """
     store = open_store(output)
     if store.exists(PLAN):
         raise SettingsError(f"{store.uri} holds a dataset; give the table a folder of its own")
-    store.write(f"{COMPARISON}.json", card_bytes({"rows": rows}))
-    store.write(f"{COMPARISON}.md", _markdown(rows).encode())
-    return ComparisonReport(stage=COMPARISON, output=store.uri, rows=rows, wall_seconds=time.monotonic() - began)
+    for name, data in files.items():
+        store.write(name, data)
+    return store.uri
 
 
 def _rows(uri: str) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ from pipeline.evaluation.plots import draw
 from pipeline.evaluation.recordings import hear
 from pipeline.evaluation.report import ComparisonReport, EvaluationReport
 from pipeline.evaluation.settings import EvaluateConfig
+from pipeline.evaluation.speech.comparison import KIND as SPEECH
+from pipeline.evaluation.speech.comparison import SpeechComparisonReport, compare_speech
 from pipeline.evaluation.speech.report import SpeechReport
 from pipeline.evaluation.speech.stage import evaluate_vocoder
 from pipeline.evaluation.trials import TrialList, read_trials
@@ -196,7 +198,7 @@ def decoding_content(decoding: DecodingSettings, task: str) -> dict[str, Any] | 
     return found
 
 
-def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | ComparisonReport:
+def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | ComparisonReport | SpeechComparisonReport:
     """Evaluate a trained task or a vocoder on utterances that it was not trained on, or compare evaluations.
 
     Raises:
@@ -208,7 +210,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | Compar
     began = time.monotonic()
     config = config.located()
     if config.compare:
-        return compare(config.compare, config.output)
+        return _compared(config.compare, config.output)
     if config.vocoder is not None:
         return evaluate_vocoder(config)
     prepared = prepare(config)
@@ -219,6 +221,13 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | Compar
             _make(dataset, prepared, config)
         finish(dataset)
     return _report(dataset, time.monotonic() - began)
+
+
+def _compared(uris: Sequence[str], output: str) -> ComparisonReport | SpeechComparisonReport:
+    """Lay evaluations side by side: of tasks, or of vocoders where the first is one."""
+    if Dataset.open(uris[0]).plan.kind == SPEECH:
+        return compare_speech(uris, output)
+    return compare(uris, output)
 
 
 def _make(dataset: Dataset, prepared: PreparedEvaluation, config: EvaluateConfig) -> None:

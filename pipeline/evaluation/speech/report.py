@@ -8,11 +8,11 @@ from pipeline.evaluation.comparison import METRICS, read_fact
 from pipeline.store.completion import success
 from pipeline.store.dataset import Dataset
 
-_SHOWN = (
+SHOWN = (
     *("stft_distance", "log_mel_distance", "mcd", "f0_correlation"),
     *("stoi", "dnsmos_ovrl", "speaker_similarity", "wer"),
 )
-"""Measures that the report shows; the page has all."""
+"""Measures that reports and tables show; the page and the JSON have all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SpeechReport:
         """Give the report as label and value pairs."""
         lines = [("output", self.output), ("judged", f"{self.utterances:,} utterances of {self.side}")]
         for condition, told in self.conditions.items():
-            known = [f"{name} {told[name]:.3f}" for name in _SHOWN if told.get(name) is not None]
+            known = [f"{name} {told[name]:.3f}" for name in SHOWN if told.get(name) is not None]
             lines.append((condition, ", ".join(known) or "none"))
         if self.layer_use:
             lines.append(("layer use", ", ".join(f"{name} {weight:.3f}" for name, weight in self.layer_use.items())))
