@@ -29,12 +29,12 @@ MEASURES = ("stft_distance", "log_mel_distance", "mcd", "f0_correlation", "stoi"
             "speaker_similarity", "wer")  # fmt: skip
 
 
-def job(name: str, **settings: Any) -> None:
-    """Run a job to its end; one that was finished has nothing to do."""
+def job(name: str, **settings: Any) -> dict[str, Any]:
+    """Run a job to its end and give its report; one that was finished has nothing to do."""
     flags: list[object] = []
     for flag, value in settings.items():
         flags += [f"--{flag.replace('_', '-')}", *(value if isinstance(value, tuple) else (value,))]
-    run_job(name, *flags)
+    return run_job(name, *flags)
 
 
 def listing(data: Path, folder: Path) -> Path:
