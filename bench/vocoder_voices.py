@@ -4,8 +4,8 @@
 
 ``--study`` is the folder of ``bench.vocoder_study``. The vocoder of many voices is trained on the same sentences of
 slt, on bdl, and on 251 speakers of LibriSpeech, 108 minutes in all, with a vector of each recording's speaker.
-Sentences of bdl that slt says in the test are left out. It is judged on what it held out, which of slt is what the study held
-out too: ``comparison.md`` has the differences over those. Goes on where it was.
+Sentences of bdl that slt says in the test are left out. It is judged on what it held out, which of slt is what the
+study held out too: ``comparison.md`` has the differences over those. Goes on where it was.
 """
 
 import argparse
