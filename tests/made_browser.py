@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # Ratio of luminances as WCAG 2.2 defines it, of every element with text of its own, against what lies behind it.
@@ -40,6 +42,33 @@ def find_browser():
     """Give the path of a Chromium; None where none is installed."""
     given = os.environ.get("STRATA_TEST_BROWSER")
     return given or next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+needs_browser = pytest.mark.skipif(
+    find_browser() is None,
+    reason="no Chromium here: apt install chromium-headless-shell, or name one in STRATA_TEST_BROWSER",
+)
+
+HARM = "<script>document.title='taken'</script><img src=http://127.0.0.1:9/x.png onerror=\"document.title='taken'\">"
+PHONE, DESK = 360, 1200
+"""Widths in CSS pixels."""
+
+
+def assert_asks_nothing(page, within="data:"):
+    """See that a page that was opened asked for nothing but itself and URLs that begin so, and told of no error."""
+    asked = [found["request"]["url"] for found in page.told("Network.requestWillBeSent")]
+    assert asked[0].startswith("file://")
+    assert all(url.startswith(within) for url in asked[1:])
+    assert page.told("Log.entryAdded") == []
+    assert page.told("Runtime.exceptionThrown") == []
+
+
+def assert_fits(page, width):
+    """See that nothing is wider than a window of this width but what scrolls by itself."""
+    page.look(width=width)
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
+    wider = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.wide') && e.scrollWidth > innerWidth)"
+    assert page.run(f"{wider}.length") == 0
 
 
 class Browser:

@@ -21,7 +21,7 @@ def folds_section(figures: Mapping[str, Any], use: Mapping[str, Any]) -> str:
             fold["fold"],
             _some(fold["tested_on"]),
             str(fold["utterances"]),
-            str(fold["best_step"]),
+            str(fold["kept_step"]),
             *(f"{fold['metrics'][name]['value']:.4f}" for name in metrics),
         ]
         for fold in figures["folds"]

@@ -21,7 +21,7 @@ class FoldResult:
     Attributes:
         name: Of its folder.
         tested_on: Values that it left out of training.
-        best_step: Step whose weights were kept.
+        kept_step: Step whose weights were kept.
         figures: ``metrics.json`` of its evaluation.
         use: ``layer_use.json`` of its evaluation.
         rows: ``utterances.parquet`` of its evaluation.
@@ -29,7 +29,7 @@ class FoldResult:
 
     name: str
     tested_on: tuple[str, ...]
-    best_step: int
+    kept_step: int
     figures: Mapping[str, Any]
     use: Mapping[str, Any]
     rows: pa.Table
@@ -45,7 +45,7 @@ class FoldResult:
         return {
             "fold": self.name,
             "tested_on": list(self.tested_on),
-            "best_step": self.best_step,
+            "kept_step": self.kept_step,
             **{name: self.test[name] for name in ("utterances", "left_out", "metrics")},
             "model_sha256": self.figures["model_sha256"],
         }

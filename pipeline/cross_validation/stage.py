@@ -151,7 +151,7 @@ def _fold(config: CrossValidateConfig, prepared: PreparedFolds, name: str, left_
     figures, use = read_facts(tested)
     with open_committed(tested, UNIT) as file:
         rows = pq.read_table(file)
-    return FoldResult(name=name, tested_on=left_out, best_step=trained.best_step, figures=figures, use=use, rows=rows)
+    return FoldResult(name=name, tested_on=left_out, kept_step=trained.kept_step, figures=figures, use=use, rows=rows)
 
 
 def _report(dataset: Dataset, made: int, seconds: float) -> CrossValidationReport:

@@ -3,23 +3,19 @@
 import base64
 
 import pytest
-from made_browser import CONTRAST, find_browser
+from made_browser import CONTRAST, DESK, HARM, PHONE, assert_asks_nothing, assert_fits, needs_browser
 from made_tasks import task_config, write_task_corpus
 
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
 from pipeline.tasks.stage import train_task
 
-pytestmark = pytest.mark.skipif(
-    find_browser() is None,
-    reason="no Chromium here: apt install chromium-headless-shell, or name one in STRATA_TEST_BROWSER",
-)
+pytestmark = needs_browser
 
-HARM = "<script>document.title='taken'</script><img src=http://127.0.0.1:9/x.png onerror=\"document.title='taken'\">"
 LONG = "w" * 150
 TASKS = ("er", "asr")
-PHONE, DESK, PAPER = 360, 1200, 718
-"""Widths in CSS pixels; paper is A4 between margins of 1 cm."""
+PAPER = 718
+"""Width in CSS pixels of A4 between margins of 1 cm."""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +43,7 @@ def page(request, pages, browser):
 
 
 def test_the_page_asks_for_nothing_but_itself(page):
-    asked = [found["request"]["url"] for found in page.told("Network.requestWillBeSent")]
-    assert asked[0].startswith("file://")
-    assert all(url.startswith("data:image/png;base64,") for url in asked[1:])
-    assert page.told("Log.entryAdded") == []
-    assert page.told("Runtime.exceptionThrown") == []
+    assert_asks_nothing(page, "data:image/png;base64,")
 
 
 def test_labels_and_ids_are_text_and_no_elements(page):
@@ -66,10 +58,7 @@ def test_labels_and_ids_are_text_and_no_elements(page):
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_nothing_is_wider_than_the_window_but_what_scrolls_by_itself(page, width):
-    page.look(width=width)
-    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
-    wider = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.wide') && e.scrollWidth > innerWidth)"
-    assert page.run(f"{wider}.length") == 0
+    assert_fits(page, width)
     scrolled = page.run("[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length")
     assert width == DESK or scrolled > 0
     assert page.run(

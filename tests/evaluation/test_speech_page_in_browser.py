@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_browser import CONTRAST, find_browser
+from made_browser import CONTRAST, DESK, HARM, PHONE, assert_asks_nothing, assert_fits, needs_browser
 from made_tokens import write_corpus_of_tones
 from made_vocoder_training import COLUMNS, vocoder_config
 
@@ -10,13 +10,8 @@ from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
 from pipeline.vocoder.training.stage import train_vocoder
 
-pytestmark = pytest.mark.skipif(
-    find_browser() is None,
-    reason="no Chromium here: apt install chromium-headless-shell, or name one in STRATA_TEST_BROWSER",
-)
+pytestmark = needs_browser
 
-HARM = "<script>document.title='taken'</script><img src=http://127.0.0.1:9/x.png onerror=\"document.title='taken'\">"
-PHONE, DESK = 360, 1200
 CONDITIONS = ("original", "griffin_lim", "all", *COLUMNS, "lower", "upper")
 
 
@@ -41,11 +36,7 @@ def page(path, browser):
 
 
 def test_the_page_asks_for_nothing_but_itself(page):
-    asked = [found["request"]["url"] for found in page.told("Network.requestWillBeSent")]
-    assert asked[0].startswith("file://")
-    assert all(url.startswith("data:") for url in asked[1:])
-    assert page.told("Log.entryAdded") == []
-    assert page.told("Runtime.exceptionThrown") == []
+    assert_asks_nothing(page)
 
 
 def test_every_recording_can_be_played_and_has_a_name(page):
@@ -68,10 +59,7 @@ def test_text_of_the_corpus_is_text_and_no_element(page):
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_nothing_is_wider_than_the_window_but_what_scrolls_by_itself(page, width):
-    page.look(width=width)
-    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
-    wider = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.wide') && e.scrollWidth > innerWidth)"
-    assert page.run(f"{wider}.length") == 0
+    assert_fits(page, width)
     inside = "[...document.querySelectorAll('audio')].every(e => e.getBoundingClientRect().right <= innerWidth)"
     assert page.run(inside)
 

@@ -1,19 +1,13 @@
 """train_task on Ray Train: a worker that is killed, and two instead of one."""
 
-import json
-import os
-import subprocess
-import sys
 from itertools import islice
-from pathlib import Path
 
 import pytest
+from made_killed_workers import history, train_with_a_killed_worker
 from made_tasks import job_flags, task_config, write_task_corpus
 
-from pipeline.faults import VARIABLE
 from pipeline.tasks.stage import prepare, train_task
 
-ROOT = Path(__file__).parents[2]
 TWO_A_STEP = {"batches_per_step": 2}
 
 
@@ -38,10 +32,6 @@ def undisturbed(folder, tmp_path_factory):
     return train
 
 
-def history(output):
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-
-
 def assert_alike(found, expected):
     """Compare the histories of two runs up to the order of float32 sums."""
     assert [line.keys() for line in found] == [line.keys() for line in expected]
@@ -51,25 +41,9 @@ def assert_alike(found, expected):
 
 @pytest.mark.ray
 def test_a_killed_worker_ends_nothing_and_changes_no_loss(folder, undisturbed, tmp_path):
-    """SIGKILL of rank 1 after step 5, which is in no checkpoint; the job as people run it."""
-    expected = history(undisturbed("asr"))
-    kill = {"point": "after_step", "match": "rank 1 step 5", "action": "kill", "once": str(tmp_path / "killed")}
     config = task_config(folder, tmp_path / "out", "asr", **TWO_A_STEP, runner="ray", num_workers=2)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "train_task.py"), "--ray-address=local", *job_flags(config)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: json.dumps([kill])},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "killed").exists()
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert (report["num_steps"], report["workers"]) == (6, "2 worker(s) of 1 thread(s)")
-    assert_alike(history(tmp_path / "out"), expected)
-    # One file of events for each start.
-    assert len(list((tmp_path / "out" / "tensorboard").iterdir())) == 2
+    train_with_a_killed_worker("train_task", job_flags(config), tmp_path)
+    assert_alike(history(tmp_path / "out"), history(undisturbed("asr")))
 
 
 # Nightly: the test before has two workers too.

@@ -37,7 +37,7 @@ def test_a_task_on_s3_that_was_killed_goes_on_there_and_ends_as_one_on_disk(buck
     assert store.exists("_checkpoints/step-00000004/optimizer.model.safetensors")
 
     found = train_task(config)
-    assert (found.num_steps, found.best_step, found.metrics) == (6, expected.best_step, expected.metrics)
+    assert (found.num_steps, found.kept_step, found.metrics) == (6, expected.kept_step, expected.metrics)
     for name in ("metrics.jsonl", "model.safetensors", "fuser.safetensors", "config.json"):
         assert store.read(name) == (tmp_path / "out" / name).read_bytes()
     # Events of TensorBoard of both starts were copied there.

@@ -40,7 +40,7 @@ def test_a_finished_folder_holds_the_best_weights_their_fuser_and_what_they_are_
     history = [json.loads(line) for line in (tmp_path / task / "metrics.jsonl").read_text().splitlines()]
     found = {line["step"]: line[named] for line in history if named in line}
     best = min(found.values()) if task == "asr" else max(found.values())
-    assert report.metrics[named] == best == found[report.best_step]
+    assert report.metrics[named] == best == found[report.kept_step]
     used = [report.metrics[f"validation_weight_{column}"] for column in COLUMNS]
     assert sum(used) == pytest.approx(1, abs=1e-5)
     again = train_task(task_config(folder, tmp_path / task, task))
