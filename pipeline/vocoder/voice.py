@@ -4,6 +4,7 @@ What it is given decides the batches, and nothing else does: the same utterances
 Letters: T frames, L layers, S samples.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Said:
 
 
 class Voice:
-    """A loaded vocoder.
+    """A loaded vocoder; threads that share it take turns, a batch or an utterance in pieces at a time.
 
     Args:
         uri: Its folder.
@@ -45,6 +46,7 @@ class Voice:
         self._vocoder = load_vocoder(uri, device=device)
         self.spec: VocoderSpec = self._vocoder.spec
         self._device = device
+        self._turn = threading.Lock()
         frame_rate = self.spec.sample_rate / self.spec.hop_length
         self._batch_frames = max(1, int(settings.batch_seconds * frame_rate))
         self._piece_frames = max(1, int(settings.piece_seconds * frame_rate))
@@ -66,7 +68,9 @@ class Voice:
         present = torch.tensor(self.spec.present(columns), device=self._device)
         for places in self.batches([len(each.tokens) for each in utterances]):
             held = [utterances[place] for place in places]
-            yield from zip(places, self._spoken(held, present), strict=True)
+            with self._turn:
+                spoken = self._spoken(held, present)
+            yield from zip(places, spoken, strict=True)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Group utterances of about equal length: the padded frames of a group are at most those of a batch.
