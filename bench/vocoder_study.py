@@ -1,6 +1,6 @@
 """One vocoder for every set of layers against one vocoder per layer, on one real voice; goes on where it was.
 
-    python -m bench.vocoder_study --data DATA --output study [--steps 3000] [--seeds 1] [--discriminators-from 3000]
+    python -m bench.vocoder_study --data DATA --output study [--steps 8000] [--seeds 1] [--discriminators-from 8000]
 
 DATA holds ``cmu_arctic/cmu_us_slt_arctic`` (44 minutes of one speaker, with transcripts). Its tokens are those of
 encoder-small, layers 2, 4 and 6, with the codebooks that ship, K = 500. The scalable vocoder is trained with
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--discriminators-from", type=int)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=1)
