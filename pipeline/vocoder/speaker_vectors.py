@@ -109,20 +109,10 @@ class SpeakerVectors:
         # A window of which the network makes nothing at all has no direction.
         return vector if np.isfinite(vector).all() else np.zeros(WIDTH, np.float32)
 
-    def of_reference(self, waveform: np.ndarray, where: str) -> np.ndarray:
-        """Give the vector of a recording that says who is to speak.
 
-        Args:
-            waveform: As above.
-            where: The recording, for the message.
-
-        Raises:
-            SettingsError: It is silent.
-        """
-        vector = self(waveform)
-        if not vector.any():
-            raise SettingsError(f"{where} is silent and says nothing of a speaker; give a recording of speech")
-        return vector
+def silent_reference(where: str) -> str:
+    """Say that a recording cannot tell who is to speak."""
+    return f"{where} is silent and says nothing of a speaker; give a recording of speech"
 
 
 def known_speakers(uri: str, spec: VocoderSpec) -> Mapping[str, Speaker]:
