@@ -19,20 +19,26 @@ from pipeline.vocoder.training.source import VocoderData
 
 logger = logging.getLogger(__name__)
 
-PER_SPEAKER = 20
+PER_SPEAKER, MOST_UTTERANCES = 20, 10_000
+_SPEAKER = 20
 """Utterances of a speaker that its mean is of, at most."""
 MOST_UTTERANCES = 10_000
 """Utterances that are heard for all means together; of many speakers fewer each, past that the first by name alone."""
 _SPEAKER = "speaker"
 
 
-def mean_voices(data: VocoderData) -> dict[str, np.ndarray]:
+def mean_voices(
+    data: VocoderData, *, per_speaker: int = PER_SPEAKER, most: int = MOST_UTTERANCES
+) -> dict[str, np.ndarray]:
     """Give the mean vector of each speaker of the training side, float32 (256,) by name.
 
     A speaker who is silent in all of these utterances has none; nor is there any where the manifest names no speaker.
 
     Args:
         data: What was trained on.
+        per_speaker: Utterances of a speaker that its mean is of, at most.
+        most: Utterances that are heard for all means together; of many speakers fewer each, past that the first by
+            name alone.
 
     Raises:
         AudioDecodeError: A recording has become unreadable since it was tokenised.
@@ -47,7 +53,7 @@ def mean_voices(data: VocoderData) -> dict[str, np.ndarray]:
             labels=tuple(dict.fromkeys([*data.sides.columns, _SPEAKER])),
         )
     )
-    chosen = _chosen(data, utterances)
+    chosen = _chosen(data, utterances, per_speaker, most)
     if not chosen:
         return {}
     logger.info("finding the mean voices of %d speakers, of %d utterances", len(chosen), sum(map(len, chosen.values())))
@@ -65,18 +71,18 @@ def mean_voices(data: VocoderData) -> dict[str, np.ndarray]:
     return found
 
 
-def _chosen(data: VocoderData, utterances: Utterances) -> dict[str, list[Piece]]:
+def _chosen(data: VocoderData, utterances: Utterances, per_speaker: int, most: int) -> dict[str, list[Piece]]:
     """Choose the utterances of each speaker; names and keys are in order."""
     held: dict[str, list[Piece]] = {}
     for name, piece in _heard_in_training(data, utterances):
         # Their tokens are not needed, and would be most of the memory.
         held.setdefault(name, []).append(replace(piece, tokens=np.zeros((0, 0), np.uint16)))
-        if len(held[name]) == 2 * PER_SPEAKER:
-            held[name] = _first(held[name], PER_SPEAKER)
-    names = sorted(held)[:MOST_UTTERANCES]
+        if len(held[name]) == 2 * per_speaker:
+            held[name] = _first(held[name], per_speaker)
+    names = sorted(held)[:most]
     if len(names) < len(held):
         logger.info("the first %d of %d speakers are known by name", len(names), len(held))
-    each = max(1, min(PER_SPEAKER, MOST_UTTERANCES // max(1, len(names))))
+    each = max(1, min(per_speaker, most // max(1, len(names))))
     return {name: _first(held[name], each) for name in names}
 
 
