@@ -148,6 +148,17 @@ def test_a_run_stopped_and_resumed_is_the_one_that_was_not(speech, tmp_path, mon
         assert all(torch.equal(other[name][weight], tensor) for weight, tensor in tensors.items())
 
 
+@pytest.mark.ray
+@pytest.mark.nightly
+def test_on_ray_two_workers_train_the_vocoder_of_this_process(speech, tmp_path):
+    same = {"batches_per_step": 2, "num_steps": 3}
+    here = train_vocoder(config_of(speech[0], tmp_path / "here", **same))
+    ray = train_vocoder(config_of(speech[0], tmp_path / "ray", runner="ray", num_workers=2, **same))
+    assert ray.metrics == pytest.approx(dict(here.metrics), rel=2e-3)
+    one, other = (read_voices(str(tmp_path / name)) for name in ("here", "ray"))
+    assert all(np.array_equal(other[name], vector) for name, vector in one.items())
+
+
 def test_a_manifest_without_speakers_is_learned_from_and_nobody_is_known_by_name(tmp_path):
     speaker_encoder()
     write_two_voices(tmp_path, 10, named=False)

@@ -20,10 +20,7 @@ from pipeline.vocoder.training.source import VocoderData
 logger = logging.getLogger(__name__)
 
 PER_SPEAKER, MOST_UTTERANCES = 20, 10_000
-_SPEAKER = 20
-"""Utterances of a speaker that its mean is of, at most."""
-MOST_UTTERANCES = 10_000
-"""Utterances that are heard for all means together; of many speakers fewer each, past that the first by name alone."""
+"""Utterances that the mean of a speaker is of, at most; and those that are heard for all means together."""
 _SPEAKER = "speaker"
 
 
