@@ -15,11 +15,13 @@ import numpy as np
 
 from pipeline import schema
 from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.metrics.speech.judge import SAMPLE_RATE
 from pipeline.store.storage import join
-from pipeline.tokens.waveform_tokenizer import WaveformTokenizer
+from pipeline.tokens.waveform_tokenizer import WaveformTokenizer, as_waveform
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import CONFIG, read_spec
 from pipeline.vocoder.settings import SpeakingSettings
+from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors, known_speakers
 from pipeline.vocoder.spec import VocoderSpec
 from pipeline.vocoder.voice import Said, Voice, stacked
 
@@ -37,6 +39,8 @@ class Tokenizer(WaveformTokenizer):
     vocoder: VocoderSpec | None = None
     _voice: Voice
     _there: tuple[str, ...]
+    _known: Mapping[str, Speaker]
+    _vectors: SpeakerVectors | None
 
     @classmethod
     def from_pretrained(cls, folder: str, *, device: str = "cpu", threads: int = 1, vocoder: str | None = None) -> Self:
@@ -70,6 +74,7 @@ class Tokenizer(WaveformTokenizer):
                 f"hears {self.hop_length} at {self.sample_rate} Hz"
             )
         self._voice = Voice(uri, device, SpeakingSettings())
+        self._known, self._vectors = known_speakers(uri, spec), None
         self.vocoder = spec
 
     def choose_layers(self, layers: Sequence[int] = ()) -> tuple[int, ...]:
@@ -93,8 +98,8 @@ class Tokenizer(WaveformTokenizer):
         Args:
             tokens: By layer, integers (T,), or (T, Q) with residual stages, as ``encode`` gives them.
             layers: Layers to hear; default: all that are given and that the vocoder knows.
-            speaker: A name for a vocoder with a table of speakers, a float vector (S,) for one that takes vectors;
-                None for one voice.
+            speaker: A name for a vocoder with a table of speakers; for one that takes vectors, a float vector as
+                ``speaker_vector`` gives it, or a name that its folder knows; None for one voice.
 
         Returns:
             float32 (hop_length * T) at ``sample_rate``.
@@ -118,6 +123,29 @@ class Tokenizer(WaveformTokenizer):
         ((_, waveform),) = self._voice.speak([said], columns)
         return waveform
 
+    def speaker_vector(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Give the vector of who speaks a recording, for ``decode`` with a vocoder that takes vectors.
+
+        Args:
+            waveform: As ``encode`` takes it; a few seconds or more of one speaker.
+            sample_rate: Its rate, Hz; resampled to 16 kHz where it differs.
+
+        Returns:
+            float32 (256,) of length 1; 0 where the recording is silent.
+
+        Raises:
+            TypeError: The waveform is neither floats nor int16.
+            ValueError: The waveform is not (S,), or not finite as float32.
+            SettingsError: There is no vocoder, it takes no vectors, or its speaker encoder is not installed.
+        """
+        spec = self._spec()
+        if spec.settings.speaker_input != "vector":
+            raise SettingsError("this vocoder takes no vectors as speakers, and so has no use for one")
+        samples = as_waveform(waveform, sample_rate, SAMPLE_RATE)
+        if self._vectors is None:
+            self._vectors = SpeakerVectors(spec.speaker_encoder)
+        return self._vectors(samples)
+
     def _spec(self) -> VocoderSpec:
         if self.vocoder is None:
             raise SettingsError(
@@ -137,9 +165,12 @@ class Tokenizer(WaveformTokenizer):
             if not isinstance(speaker, str) or speaker not in spec.speakers:
                 raise SettingsError(f"the speaker {speaker!r} is none of the vocoder's: {', '.join(spec.speakers)}")
             return spec.speakers.index(speaker)
+        if isinstance(speaker, str) and speaker in self._known:
+            return self._known[speaker]
         width = spec.settings.speaker_dim
         if speaker is None or isinstance(speaker, str) or np.shape(speaker) != (width,):
-            raise SettingsError(f"this vocoder takes a vector (S,) of width {width} as speaker")
+            known = f", or one of {', '.join(spec.speakers[:5])}" if spec.speakers else ""
+            raise SettingsError(f"this vocoder takes a vector (S,) of width {width} as speaker{known}")
         vector = np.asarray(speaker, np.float32)
         if not np.isfinite(vector).all():
             raise SettingsError("the speaker's vector holds values that are not finite")

@@ -66,10 +66,10 @@ def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), pa
     return tokens
 
 
-def write_small_vocoder(folder, **settings):
+def write_small_vocoder(folder, *, voices=None, speaker_encoder=None, **settings):
     """Write a vocoder of random weights."""
-    made = replace(spec(**settings), sample_rate=RATE)
-    write_vocoder(str(folder), made, vocoder(made).state_dict())
+    made = replace(spec(**settings), sample_rate=RATE, speaker_encoder=speaker_encoder)
+    write_vocoder(str(folder), made, vocoder(made).state_dict(), voices=voices)
 
 
 def config_of(folder, output, **settings):

@@ -24,7 +24,8 @@ class SpeechSettings(Settings):
     num_utterances: int = 100
     """For --vocoder: utterances to judge at most, the same ones for every vocoder."""
     speaker: str | None = None
-    """For --vocoder: who is to speak, where the vocoder has several; default: each utterance's own speaker."""
+    """For --vocoder: who is to speak, where the vocoder has several; default: each utterance's own speaker, of its own
+    recording where speakers are vectors."""
 
     def __post_init__(self) -> None:
         for name in self.layer_sets:

@@ -17,6 +17,7 @@ from pipeline.schema import Reason
 from pipeline.store.dataset import Output, Plan, parquet_bytes
 from pipeline.synthesis.inputs import SpokenInput
 from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.synthesis.speakers import Speakers
 from pipeline.vocoder.voice import Said, Voice, stacked
 from pipeline.work.units import Reject, Utterance, rejects_table
 from pipeline.work.waiting import Work
@@ -34,12 +35,14 @@ class SpeechTask:
         plan: Of the speech.
         given: Where the tokens are.
         columns: The layers to hear.
+        speakers: Who speaks.
     """
 
     config: SynthesizeConfig
     plan: Plan
     given: SpokenInput
     columns: tuple[str, ...]
+    speakers: Speakers
 
 
 class SpeechMaker:
@@ -59,7 +62,6 @@ class SpeechMaker:
         self._task = task
         self._device = device
         self._voice = Voice(config.vocoder, device, config.speaking)
-        self._numbers = {name: number for number, name in enumerate(self._voice.spec.speakers)}
         self._manifest = Manifest(config.manifest) if config.manifest is not None else None
 
     def numerics(self) -> Mapping[str, str]:
@@ -117,17 +119,18 @@ class SpeechMaker:
             laid = stacked(tokens, self._voice.spec, self._task.columns)
         except ValueError as error:
             raise CorruptDatasetError(f"{where}: {error}; the tokens are not those of these codebooks") from error
-        if not self._numbers:
-            return Said(tokens=laid)
-        name = self._task.config.speaker or labels.get(utterance_id, {}).get("speaker")
-        if name not in self._numbers:
+        speakers = self._task.speakers
+        if not speakers.known:
+            return Said(tokens=laid, speaker=speakers.one)
+        name = labels.get(utterance_id, {}).get("speaker")
+        if name is None or name not in speakers.known:
             raise CorruptDatasetError(f"{where} has the speaker {name!r}, whom the vocoder does not know")
-        return Said(tokens=laid, speaker=self._numbers[name])
+        return Said(tokens=laid, speaker=speakers.known[name])
 
     def _row(self, utterance_id: str, samples: np.ndarray, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         rate = self._voice.spec.sample_rate
         found = {**dict.fromkeys(LABELS), **labels.get(utterance_id, {})}
-        if self._task.config.speaker is not None:
+        if self._task.speakers.one is not None:
             found["speaker"] = self._task.config.speaker
         audio = {"bytes": flac_bytes(samples, rate), "path": f"{utterance_id}.flac"}
         return {

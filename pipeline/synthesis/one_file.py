@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from pipeline.audio.decode import DecodeLimits, Decoder, to_float32
 from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
+from pipeline.metrics.speech.judge import SAMPLE_RATE
+from pipeline.synthesis.recording import read_recording
 from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.synthesis.speakers import check_reference
 from pipeline.tokenizer import Tokenizer
+from pipeline.vocoder.speaker_vectors import silent_reference
 from pipeline.work.runtime import kept_threads
 
-LONGEST_SECONDS = 3600.0
-"""Longest recording that is spoken: its samples lie in memory."""
 _FORMATS = (".wav", ".flac")
 
 
@@ -78,8 +79,9 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
         voice = Tokenizer.from_pretrained(config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker)
         layers = voice.choose_layers(config.layers)
         began = time.perf_counter()
-        tokens = voice.encode(_heard(config.file, voice.sample_rate), voice.sample_rate)
-        waveform = voice.decode(tokens, layers=layers, speaker=config.speaker)
+        heard = read_recording(config.file, voice.sample_rate)
+        speaker = _speaker(config, voice, heard)
+        waveform = voice.decode(voice.encode(heard, voice.sample_rate), layers=layers, speaker=speaker)
         took = time.perf_counter() - began
     recording = sixteen_bits(waveform)
     soundfile.write(target, recording.samples, voice.sample_rate, subtype="PCM_16")
@@ -94,17 +96,15 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
     )
 
 
-def _heard(file: str, sample_rate: int) -> np.ndarray:
-    """Read a recording as every job does, in the decode process: float32 (S,), the mean of its channels."""
-    with Decoder(sample_rate=sample_rate, limits=DecodeLimits(max_seconds=LONGEST_SECONDS)) as decoder:
-        found = decoder.probe(file)
-        stretches = decoder.stream(
-            file,
-            offset_samples=0,
-            num_samples=found.num_samples,
-            sample_rate=found.sample_rate,
-            channel=None,
-            utterance_id=file,
-        )
-        parts = [to_float32(part) for part in stretches]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+def _speaker(config: SynthesizeConfig, voice: Tokenizer, heard: np.ndarray) -> str | np.ndarray | None:
+    """Say who speaks: who was asked for, or who speaks the recording itself where the vocoder can be told."""
+    assert voice.vocoder is not None
+    check_reference(config, voice.vocoder)
+    if config.speaker_reference is not None:
+        vector = voice.speaker_vector(read_recording(config.speaker_reference, SAMPLE_RATE), SAMPLE_RATE)
+        if not vector.any():
+            raise SettingsError(silent_reference(config.speaker_reference))
+        return vector
+    if config.speaker is None and voice.vocoder.settings.speaker_input == "vector":
+        return voice.speaker_vector(heard, voice.sample_rate)
+    return config.speaker

@@ -35,6 +35,9 @@ class SynthesizeConfig(Settings):
     """Layers to speak from, any of the vocoder's; default: all that the tokens have."""
     speaker: str | None = None
     """Who is to speak all of it, where the vocoder has several; default: each utterance's own, by the manifest."""
+    speaker_reference: str | None = None
+    """Recording, local or s3://, of who is to speak all of it, where the vocoder takes vectors as speakers; with --file
+    it is that file by default."""
     speaking: SpeakingSettings = field(default_factory=SpeakingSettings)
     """How the vocoder is given its work."""
     threads_per_worker: int = 1
@@ -60,6 +63,8 @@ class SynthesizeConfig(Settings):
             raise SettingsError("--file needs --tokenizer, which --tokens and --export do not take")
         if self.file is not None and self.manifest is not None:
             raise SettingsError("--manifest goes with --tokens or --export, not with --file")
+        if self.speaker is not None and self.speaker_reference is not None:
+            raise SettingsError("give --speaker or --speaker-reference, not both: each says who speaks all of it")
         if len(set(self.layers)) < len(self.layers) or any(layer < 0 for layer in self.layers):
             raise SettingsError(f"layers must be different numbers from 0 on, got {list(self.layers)}")
         if not 0 <= self.max_reject_fraction <= 1:
@@ -77,4 +82,5 @@ class SynthesizeConfig(Settings):
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
         vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
-        return located(self, "output", "tokens", "export", "file", "tokenizer", "manifest", *vocoder)
+        inputs = ("tokens", "export", "file", "tokenizer", "manifest", "speaker_reference")
+        return located(self, "output", *inputs, *vocoder)

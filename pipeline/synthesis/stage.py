@@ -1,7 +1,8 @@
 """Speak tokens: a tokens dataset or an export and a vocoder in, speech out; or one recording by way of its tokens.
 
-Reads: a tokens dataset or an export, a vocoder's folder, and a manifest for labels and speakers. Writes: the dataset
-OUTPUT of ``schema.SPEECH``, one shard per shard of tokens, and OUTPUT/_manifest, a manifest of it.
+Reads: a tokens dataset or an export, a vocoder's folder, a manifest for labels and speakers, and a recording of who is
+to speak. Writes: the dataset OUTPUT of ``schema.SPEECH``, one shard per shard of tokens, and OUTPUT/_manifest, a
+manifest of it.
 Restart: shards without a commit are spoken, others not. Memory: one shard of tokens, and its FLAC files; waveforms one
 batch or one piece at a time, and one utterance as 16-bit samples.
 """
@@ -20,9 +21,9 @@ from pipeline.store.storage import open_store
 from pipeline.synthesis.inputs import SpokenInput, export_input, tokens_input
 from pipeline.synthesis.manifest import write_speech_manifest
 from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.synthesis.speakers import Speakers, choose_speakers
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import SavedVocoder, read_spec
-from pipeline.vocoder.spec import VocoderSpec
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
@@ -39,17 +40,22 @@ class PreparedSpeech:
         plan: Of the speech.
         given: Where the tokens are.
         columns: The layers to hear.
+        speakers: Who speaks.
     """
 
     plan: Plan
     given: SpokenInput
     columns: tuple[str, ...]
+    speakers: Speakers
 
 
 def prepare(config: SynthesizeConfig) -> PreparedSpeech:
-    """Plan the speech and refuse a vocoder, layers, speakers or a folder that do not fit. Needs no Ray and no torch.
+    """Plan the speech and refuse a vocoder, layers, speakers or a folder that do not fit.
+
+    Needs no Ray, and torch for ``speaker_reference`` alone.
 
     Raises:
+        AudioDecodeError: The reference of the speaker cannot be read.
         CodebookMismatchError: The vocoder was trained on other tokens.
         DatasetError: An input is not finished, or the manifest is not that of the tokens.
         PlanMismatchError: The output folder was made with other settings.
@@ -61,7 +67,8 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
     given = export_input(config.export) if config.export is not None else tokens_input(config.tokens or "")
     columns = choose_columns(saved.spec, saved.spec.check_tokens(given.lineage), config.layers)
     manifest_sha256 = _check_manifest(config, given)
-    _check_speakers(config, saved.spec)
+    speakers = choose_speakers(config, saved)
+    vectors = {} if speakers.vectors_sha256 is None else {"speaker_vectors_sha256": speakers.vectors_sha256}
     plan = Plan(
         kind="speech",
         content={
@@ -71,6 +78,7 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
             "vocoder_sha256": saved.sha256,
             "columns": list(columns),
             "speaker": config.speaker,
+            **vectors,
             "batch_seconds": config.speaking.batch_seconds,
             "piece_seconds": config.speaking.piece_seconds,
             "threads_per_worker": config.threads_per_worker,
@@ -80,7 +88,7 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
         totals=given.totals,
     )
     check_folder(open_store(config.output), plan)
-    return PreparedSpeech(plan=plan, given=given, columns=columns)
+    return PreparedSpeech(plan=plan, given=given, columns=columns, speakers=speakers)
 
 
 def _check_manifest(config: SynthesizeConfig, given: SpokenInput) -> str | None:
@@ -97,39 +105,6 @@ def _check_manifest(config: SynthesizeConfig, given: SpokenInput) -> str | None:
             f"{given.uri} was made from another manifest than {config.manifest}; give the one it was made from"
         )
     return found
-
-
-def _check_speakers(config: SynthesizeConfig, spec: VocoderSpec) -> None:
-    kind = spec.settings.speaker_input
-    if kind == "vector":
-        raise SettingsError(
-            "this vocoder takes a vector per utterance, which a corpus does not have; use Tokenizer.decode"
-        )
-    if not spec.speakers:
-        if config.speaker is not None:
-            raise SettingsError("this vocoder has one voice; leave --speaker away")
-        return
-    if config.speaker is not None:
-        _refuse_unknown({config.speaker}, spec, "--speaker")
-    elif config.manifest is None:
-        raise SettingsError(
-            f"this vocoder has {len(spec.speakers)} voices; give --speaker, or --manifest for each its own"
-        )
-    else:
-        names = {
-            name
-            for _, rows in Manifest(config.manifest).scan(["speaker"])
-            for name in rows["speaker"].unique().to_pylist()
-        }
-        _refuse_unknown(names, spec, config.manifest)
-
-
-def _refuse_unknown(names: set[Any], spec: VocoderSpec, where: str) -> None:
-    if unknown := sorted(str(name) for name in names - set(spec.speakers)):
-        known = ", ".join(spec.speakers[:5]) + (" and others" if len(spec.speakers) > 5 else "")
-        raise SettingsError(
-            f"{where} has the speaker {unknown[0]}, whom the vocoder does not know; give --speaker, one of {known}"
-        )
 
 
 def _lineage(saved: SavedVocoder, given: SpokenInput, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -172,7 +147,13 @@ def _synthesize(config: SynthesizeConfig) -> StageReport:
     def factory(shape: WorkerShape) -> MakerFactory:
         from pipeline.synthesis.makers import SpeechMaker, SpeechTask
 
-        task = SpeechTask(config=config, plan=prepared.plan, given=prepared.given, columns=prepared.columns)
+        task = SpeechTask(
+            config=config,
+            plan=prepared.plan,
+            given=prepared.given,
+            columns=prepared.columns,
+            speakers=prepared.speakers,
+        )
         return partial(SpeechMaker, task, shape.device)
 
     report = run_stage(

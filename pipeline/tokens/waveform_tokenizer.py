@@ -119,22 +119,41 @@ class WaveformTokenizer:
             ValueError: The waveform is not (S,), or not finite as float32.
             FeatureError: It is too short for one frame, or its features do not fit float16.
         """
-        samples = np.asarray(waveform)
-        if samples.ndim != 1:
-            raise ValueError(f"waveform must be (S,), one channel, got shape {samples.shape}")
-        if samples.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                samples = samples.astype(np.float32)
-        else:
-            samples = to_float32(samples.astype(samples.dtype.newbyteorder("="), copy=False))
-        if not np.isfinite(samples).all():
-            raise ValueError("waveform holds values that are not finite")
-        if sample_rate != self.sample_rate:
-            samples = soxr.resample(samples, sample_rate, self.sample_rate, quality="HQ")
+        samples = as_waveform(waveform, sample_rate, self.sample_rate)
         found = self._extractor.extract([samples])[0]
         if isinstance(found, Rejected):
             raise FeatureError(f"waveform cannot be tokenised: {found.reason}: {found.detail}")
         return quantize(found, self.codebooks).tokens
+
+
+def as_waveform(waveform: np.ndarray, sample_rate: int, wanted_rate: int) -> np.ndarray:
+    """Give samples as networks hear them.
+
+    Args:
+        waveform: (S,) float in [-1, 1] of any width, or int16; it is not changed.
+        sample_rate: Its rate, Hz.
+        wanted_rate: Rate of what is given, Hz.
+
+    Returns:
+        float32 (S,).
+
+    Raises:
+        TypeError: The waveform is neither floats nor int16.
+        ValueError: The waveform is not (S,), or not finite as float32.
+    """
+    samples = np.asarray(waveform)
+    if samples.ndim != 1:
+        raise ValueError(f"waveform must be (S,), one channel, got shape {samples.shape}")
+    if samples.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            samples = samples.astype(np.float32)
+    else:
+        samples = to_float32(samples.astype(samples.dtype.newbyteorder("="), copy=False))
+    if not np.isfinite(samples).all():
+        raise ValueError("waveform holds values that are not finite")
+    if sample_rate != wanted_rate:
+        samples = soxr.resample(samples, sample_rate, wanted_rate, quality="HQ")
+    return samples
 
 
 def save_bundle(

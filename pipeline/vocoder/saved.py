@@ -1,18 +1,22 @@
 """A vocoder's folder: ``model.safetensors`` and ``config.json``, which binds it to its encoder and codebooks by hashes.
 
 Weight norm is folded in what is written, so what is read speaks at once. The configuration names the SHA-256 of the
-weights: files of two vocoders in one folder are noticed. Equal vocoders are equal bytes.
+weights: files of two vocoders in one folder are noticed. Equal vocoders are equal bytes. Where speakers are vectors, it
+also names the speaker encoder, and ``speakers.safetensors`` may hold a mean vector per speaker.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pipeline import schema
 from pipeline.errors import CorruptDatasetError, SchemaMismatchError, SettingsError
 from pipeline.fusion.settings import FusionSettings
 from pipeline.fusion.spec import FuserSpec
+from pipeline.metrics.speech.judge import Library
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import Store, open_store
 from pipeline.vocoder.settings import VocoderSettings
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+VOICES = "speakers.safetensors"
+"""The mean vector of each speaker that a vocoder with ``speaker_input`` vector knows by name, in the order of names."""
 FORMAT = "strata-vocoder"
 Dtype = Literal["float32", "float16"]
 
@@ -38,11 +44,13 @@ class SavedVocoder:
         spec: What it is made for.
         sha256: SHA-256 of its weights' file, for the content key of what it speaks.
         training: What whoever trained it says: data, steps, and what else it gave.
+        voices_sha256: SHA-256 of the file of mean vectors; None where there is none.
     """
 
     spec: VocoderSpec
     sha256: str
     training: Mapping[str, Any]
+    voices_sha256: str | None = None
 
 
 def write_vocoder(
@@ -52,6 +60,7 @@ def write_vocoder(
     *,
     dtype: Dtype = "float32",
     training: Mapping[str, Any] | None = None,
+    voices: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write a vocoder into a folder; one that is there is replaced.
 
@@ -61,12 +70,13 @@ def write_vocoder(
         tensors: As ``vocoder_files``.
         dtype: As ``vocoder_files``.
         training: As ``vocoder_files``.
+        voices: As ``vocoder_files``.
 
     Raises:
         CorruptDatasetError: The tensors are not those of such a vocoder, or are not finite in that type.
     """
     store = open_store(uri)
-    for name, data in vocoder_files(uri, spec, tensors, dtype=dtype, training=training).items():
+    for name, data in vocoder_files(uri, spec, tensors, dtype=dtype, training=training, voices=voices).items():
         store.write(name, data)
 
 
@@ -77,6 +87,7 @@ def vocoder_files(
     *,
     dtype: Dtype = "float32",
     training: Mapping[str, Any] | None = None,
+    voices: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, bytes]:
     """Give the files of a vocoder's folder by name, ``WEIGHTS`` first.
 
@@ -86,6 +97,8 @@ def vocoder_files(
         tensors: Its ``state_dict()``, weight norm folded or not, or the same out of a checkpoint.
         dtype: Of the weights in the file; float16 halves it.
         training: What is to be kept of how it was trained, as JSON knows it.
+        voices: The mean vector of each speaker that is known by name, float32 (speaker_dim,), for ``speaker_input``
+            vector.
 
     Raises:
         CorruptDatasetError: The tensors are not those of such a vocoder, or are not finite in that type.
@@ -100,9 +113,21 @@ def vocoder_files(
         if not bool(cast.isfinite().all()):
             raise CorruptDatasetError(f"the weights {name} of the vocoder for {uri} are not finite in {dtype}")
         kept[name] = cast.detach().cpu().contiguous().clone()
-    data = save(kept)
-    config = {**_described(spec), "dtype": dtype, "weights_sha256": sha256(data), "training": dict(training or {})}
-    return {WEIGHTS: data, CONFIG: (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode()}
+    files = {WEIGHTS: save(kept)}
+    bound = {"weights_sha256": sha256(files[WEIGHTS])}
+    if voices:
+        names = sorted(voices)
+        spec = replace(spec, speakers=tuple(names))
+        files[VOICES] = _voices_bytes([voices[name] for name in names])
+        bound["voices_sha256"] = sha256(files[VOICES])
+    config = {**_described(spec), "dtype": dtype, **bound, "training": dict(training or {})}
+    return {**files, CONFIG: (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode()}
+
+
+def _voices_bytes(vectors: list[np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({"vectors": np.stack(vectors).astype(np.float32)})
 
 
 def read_spec(uri: str) -> SavedVocoder:
@@ -129,7 +154,12 @@ def read_spec(uri: str) -> SavedVocoder:
             "train it again"
         )
     try:
-        return SavedVocoder(spec=_spec(config), sha256=config["weights_sha256"], training=config["training"])
+        return SavedVocoder(
+            spec=_spec(config),
+            sha256=config["weights_sha256"],
+            training=config["training"],
+            voices_sha256=config.get("voices_sha256"),
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptDatasetError(
             f"{where} lacks what a vocoder's has ({error!r}); restore it or train it again"
@@ -152,20 +182,51 @@ def load_vocoder(uri: str, *, device: str = "cpu") -> "Vocoder":
 
     saved = read_spec(uri)
     store = open_store(vocoder_folder(uri))
-    data = _weights(store)
-    if sha256(data) != saved.sha256:
+    return _built(saved.spec, load(_bound(store, WEIGHTS, saved.sha256)), uri).to(device).eval()
+
+
+def read_voices(uri: str) -> dict[str, np.ndarray]:
+    """Read the mean vectors of the speakers that a saved vocoder knows by name. Needs no torch.
+
+    Args:
+        uri: Its folder, local or s3://.
+
+    Returns:
+        float32 (speaker_dim,) of length 1 by name; none where the folder has none.
+
+    Raises:
+        CorruptDatasetError: The file is damaged, or of another vocoder.
+        SchemaMismatchError: It is no vocoder of this version.
+        SettingsError: There is none.
+    """
+    from safetensors.numpy import load
+
+    saved = read_spec(uri)
+    if saved.voices_sha256 is None:
+        return {}
+    store = open_store(vocoder_folder(uri))
+    vectors = load(_bound(store, VOICES, saved.voices_sha256))["vectors"]
+    shape = (len(saved.spec.speakers), saved.spec.settings.speaker_dim)
+    if vectors.shape != shape:
         raise CorruptDatasetError(
-            f"{store.uri}/{WEIGHTS} is not the file that {CONFIG} names (SHA-256 {sha256(data)[:12]}, not "
-            f"{saved.sha256[:12]}); restore the folder or train it again"
+            f"{store.uri}/{VOICES} has vectors {vectors.shape}, and {CONFIG} tells of {shape}; restore the folder or "
+            "train it again"
         )
-    return _built(saved.spec, load(data), uri).to(device).eval()
+    return dict(zip(saved.spec.speakers, vectors, strict=True))
 
 
-def _weights(store: Store) -> bytes:
+def _bound(store: Store, name: str, digest: str) -> bytes:
+    """Read a file of a vocoder's folder, which ``CONFIG`` names by its SHA-256."""
     try:
-        return store.read(WEIGHTS)
+        data = store.read(name)
     except FileNotFoundError:
-        raise CorruptDatasetError(f"{store.uri}/{WEIGHTS} is not there; restore it or train it again") from None
+        raise CorruptDatasetError(f"{store.uri}/{name} is not there; restore it or train it again") from None
+    if sha256(data) != digest:
+        raise CorruptDatasetError(
+            f"{store.uri}/{name} is not the file that {CONFIG} names (SHA-256 {sha256(data)[:12]}, not {digest[:12]}); "
+            "restore the folder or train it again"
+        )
+    return data
 
 
 def _built(spec: VocoderSpec, tensors: Mapping[str, "torch.Tensor"], uri: str) -> "Vocoder":
@@ -199,6 +260,7 @@ def _plain(spec: VocoderSpec) -> VocoderSpec:
 
 def _described(spec: VocoderSpec) -> dict[str, Any]:
     fuser = spec.fuser
+    encoder = {} if spec.speaker_encoder is None else {"speaker_encoder": asdict(spec.speaker_encoder)}
     return {
         "format": FORMAT,
         "schema_version": schema.SCHEMA_VERSION,
@@ -210,6 +272,7 @@ def _described(spec: VocoderSpec) -> dict[str, Any]:
         "codebooks": {column: fuser.codebook_sha256[column] for column in spec.columns},
         "dim": fuser.dim,
         "speakers": list(spec.speakers),
+        **encoder,
         "network": spec.settings.flat(),
         "fusing": _plain(spec).fuser.settings.flat(),
         "embedding_began_as": "fuser" if fuser.settings.fuser is not None else fuser.settings.embedding_init,
@@ -217,7 +280,7 @@ def _described(spec: VocoderSpec) -> dict[str, Any]:
 
 
 def _spec(config: Mapping[str, Any]) -> VocoderSpec:
-    columns = tuple(config["layers"])
+    columns, encoder = tuple(config["layers"]), config.get("speaker_encoder")
     return VocoderSpec(
         settings=VocoderSettings.of(**_tuples(config["network"])),
         fuser=FuserSpec(
@@ -232,6 +295,7 @@ def _spec(config: Mapping[str, Any]) -> VocoderSpec:
         sample_rate=config["sample_rate"],
         hop_length=config["hop_length"],
         speakers=tuple(config["speakers"]),
+        speaker_encoder=None if encoder is None else Library(**encoder),
     )
 
 

@@ -68,9 +68,10 @@ class VocoderSettings(Settings):
     layer_dropout: bool = True
     """Drop random layers in training, so that one vocoder speaks any set of layers."""
     speaker_input: SpeakerInput = "none"
-    """Who speaks: none, a vector per utterance, or a table of the training speakers."""
+    """Who speaks: none, a vector per utterance (Resemblyzer's embedding of its recording), or a table of the training
+    speakers."""
     speaker_dim: int = 256
-    """Width of the vectors of speaker_input vector."""
+    """Width of the vectors of speaker_input vector; 256 is the speaker encoder's."""
     duration_predictor: bool = False
     """Also learn how many frames each run of equal tokens lasts, to speak deduplicated tokens."""
     duration_channels: int = 256

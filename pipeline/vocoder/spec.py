@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.fusion.settings import FusionSettings
 from pipeline.fusion.spec import FuserSpec, token_spec
+from pipeline.metrics.speech.judge import Library
 from pipeline.vocoder.settings import VocoderSettings
 
 
@@ -22,7 +23,9 @@ class VocoderSpec:
         fuser: What fuses the layers: columns, K and codebooks.
         sample_rate: Of the encoder, Hz; the vocoder speaks at it.
         hop_length: Samples per frame of the encoder.
-        speakers: Who ``speaker_input`` table knows, in the order of their ids; empty for the others.
+        speakers: Who ``speaker_input`` table knows, in the order of their ids; for ``vector`` whose mean vector its
+            folder has; empty for the others.
+        speaker_encoder: What gives the vectors of ``speaker_input`` vector; None for the others, and where nobody says.
 
     Raises:
         SettingsError: The settings do not fit the tokens.
@@ -33,6 +36,7 @@ class VocoderSpec:
     sample_rate: int
     hop_length: int
     speakers: tuple[str, ...] = ()
+    speaker_encoder: Library | None = None
 
     def __post_init__(self) -> None:
         self.settings.check_hop(self.hop_length)
@@ -41,11 +45,14 @@ class VocoderSpec:
         fusion = self.fuser.settings.fusion
         if self.settings.absent_layers == "learned" and fusion != "attention":
             raise SettingsError(f"absent_layers learned is of fusion attention; got fusion {fusion}")
-        if (self.settings.speaker_input == "table") != bool(self.speakers):
+        kind = self.settings.speaker_input
+        if (kind == "table" and not self.speakers) or (kind == "none" and self.speakers):
             raise SettingsError(
-                f"speaker_input table needs speakers, and no other has them; got speaker_input "
-                f"{self.settings.speaker_input} and {len(self.speakers)} speakers"
+                f"speaker_input table needs speakers, and none has none; got speaker_input {kind} and "
+                f"{len(self.speakers)} speakers"
             )
+        if kind != "vector" and self.speaker_encoder is not None:
+            raise SettingsError(f"a speaker encoder is of speaker_input vector; got speaker_input {kind}")
         if len(set(self.speakers)) < len(self.speakers):
             raise SettingsError("a speaker is named twice")
 
@@ -116,6 +123,7 @@ def vocoder_spec(
     columns: Sequence[str] = (),
     codebooks: str | None = None,
     speakers: Sequence[str] = (),
+    speaker_encoder: Library | None = None,
 ) -> VocoderSpec:
     """Say what a vocoder of a tokens dataset is made for.
 
@@ -126,6 +134,7 @@ def vocoder_spec(
         columns: The layers; default: all of the dataset.
         codebooks: Where the codebooks are, for embeddings that begin as centroids.
         speakers: Who it is trained on, for ``speaker_input`` table.
+        speaker_encoder: What gives the vectors of ``speaker_input`` vector.
 
     Raises:
         SettingsError: The settings do not fit the tokens.
@@ -136,4 +145,5 @@ def vocoder_spec(
         sample_rate=int(lineage["sample_rate"]),
         hop_length=int(lineage["hop_length"]),
         speakers=tuple(speakers),
+        speaker_encoder=speaker_encoder,
     )

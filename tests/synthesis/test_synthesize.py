@@ -173,7 +173,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(corpus, tmp_pat
         ({"vocoder": str(tmp_path / "single"), "layers": (1,)}, SettingsError, "not on layer_01"),
         ({"vocoder": str(tmp_path / "nowhere")}, SettingsError, "config.json is not there"),
         ({"speaker": "ann"}, SettingsError, "one voice"),
-        ({"vocoder": str(tmp_path / "vector")}, SettingsError, "a vector per utterance, .*; use Tokenizer.decode"),
+        (
+            {"vocoder": str(tmp_path / "vector")},
+            SettingsError,
+            "to be told who speaks; give --speaker-reference, a rec",
+        ),
+        ({"speaker_reference": "ann.wav"}, SettingsError, "has one voice; leave --speaker-reference away"),
         ({"manifest": str(tmp_path / "other" / "manifest")}, DatasetError, "another manifest"),
         ({"vocoder": None}, SettingsError, "needs --vocoder"),
         ({"export": str(folder / "tokens"), "tokens": str(folder / "tokens")}, SettingsError, "give one of"),

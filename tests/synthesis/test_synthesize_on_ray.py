@@ -1,5 +1,6 @@
 """synthesize on Ray: the bytes of this process."""
 
+import numpy as np
 import pytest
 from made_speech import LENGTHS, config_of, write_small_vocoder, write_spoken_corpus
 
@@ -8,9 +9,11 @@ from pipeline.synthesis.stage import synthesize
 
 
 @pytest.mark.ray
-def test_two_workers_on_ray_give_the_bytes_of_this_process(local_ray, tmp_path):
-    write_spoken_corpus(tmp_path)
-    write_small_vocoder(tmp_path / "vocoder")
+@pytest.mark.parametrize("speakers", ["none", "vector"])
+def test_two_workers_on_ray_give_the_bytes_of_this_process(local_ray, tmp_path, speakers):
+    write_spoken_corpus(tmp_path, speakers=("ann", "bob"))
+    voices = {name: np.eye(256, dtype=np.float32)[place] for place, name in enumerate(("ann", "bob"))}
+    write_small_vocoder(tmp_path / "vocoder", speaker_input=speakers, voices=voices if speakers == "vector" else None)
     manifest = str(tmp_path / "manifest")
     synthesize(config_of(tmp_path, tmp_path / "here", manifest=manifest))
     report = synthesize(config_of(tmp_path, tmp_path / "ray", manifest=manifest, runner="ray", num_workers=2))

@@ -216,7 +216,7 @@ REFUSED = [
     ({"crop_seconds": 0.1}, "min_frames 10"),
     ({"valid_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
     ({"splits": ("nowhere",)}, "has no utterance for train"),
-    ({"speaker_input": "vector"}, "cannot be trained yet"),
+    ({"speaker_input": "vector", "speaker_dim": 8}, "vectors, which are 256 wide; got speaker_dim 8"),
     ({"discriminators_from": -1}, "discriminators_from must be at least 0"),
     ({"discriminator_lr": 0.0}, "discriminator_lr must be above 0"),
     ({"ema_decay": 1.0}, "ema_decay must be in"),

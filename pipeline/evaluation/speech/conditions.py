@@ -16,6 +16,7 @@ from pipeline.evaluation.speech.utterances import Judged
 from pipeline.metrics.speech.griffin_lim import griffin_lim
 from pipeline.metrics.speech.judge import Pair
 from pipeline.vocoder.network import Vocoder
+from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors
 
 ORIGINAL, GRIFFIN_LIM, OTHER = "original", "griffin_lim", "other"
 
@@ -42,19 +43,28 @@ class Speaking:
         vocoder: In ``eval()``.
         sets: Columns by name of the set.
         columns: Those that utterances come with.
-        speaker: Who speaks all of them; None: each its own.
+        known: Speakers that the vocoder knows by name; none for one voice.
+        speaker: Who of them speaks all utterances; None: each its own speaker.
+        vectors: Gives the vector of each utterance's own recording, where speakers are vectors and none speaks all.
 
     Attributes:
         columns: The layers of the vocoder (L), in the order of its weights.
     """
 
     def __init__(
-        self, vocoder: Vocoder, sets: Mapping[str, Sequence[str]], columns: Sequence[str], speaker: str | None
+        self,
+        vocoder: Vocoder,
+        sets: Mapping[str, Sequence[str]],
+        columns: Sequence[str],
+        *,
+        known: Mapping[str, Speaker],
+        speaker: str | None,
+        vectors: SpeakerVectors | None,
     ) -> None:
-        self._vocoder, self._given, self._speaker = vocoder, list(columns), speaker
+        self._vocoder, self._given = vocoder, list(columns)
+        self._known, self._speaker, self._vectors = known, speaker, vectors
         self.columns = vocoder.spec.columns
         self._present = {name: torch.tensor(vocoder.spec.present(chosen)) for name, chosen in sets.items()}
-        self._numbers = {name: number for number, name in enumerate(vocoder.spec.speakers)}
 
     def __call__(self, judged: Judged) -> Spoken:
         """Speak one utterance from every set.
@@ -82,15 +92,18 @@ class Speaking:
         return torch.from_numpy(found)
 
     def _who(self, judged: Judged) -> torch.Tensor | None:
-        if not self._numbers:
+        device = next(self._vocoder.parameters()).device
+        if self._vectors is not None:
+            return torch.from_numpy(self._vectors(judged.waveform))[None].to(device)
+        if not self._known:
             return None
         name = self._speaker if self._speaker is not None else judged.piece.labels["speaker"]
-        if name not in self._numbers:
+        if name is None or name not in self._known:
             raise SettingsError(
                 f"{judged.piece.utterance_id} is of the speaker {name}, whom the vocoder does not know; give "
-                f"--speaker, one of {', '.join(list(self._numbers)[:5])}"
+                f"--speaker, one of {', '.join(list(self._known)[:5])}"
             )
-        return torch.tensor([self._numbers[name]], device=next(self._vocoder.parameters()).device)
+        return torch.as_tensor(np.asarray(self._known[name]))[None].to(device)
 
 
 def pairs_of(spoken: Spoken) -> Iterator[Pair]:

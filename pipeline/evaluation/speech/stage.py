@@ -9,7 +9,7 @@ process, without Ray. Memory: the vocoder, the judges, one utterance in all cond
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,13 @@ from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder,
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
 from pipeline.vocoder.saved import SavedVocoder, read_spec
-from pipeline.vocoder.spec import VocoderSpec
+from pipeline.vocoder.speaker_vectors import SpeakerVectors, check_encoder, known_speakers
 from pipeline.vocoder.training.sides import TEST, recorded_sides
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.speech.conditions import Speaking
     from pipeline.metrics.speech.judge import Judge
+    from pipeline.vocoder.network import Vocoder
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
         raise SettingsError(f"judges hear {SAMPLE_RATE} Hz, and {config.vocoder} speaks at {saved.spec.sample_rate} Hz")
     there = saved.spec.check_tokens(tokens.plan.lineage)
     sets = layer_sets(saved.spec, there, config.speech.layer_sets)
-    _check_speaker(config, saved.spec)
+    vectors = _check_speaker(config, saved)
     sides, side = _side(config, saved, manifest, manifest_sha256)
     judges = make_judges(config.speech.judges)
     content = {
@@ -104,6 +106,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
         "num_utterances": config.speech.num_utterances,
         "examples": config.examples,
         "speaker": config.speech.speaker,
+        **vectors,
     }
     lineage = {"kind": KIND, "schema_version": schema.SCHEMA_VERSION, **content}
     plan = Plan(kind=KIND, content=content, lineage=lineage, units=[UNIT])
@@ -113,13 +116,19 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
     )
 
 
-def _check_speaker(config: EvaluateConfig, spec: VocoderSpec) -> None:
-    speaker = config.speech.speaker
-    if spec.settings.speaker_input == "vector":
-        raise SettingsError(f"{config.vocoder} takes a vector as speaker; such a vocoder cannot be evaluated yet")
+def _check_speaker(config: EvaluateConfig, saved: SavedVocoder) -> dict[str, Any]:
+    """Refuse a speaker whom the vocoder does not know; give what the content key has of speaker vectors."""
+    speaker, spec = config.speech.speaker, saved.spec
+    takes_vectors = spec.settings.speaker_input == "vector"
     if speaker is not None and speaker not in spec.speakers:
-        known = ", ".join(spec.speakers[:5]) or "no other: it has one voice"
-        raise SettingsError(f"--speaker {speaker} is none of the vocoder's; it knows {known}")
+        known = ", ".join(spec.speakers[:5])
+        nobody = "nobody by name; leave it away" if takes_vectors else "no other: it has one voice"
+        raise SettingsError(f"--speaker {speaker} is none of the vocoder's; it knows {known or nobody}")
+    if not takes_vectors:
+        return {}
+    if speaker is not None:
+        return {"voices_sha256": saved.voices_sha256}
+    return {"speaker_encoder": asdict(check_encoder(spec.speaker_encoder))}
 
 
 def _side(config: EvaluateConfig, saved: SavedVocoder, manifest: Manifest, manifest_sha256: str) -> tuple[Sides, str]:
@@ -173,7 +182,6 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     import torch
 
     from pipeline.cards.plots import can_plot
-    from pipeline.evaluation.speech.conditions import Speaking
     from pipeline.evaluation.speech.facts import figures, layer_use
     from pipeline.evaluation.speech.judging import judge_all
     from pipeline.evaluation.speech.page import page
@@ -198,7 +206,7 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
         count=config.speech.num_utterances,
         seed=0,
     )
-    speaking = Speaking(vocoder, prepared.sets, prepared.there, config.speech.speaker)
+    speaking = _speaking(config, prepared, vocoder)
     found = judge_all(speaking, judged, prepared.judges, examples=config.examples)
     about = {
         "vocoder": Path(config.vocoder).name,
@@ -226,6 +234,21 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     # Before the commit: a run killed between the two would never write them.
     _write_versa(dataset, found.examples, prepared)
     dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key(device))
+
+
+def _speaking(config: EvaluateConfig, prepared: PreparedSpeechEvaluation, vocoder: "Vocoder") -> "Speaking":
+    from pipeline.evaluation.speech.conditions import Speaking
+
+    spec, speaker = prepared.saved.spec, config.speech.speaker
+    own = spec.settings.speaker_input == "vector" and speaker is None
+    return Speaking(
+        vocoder,
+        prepared.sets,
+        prepared.there,
+        known=known_speakers(str(config.vocoder), spec),
+        speaker=speaker,
+        vectors=SpeakerVectors(spec.speaker_encoder) if own else None,
+    )
 
 
 def _write_versa(dataset: Dataset, examples: "list[dict[str, Any]]", prepared: PreparedSpeechEvaluation) -> None:

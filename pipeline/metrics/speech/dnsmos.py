@@ -38,13 +38,13 @@ class Dnsmos(Judge):
     needs_reference = False
 
     def __init__(self) -> None:
-        self.library = library("speechmos", judge=self.name, weights=WEIGHTS)
-        library("onnxruntime", judge=self.name)
+        self.library = library("speechmos", who=f"the judge {self.name}", weights=WEIGHTS)
+        library("onnxruntime", who=f"the judge {self.name}")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = str(weights_path("speechmos", WEIGHTS, judge=self.name))
+        path = str(weights_path("speechmos", WEIGHTS, who=f"the judge {self.name}"))
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def score(self, pair: Pair) -> Score:

@@ -31,7 +31,7 @@ class Intelligibility(Judge):
     measures = (Measure(name="stoi", unit="", higher_is_better=True),)
 
     def __init__(self) -> None:
-        self.library = library("pystoi", judge="stoi")
+        self.library = library("pystoi", who="the judge stoi")
 
     def score(self, pair: Pair) -> Score:
         """Judge one utterance; ``Judge.score`` says how."""

@@ -35,7 +35,7 @@ class PitchTracker:
     """
 
     def __init__(self) -> None:
-        self.library = library("swift-f0", judge="pitch", weights="swift_f0/model.onnx")
+        self.library = library("swift-f0", who="the judge pitch", weights="swift_f0/model.onnx")
         from swift_f0 import SwiftF0
 
         self._tracker = SwiftF0(threads=1)

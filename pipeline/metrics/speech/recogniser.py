@@ -33,8 +33,8 @@ class Recogniser:
     """
 
     def __init__(self) -> None:
-        self.library = library("moonshine-voice", judge="recogniser", weights=WEIGHTS, install=INSTALL)
-        folder = weights_path("moonshine-voice", WEIGHTS, judge="recogniser", install=INSTALL).parent
+        self.library = library("moonshine-voice", who="the judge recogniser", weights=WEIGHTS, install=INSTALL)
+        folder = weights_path("moonshine-voice", WEIGHTS, who="the judge recogniser", install=INSTALL).parent
         from moonshine_voice import ModelArch
         from moonshine_voice.transcriber import Transcriber
 
@@ -65,7 +65,7 @@ class WordErrors(Judge):
     def __init__(self) -> None:
         self._hear = Recogniser()
         self.library = self._hear.library
-        library("jiwer", judge=self.name)
+        library("jiwer", who=f"the judge {self.name}")
 
     def score(self, pair: Pair) -> Score:
         """Judge one utterance; ``Judge.score`` says how."""

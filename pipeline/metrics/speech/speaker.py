@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score, Waveform
+from pipeline.metrics.speech.judge import Judge, Library, Measure, Pair, Score, Waveform
 from pipeline.metrics.speech.levels import at_level, check_audible
 from pipeline.metrics.speech.libraries import library, weights_path
 from pipeline.metrics.speech.spectra import Frames, magnitudes, mel_filters
@@ -36,8 +36,21 @@ WINDOW, STEP = 160, 77
 """Frames of a window, and from one window to the next: 1.6 s, and 1.3 windows per second."""
 WIDTH = 256
 LEAST_SECONDS = 1.0
+JUDGE = "the judge speaker"
 _COVERED = 0.75
 _AT_ONCE = 64
+
+
+def speaker_library(who: str = JUDGE) -> Library:
+    """Say which speaker encoder is installed. Needs no torch.
+
+    Args:
+        who: Who needs it, for the message.
+
+    Raises:
+        SettingsError: Resemblyzer's weights are not installed.
+    """
+    return library("resemblyzer", who=who, weights=WEIGHTS, install=INSTALL)
 
 
 class SpeakerEncoder:
@@ -45,20 +58,23 @@ class SpeakerEncoder:
 
     Args:
         device: Of the network, as torch names it.
+        who: Who needs it, for the message.
 
     Raises:
         SettingsError: Resemblyzer's weights are not installed.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.library = library("resemblyzer", judge="speaker", weights=WEIGHTS, install=INSTALL)
+    def __init__(self, device: str = "cpu", who: str = JUDGE) -> None:
+        self.library = speaker_library(who)
         import torch
 
-        path = weights_path("resemblyzer", WEIGHTS, judge="speaker", install=INSTALL)
+        path = weights_path("resemblyzer", WEIGHTS, who=who, install=INSTALL)
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         self._device = torch.device(device)
-        self._lstm = torch.nn.LSTM(MEL_BINS, WIDTH, 3, batch_first=True)
-        self._linear = torch.nn.Linear(WIDTH, WIDTH)
+        # Their first weights are random, and whoever trains has a random state of its own.
+        with torch.random.fork_rng(devices=[]):
+            self._lstm = torch.nn.LSTM(MEL_BINS, WIDTH, 3, batch_first=True)
+            self._linear = torch.nn.Linear(WIDTH, WIDTH)
         for name, module in (("lstm", self._lstm), ("linear", self._linear)):
             mine = {key.removeprefix(f"{name}."): found for key, found in state.items() if key.startswith(f"{name}.")}
             module.load_state_dict(mine)

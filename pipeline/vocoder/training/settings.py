@@ -11,6 +11,7 @@ from pipeline.store.storage import located
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 from pipeline.vocoder.saved import Dtype
 from pipeline.vocoder.settings import VocoderLossSettings, VocoderSettings
+from pipeline.vocoder.speaker_vectors import check_width
 
 LONGEST_SECONDS = 60.0
 """Utterances come in pieces of at most this, so no crop is longer."""
@@ -115,7 +116,7 @@ class TrainVocoderConfig(Settings):
 
     def __post_init__(self) -> None:
         if self.network.speaker_input == "vector":
-            raise SettingsError("speaker_input vector cannot be trained yet; take table, or none for one voice")
+            check_width(self.network.speaker_dim)
         if self.discriminators_from < 0:
             raise SettingsError(f"discriminators_from must be at least 0, got {self.discriminators_from}")
         if not 0 <= self.ema_decay < 1:

@@ -22,9 +22,11 @@ from pipeline.batches.pools import BatchTicket, Pools, PoolSettings
 from pipeline.batches.sides import VALIDATION, Sides
 from pipeline.batches.utterances import Utterances
 from pipeline.batches.waveforms import Waveforms
+from pipeline.metrics.speech.judge import Library
 from pipeline.seeds import rng, torch_seed
 from pipeline.training.recipe import Json, Tensors
 from pipeline.vocoder.layer_dropout import draw_layers
+from pipeline.vocoder.speaker_vectors import SpeakerVectors
 
 FRAMES = "frames"
 """Name of the tokens in a micro-batch: ``frames``, ``frames_lengths``, ``frames_mask``."""
@@ -55,7 +57,8 @@ class VocoderData:
         cache_bytes: Decoded audio to keep.
         layer_dropout: Whether layers are dropped in training.
         judged_from: Step from which discriminators have a part.
-        speakers: Who has a number, where speakers are given; empty for one voice.
+        speakers: Who has a number, where speakers are a table; empty for the others.
+        speaker_encoder: What gives the vector of each utterance, where speakers are vectors.
     """
 
     manifest: str
@@ -74,18 +77,27 @@ class VocoderData:
     layer_dropout: bool
     judged_from: int
     speakers: tuple[str, ...] = ()
+    speaker_encoder: Library | None = None
 
 
 class VocoderSource:
-    """Crops with their samples; see ``pipeline.training.recipe.Source``."""
+    """Crops with their samples; see ``pipeline.training.recipe.Source``.
+
+    Memory: decoded audio as ``data`` says, and 1 KB per utterance where speakers are vectors.
+    """
 
     def __init__(self, data: VocoderData) -> None:
         """Open the datasets.
 
         Args:
             data: What to read and how to cut it.
+
+        Raises:
+            SettingsError: Speakers are vectors, and their encoder is not the one installed here.
         """
         self._data = data
+        self._vectors = None if data.speaker_encoder is None else SpeakerVectors(data.speaker_encoder)
+        self._found: dict[str, np.ndarray] = {}
         self._numbers = {name: number for number, name in enumerate(data.speakers)}
         needed = (SPEAKER,) if data.speakers else ()
         utterances = Utterances(
@@ -130,10 +142,11 @@ class VocoderSource:
 
         Returns:
             ``frames`` int64 (B, T, L), ``frames_lengths`` int64 (B,), ``frames_mask`` bool (B, T), ``waveform`` float32
-            (B, hop * T), 0 in padding, ``present`` bool (B, L), ``judged`` bool, and ``speaker`` int64 (B,) where
-            speakers are given.
+            (B, hop * T), 0 in padding, ``present`` bool (B, L), ``judged`` bool, and ``speaker``: int64 (B,) of a
+            table, float32 (B, 256) of vectors.
         """
-        crops = [self._cut(piece, length, step) for piece, length in zip(ticket.pieces, ticket.lengths, strict=True)]
+        cuts = [self._cut(piece, length, step) for piece, length in zip(ticket.pieces, ticket.lengths, strict=True)]
+        crops = [crop for crop, _ in cuts]
         waveforms = [np.asarray(found.waveform, dtype=np.float32) for found in crops]
         batch = pad_rows([found.tokens for found in crops]).tensors(FRAMES)
         batch[WAVEFORM] = torch.from_numpy(pad_rows(waveforms).values)
@@ -141,12 +154,25 @@ class VocoderSource:
         batch[JUDGED] = torch.tensor(step >= self._data.judged_from)
         if self._data.speakers:
             batch[SPEAKER] = torch.tensor([self._numbers[str(piece.labels[SPEAKER])] for piece in ticket.pieces])
+        if self._vectors is not None:
+            batch[SPEAKER] = torch.from_numpy(np.stack([vector for _, vector in cuts if vector is not None]))
         return batch
 
-    def _cut(self, piece: Piece, num_frames: int, step: int) -> CroppedPiece:
+    def _cut(self, piece: Piece, num_frames: int, step: int) -> tuple[CroppedPiece, np.ndarray | None]:
+        """Give a crop of an utterance, and the vector of all of it where speakers are vectors."""
         data = self._data
+        waveform = self._waveforms(piece)
         chance = rng(data.seed, "crop", piece.key, step)
-        return crop_piece(piece, self._waveforms(piece), clock=data.clock, num_frames=num_frames, rng=chance)
+        cropped = crop_piece(piece, waveform, clock=data.clock, num_frames=num_frames, rng=chance)
+        return cropped, self._vector(piece, waveform)
+
+    def _vector(self, piece: Piece, waveform: np.ndarray) -> np.ndarray | None:
+        if self._vectors is None:
+            return None
+        # Two threads that ask at once compute the same.
+        if (vector := self._found.get(piece.key)) is None:
+            vector = self._found[piece.key] = self._vectors(waveform[: piece.num_frames * self._data.clock.hop_length])
+        return vector
 
     def _layers(self, piece: Piece, step: int, *, training: bool) -> torch.Tensor:
         """Say which layers of an utterance are heard: bool (L,)."""

@@ -1,14 +1,15 @@
 """Train a vocoder: tokens of any set of layers become speech.
 
 Reads: a tokens dataset, and the manifest and recordings that it was made from. Writes: a vocoder's folder,
-``model.safetensors`` and ``config.json`` (``vocoder/saved.py``), which binds it to its encoder and codebooks by hashes;
-beside it ``metrics.jsonl`` and ``tensorboard/``. Restart: from the latest checkpoint in ``_checkpoints/``, with the
-losses of a run that never stopped. Memory: see ``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
+``model.safetensors`` and ``config.json`` (``vocoder/saved.py``), which binds it to its encoder and codebooks by hashes,
+and ``speakers.safetensors`` where speakers are vectors; beside it ``metrics.jsonl`` and ``tensorboard/``. Restart: from
+the latest checkpoint in ``_checkpoints/``, with the losses of a run that never stopped. Memory: see
+``training/loop.py``; decoded audio up to ``cache_gb`` a worker.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from pipeline.store.storage import open_store
 from pipeline.training.progress import METRICS, history_lines
 from pipeline.training.publishing import MODEL, Trained, make_model
 from pipeline.training.settings import TrainingSettings, learning_content
-from pipeline.vocoder.saved import CONFIG, WEIGHTS, vocoder_files
+from pipeline.vocoder.saved import WEIGHTS, vocoder_files
+from pipeline.vocoder.speaker_vectors import find_encoder
 from pipeline.vocoder.spec import VocoderSpec, vocoder_spec
 from pipeline.vocoder.training.report import VocoderReport, report_of
 from pipeline.vocoder.training.settings import TrainVocoderConfig
@@ -77,18 +79,16 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
     manifest_sha256 = manifest.check_made(tokens)
     lineage = tokens.plan.lineage
     sides = vocoder_sides(data, config.training.seed)
-    speakers = _speakers(config, manifest, sides)
-    columns = tuple(map(schema.layer_column, data.layers))
-    spec = vocoder_spec(
-        config.network, config.fusing, lineage, columns=columns, codebooks=data.codebooks, speakers=speakers
-    )
+    spec = _spec(config, lineage, _speakers(config, manifest, sides))
     _check_crops(config, spec)
     training = _with_validation(config.training, sides)
-    made_of = {"input_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
+    made_of: dict[str, Any] = {"input_sha256": success(tokens)["dataset_sha256"], "manifest_sha256": manifest_sha256}
     if config.fusing.fuser is not None:
         made_of["fuser_sha256"] = check_fuser(config.fusing.fuser, spec.fuser).sha256
     elif config.fusing.embedding_init == "centroids":
         read_centroids(spec.fuser)
+    if spec.speaker_encoder is not None:
+        made_of["speaker_encoder"] = asdict(spec.speaker_encoder)
     content = {
         "data_version": DATA_VERSION,
         **made_of,
@@ -117,6 +117,19 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
     check_folder(open_store(config.output), plan)
     recipe = partial(_recipe, config, spec, sides)
     return PreparedVocoder(plan=plan, training=training, spec=spec, make_recipe=recipe)
+
+
+def _spec(config: TrainVocoderConfig, lineage: Mapping[str, Any], speakers: tuple[str, ...]) -> VocoderSpec:
+    vectors = config.network.speaker_input == "vector"
+    return vocoder_spec(
+        config.network,
+        config.fusing,
+        lineage,
+        columns=tuple(map(schema.layer_column, config.data.layers)),
+        codebooks=config.data.codebooks,
+        speakers=speakers,
+        speaker_encoder=find_encoder(int(lineage["sample_rate"])) if vectors else None,
+    )
 
 
 def _speakers(config: TrainVocoderConfig, manifest: Manifest, sides: Sides) -> tuple[str, ...]:
@@ -198,6 +211,7 @@ def _recipe(config: TrainVocoderConfig, spec: VocoderSpec, sides: Sides) -> "Voc
         layer_dropout=spec.settings.layer_dropout,
         judged_from=config.discriminators_from,
         speakers=spec.speakers,
+        speaker_encoder=spec.speaker_encoder,
     )
     lr = config.optimizer.lr if config.discriminator_lr is None else config.discriminator_lr
     return VocoderRecipe(
@@ -237,6 +251,7 @@ def _published(dataset: Dataset, prepared: PreparedVocoder, config: TrainVocoder
     from safetensors.torch import load
 
     from pipeline.vocoder.training.recipe import GENERATOR
+    from pipeline.vocoder.training.voices import mean_voices
 
     progress = trained.progress
     kept = [line for line in progress.history if line["step"] == progress.published_step]
@@ -248,8 +263,10 @@ def _published(dataset: Dataset, prepared: PreparedVocoder, config: TrainVocoder
         trained.checkpoint.weights(GENERATOR),
         dtype=config.weights_dtype,
         training=json.loads(json.dumps(training)),
+        voices=mean_voices(prepared.recipe.data) if prepared.spec.speaker_encoder is not None else None,
     )
-    beside = {CONFIG: files[CONFIG], METRICS: history_lines(progress)}
+    beside = {**files, METRICS: history_lines(progress)}
+    del beside[WEIGHTS]
     for name, data in beside.items():
         dataset.store.write(name, data)
     return Output(
