@@ -5,8 +5,8 @@
 DATA holds ``cmu_arctic/cmu_us_slt_arctic`` (44 minutes of one speaker, with transcripts). Its tokens are those of
 encoder-small, layers 2, 4 and 6, with the codebooks that ship, K = 500. The scalable vocoder is trained with
 ``--seeds`` seeds, and one vocoder per layer with the first; all have the same generator, steps and data. Each is judged
-on the same utterances, which none of them heard. Two trainings at a time with ``--at-once 2``. Prints tables and writes
-``vocoders.md``.
+on the same utterances, which none of them heard; differences are of all seeds together. Two trainings at a time with
+``--at-once 2``. Prints tables and writes ``vocoders.md``.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from bench.workload import run_job
 from pipeline.metrics.uncertainty import bootstrap_interval, difference, rate
 
 LAYERS = (2, 4, 6)
+SCALABLE = "scalable_"
 MEASURES = ("stft_distance", "log_mel_distance", "mcd", "f0_correlation", "stoi", "dnsmos_ovrl",
             "speaker_similarity", "wer")  # fmt: skip
 
@@ -59,7 +60,7 @@ def prepare(data: Path, folder: Path) -> None:
 
 def vocoders(seeds: int) -> dict[str, dict[str, Any]]:
     """Name the vocoders, with what each is told."""
-    found: dict[str, dict[str, Any]] = {f"scalable_{seed}": {"seed": seed} for seed in range(seeds)}
+    found: dict[str, dict[str, Any]] = {f"{SCALABLE}{seed}": {"seed": seed} for seed in range(seeds)}
     return found | {f"layer_{layer:02d}_alone": {"seed": 0, "layers": (layer,)} for layer in LAYERS}
 
 
@@ -79,40 +80,77 @@ def rows_of(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str, dict
             yield name, told["condition"], told["figures"]
 
 
-def versus(folder: Path, first: tuple[str, str], second: tuple[str, str], measure: str) -> str:
-    """Say what the first (vocoder, condition) has more than the second, over the same utterances, with its interval."""
-    sides, statistics = [], []
-    for name, condition in (first, second):
-        rows = pq.read_table(folder / f"{name}_judged" / "utterances.parquet").to_pylist()
-        sides.append({row["utterance_id"]: row for row in rows if row["condition"] == condition})
-    shared = [name for name in sides[0] if all(side[name][measure] is not None for side in sides)]
-    for side in sides:
-        columns = ("wer_errors", "wer_length") if measure == "wer" else (measure, None)
-        errors, lengths = (np.array([1 if each is None else side[name][each] for name in shared]) for each in columns)
-        statistics.append(rate(errors, lengths))
+Judged = tuple[tuple[str, ...], str]
+"""Vocoders that differ in their seed alone, and a condition."""
+
+
+def sums(folder: Path, judged: Judged, measure: str) -> dict[str, tuple[float, float]]:
+    """Give each utterance's sum of a measure over the vocoders, and what divides it: words for WER, else vocoders."""
+    found: dict[str, tuple[float, float]] = {}
+    names, condition = judged
+    for name in names:
+        for row in pq.read_table(folder / f"{name}_judged" / "utterances.parquet").to_pylist():
+            if row["condition"] != condition or row[measure] is None:
+                continue
+            of_row = (row["wer_errors"], row["wer_length"]) if measure == "wer" else (row[measure], 1.0)
+            before = found.get(row["utterance_id"], (0.0, 0.0))
+            found[row["utterance_id"]] = (before[0] + of_row[0], before[1] + of_row[1])
+    return found
+
+
+def versus(folder: Path, first: Judged, second: Judged, measure: str) -> str:
+    """Say what the first has more than the second, over the same utterances, with its interval over utterances."""
+    sides = [sums(folder, judged, measure) for judged in (first, second)]
+    shared = [name for name in sides[0] if name in sides[1]]
+    statistics = [rate(*(np.array([side[name][part] for name in shared]) for part in (0, 1))) for side in sides]
     found = bootstrap_interval(difference(*statistics), len(shared), draws=1000)
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
-def _cell(figure: Mapping[str, Any] | None) -> str:
+def _value(figure: Mapping[str, Any] | None) -> float | None:
     interval = None if figure is None else figure["interval"]
-    return "" if interval is None else f"{interval['value']:.3f}"
+    return None if interval is None else float(interval["value"])
+
+
+def over_seeds(folder: Path, names: Sequence[str]) -> list[list[object]]:
+    """Give mean and standard deviation of each condition over the vocoders of all seeds."""
+    by_condition: dict[str, list[Mapping[str, Any]]] = {}
+    for _, condition, figures in rows_of(folder, names):
+        by_condition.setdefault(condition, []).append(figures)
+    rows: list[list[object]] = []
+    for condition, several in by_condition.items():
+        cells = []
+        for measure in MEASURES:
+            values = np.array([value for each in several if (value := _value(each.get(measure))) is not None])
+            spread = f" +- {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.3f}{spread}" if len(values) else "")
+        rows.append([condition, *cells])
+    return rows
 
 
 def report(folder: Path, names: Sequence[str]) -> str:
     """Write the tables."""
     rows = [
-        [name, condition, *(_cell(figures.get(measure)) for measure in MEASURES)]
+        [
+            name,
+            condition,
+            *(f"{value:.3f}" if (value := _value(figures.get(each))) is not None else "" for each in MEASURES),
+        ]
         for name, condition, figures in rows_of(folder, names)
     ]
-    whole, shown = ("scalable_0", "all"), ("stft_distance", "stoi", "speaker_similarity", "wer")
-    others = [("scalable_0", f"layer_{layer:02d}") for layer in LAYERS]
-    alone = [(f"layer_{layer:02d}_alone", "all") for layer in LAYERS]
+    seeds = tuple(name for name in names if name.startswith(SCALABLE))
+    whole, shown = (seeds, "all"), ("stft_distance", "stoi", "dnsmos_ovrl", "speaker_similarity", "wer")
+    others: list[Judged] = [(seeds, f"layer_{layer:02d}") for layer in LAYERS]
+    alone: list[Judged] = [((f"layer_{layer:02d}_alone",), "all") for layer in LAYERS]
     against = [
-        ("all layers minus", [(" ".join(pair), whole, pair) for pair in (*others, *alone)]),
-        ("a layer minus a vocoder of it alone", [(own[0], one, own) for one, own in zip(others, alone, strict=True)]),
+        ("all layers minus", [(f"{pair[0][0]} {pair[1]}", whole, pair) for pair in (*others, *alone)]),
+        (
+            "a layer minus a vocoder of it alone",
+            [(own[0][0], one, own) for one, own in zip(others, alone, strict=True)],
+        ),
     ]
     parts = [table(("vocoder", "condition", *MEASURES), rows)]
+    parts.append(table((f"{len(seeds)} seed(s)", *MEASURES), over_seeds(folder, seeds)))
     for title, compared in against:
         lines = [[name, *(versus(folder, *pair, each) for each in shown)] for name, *pair in compared]
         parts.append(table((title, *shown), lines))
