@@ -15,12 +15,14 @@ import numpy as np
 
 from pipeline import schema
 from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.features.encoders.shipped import is_shipped
 from pipeline.metrics.speech.judge import SAMPLE_RATE
 from pipeline.store.storage import join
 from pipeline.tokens.waveform_tokenizer import WaveformTokenizer, as_waveform
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import CONFIG, read_spec
 from pipeline.vocoder.settings import SpeakingSettings
+from pipeline.vocoder.shipped import NAME as SHIPPED_VOCODER
 from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors, known_speakers
 from pipeline.vocoder.spec import VocoderSpec
 from pipeline.vocoder.voice import Said, Voice, stacked
@@ -47,10 +49,11 @@ class Tokenizer(WaveformTokenizer):
         """Load a tokenizer's folder, and a vocoder where there is one.
 
         Args:
-            folder: Local folder that run_pipeline wrote.
+            folder: Local folder that run_pipeline wrote, or ``encoder-small``, the one that ships.
             device: A torch device.
             threads: Compute threads of the encoder on CPU; the corpus job's default is 1.
-            vocoder: The vocoder's folder, local or s3://; default: that inside the tokenizer's, where there is one.
+            vocoder: The vocoder's folder, local or s3://; default: that inside the tokenizer's, where there is one; of
+                ``encoder-small`` the one that ships.
 
         Raises:
             CodebookMismatchError: It is no such folder, its parts do not belong together, or the vocoder was trained
@@ -58,7 +61,9 @@ class Tokenizer(WaveformTokenizer):
             SettingsError: The vocoder that was given is not there.
         """
         made = super().from_pretrained(folder, device=device, threads=threads)
-        if vocoder is None and (Path(folder) / VOCODER / CONFIG).exists():
+        if vocoder is None and is_shipped(folder):
+            vocoder = SHIPPED_VOCODER
+        elif vocoder is None and (Path(folder) / VOCODER / CONFIG).exists():
             vocoder = join(folder, VOCODER)
         if vocoder is not None:
             made._take(vocoder, device)
@@ -113,7 +118,7 @@ class Tokenizer(WaveformTokenizer):
         given = {
             schema.token_column(layer, quantizer): column
             for layer, ids in tokens.items()
-            for quantizer, column in enumerate(_columns(np.asarray(ids)))
+            for quantizer, column in enumerate(self._stages(layer, np.asarray(ids)))
         }
         if layers is not None and not layers:
             raise SettingsError(f"no layer is given; the vocoder speaks any of {', '.join(spec.columns)}")
@@ -146,11 +151,24 @@ class Tokenizer(WaveformTokenizer):
             self._vectors = SpeakerVectors(spec.speaker_encoder)
         return self._vectors(samples)
 
+    def _stages(self, layer: int, ids: np.ndarray) -> list[np.ndarray]:
+        """Give the ids of each residual stage of a layer, (T,)."""
+        if layer not in self.num_quantizers:
+            known = ", ".join(map(str, self.layers))
+            raise SettingsError(f"tokens are given by the layer's number, any of {known}; got {layer!r}")
+        stages = self.num_quantizers[layer]
+        if ids.ndim == 1 and stages == 1:
+            return [ids]
+        if ids.ndim != 2 or ids.shape[1] != stages:
+            wanted = "(T,)" if stages == 1 else f"(T, {stages})"
+            raise ValueError(f"tokens of layer {layer} are {wanted}, one utterance, got shape {ids.shape}")
+        return list(ids.T)
+
     def _spec(self) -> VocoderSpec:
         if self.vocoder is None:
             raise SettingsError(
                 "this tokenizer's folder holds no vocoder; train one with `train_vocoder --output FOLDER/vocoder`, or "
-                "give from_pretrained another one's folder as vocoder"
+                "give another one's folder: --vocoder, or from_pretrained(..., vocoder=FOLDER)"
             )
         return self.vocoder
 
@@ -162,22 +180,23 @@ class Tokenizer(WaveformTokenizer):
                 raise SettingsError("this vocoder has one voice; give no speaker")
             return None
         if kind == "table":
-            if not isinstance(speaker, str) or speaker not in spec.speakers:
-                raise SettingsError(f"the speaker {speaker!r} is none of the vocoder's: {', '.join(spec.speakers)}")
-            return spec.speakers.index(speaker)
-        if isinstance(speaker, str) and speaker in self._known:
-            return self._known[speaker]
+            return spec.speakers.index(self._known_name(speaker, "give one by name"))
         width = spec.settings.speaker_dim
-        if speaker is None or isinstance(speaker, str) or np.shape(speaker) != (width,):
-            known = f", or one of {', '.join(spec.speakers[:5])}" if spec.speakers else ""
-            raise SettingsError(f"this vocoder takes a vector (S,) of width {width} as speaker{known}")
+        vectors = f"give a vector (S,) of width {width}, as speaker_vector and --speaker-reference make it"
+        if speaker is None or isinstance(speaker, str):
+            return self._known[self._known_name(speaker, vectors)]
+        if np.shape(speaker) != (width,):
+            raise SettingsError(f"this vocoder was given a speaker of shape {np.shape(speaker)}; {vectors}")
         vector = np.asarray(speaker, np.float32)
         if not np.isfinite(vector).all():
             raise SettingsError("the speaker's vector holds values that are not finite")
         return vector
 
-
-def _columns(ids: np.ndarray) -> list[np.ndarray]:
-    if ids.ndim not in (1, 2):
-        raise ValueError(f"tokens of a layer are (T,) or (T, Q), got shape {ids.shape}")
-    return [ids] if ids.ndim == 1 else list(ids.T)
+    def _known_name(self, speaker: object, otherwise: str) -> str:
+        """Give a name that the vocoder knows; refuse another, or none."""
+        names = self._spec().speakers
+        if isinstance(speaker, str) and speaker in names:
+            return speaker
+        what = {type(None): "no speaker", str: f"the speaker {speaker}"}.get(type(speaker), "a vector")
+        known = f" (it knows {', '.join(names[:5])}{' and others' if len(names) > 5 else ''})" if names else ""
+        raise SettingsError(f"this vocoder needs to be told who speaks, and was given {what}; {otherwise}{known}")

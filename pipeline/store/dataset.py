@@ -178,9 +178,10 @@ class Dataset:
         try:
             plan = Plan.from_bytes(store.read(PLAN), f"{store.uri}/{PLAN}")
         except FileNotFoundError:
-            raise DatasetError(f"{store.uri} is no dataset: it has no {PLAN}") from None
+            what = f"it has no {PLAN}" if store.names() else "there is nothing there"
+            raise DatasetError(f"{store.uri} is no dataset: {what}") from None
         if kind is not None and plan.kind != kind:
-            raise DatasetError(f"{store.uri} is a {plan.kind} dataset where a {kind} dataset is needed")
+            raise DatasetError(f"{store.uri} is {_a(plan.kind)} dataset where {_a(kind)} dataset is needed")
         dataset = cls(store, plan)
         if finished and not dataset.finished():
             raise DatasetError(
@@ -364,6 +365,10 @@ class Dataset:
             )
 
 
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 def check_folder(store: Store, plan: Plan) -> None:
     """Refuse a folder that holds the work of another plan. Needs no Ray, changes nothing.
 
@@ -380,6 +385,10 @@ def check_folder(store: Store, plan: Plan) -> None:
                 f"{store.uri} holds files that are not ours ({', '.join(foreign[:3])}); choose an empty folder"
             ) from None
         return check_folder(store, plan) if foreign else None  # another run began it between the two looks
+    if found.kind != plan.kind:
+        raise PlanMismatchError(
+            f"{store.uri} holds {_a(found.kind)} dataset, and {_a(plan.kind)} dataset is to be made; use a new folder"
+        )
     if differences := plan.differences(found):
         raise PlanMismatchError(
             f"{store.uri} was made with other settings; use a new folder or the old settings:\n  "

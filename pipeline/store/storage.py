@@ -118,7 +118,10 @@ def open_store(uri: str) -> "Store":
         return S3Store(uri)
     if "://" in uri and parts.scheme != "file":
         raise SettingsError(f"storage is a local path or s3://bucket/prefix, got {uri!r}")
-    return LocalStore(uri.removeprefix("file://"))
+    store = LocalStore(uri.removeprefix("file://"))
+    if store.root.is_file():
+        raise SettingsError(f"{store.uri} is a file, where the folder of a dataset or a model is needed")
+    return store
 
 
 def join(uri: str, *names: str) -> str:

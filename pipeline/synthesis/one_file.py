@@ -73,6 +73,10 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
     target = Path(config.output)
     if target.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--output of --file ends in {' or '.join(_FORMATS)}, got {target.name}")
+    for name in ("file", "speaker_reference"):
+        source = getattr(config, name)
+        if source is not None and Path(source).exists() and target.exists() and target.samefile(source):
+            raise SettingsError(f"--output would replace the recording of --{name.replace('_', '-')}: {source}")
     if not target.parent.is_dir():
         raise SettingsError(f"the folder {target.parent} of --output is not there; make it first")
     with kept_threads(config.threads_per_worker):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from pipeline.errors import SettingsError
+from pipeline.features.encoders import shipped
 from pipeline.settings import Settings
 from pipeline.store.storage import located
 from pipeline.vocoder.settings import SpeakingSettings
@@ -28,7 +29,7 @@ class SynthesizeConfig(Settings):
     file: str | None = None
     """One recording to tokenise and speak, here and without Ray."""
     tokenizer: str | None = None
-    """Folder of the tokenizer, for --file."""
+    """Folder of the tokenizer, for --file, or encoder-small, the one that ships."""
     manifest: str | None = None
     """Manifest that the tokens were made from: gives labels to the speech, and speakers to a vocoder of several."""
     layers: tuple[int, ...] = ()
@@ -82,5 +83,6 @@ class SynthesizeConfig(Settings):
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
         vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
-        inputs = ("tokens", "export", "file", "tokenizer", "manifest", "speaker_reference")
-        return located(self, "output", *inputs, *vocoder)
+        tokenizer = () if self.tokenizer is None or shipped.is_shipped(self.tokenizer) else ("tokenizer",)
+        inputs = ("tokens", "export", "file", "manifest", "speaker_reference")
+        return located(self, "output", *inputs, *vocoder, *tokenizer)

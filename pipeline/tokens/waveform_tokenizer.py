@@ -14,8 +14,10 @@ import soxr
 from pipeline import schema
 from pipeline.audio.decode import to_float32
 from pipeline.errors import CodebookMismatchError, FeatureError
+from pipeline.features.encoders import shipped
 from pipeline.features.passes.extractor import FeatureExtractor, Rejected
 from pipeline.kmeans.codebook import Codebook
+from pipeline.kmeans.read_codebooks import read_codebooks
 from pipeline.kmeans.residual import chains
 from pipeline.store.dataset import canonical
 from pipeline.store.storage import Store, open_store
@@ -65,16 +67,19 @@ class WaveformTokenizer:
 
     @classmethod
     def from_pretrained(cls, folder: str, *, device: str = "cpu", threads: int = 1) -> Self:
-        """Load a folder that ``save_bundle`` wrote.
+        """Load a folder that ``save_bundle`` wrote, or the encoder that ships with its codebooks.
 
         Args:
-            folder: Local folder.
+            folder: Local folder, or ``encoder-small``: layers 2, 4 and 6, K = 500.
             device: A torch device.
             threads: Compute threads on CPU; the corpus job's default is 1.
 
         Raises:
             CodebookMismatchError: It is no such folder, or its parts do not belong together.
         """
+        if shipped.is_shipped(folder):
+            ships = FeatureExtractor(encoder=folder, layers=shipped.LAYERS, device=device, threads=threads)
+            return cls(ships, read_codebooks(folder, shipped.LAYERS, shipped.NUM_CLUSTERS))
         root = Path(folder)
         try:
             config = json.loads((root / CONFIG).read_text())

@@ -106,7 +106,7 @@ class VocoderSpec:
         if told:
             raise CodebookMismatchError(
                 f"the vocoder was not trained on these tokens: {'; '.join(told)}. Give tokens of the codebooks that it "
-                "was trained on, or train another"
+                "was trained on (vocoder-small: --codebooks encoder-small --num-clusters 500), or train another"
             )
         if not shared:
             raise SettingsError(

@@ -16,18 +16,10 @@ from pipeline.vocoder.training.stage import train_vocoder
 SETS = ("all", *COLUMNS, "lower", "upper")
 
 
-def judged(folder, name, *judges):
-    evaluate(
-        EvaluateConfig.of(
-            vocoder=str(folder / name),
-            tokens=str(folder / "tokens"),
-            manifest=str(folder / "manifest"),
-            output=str(folder / f"{name}_judged"),
-            judges=judges,
-            examples=0,
-            use_gpu=False,
-        )
-    )
+def judged(folder, name, *judges, **changes):
+    given = {input_: str(folder / input_) for input_ in ("tokens", "manifest")}
+    given |= {"output": str(folder / f"{name}_judged"), "examples": 0, "use_gpu": False, **changes}
+    evaluate(EvaluateConfig.of(vocoder=str(folder / name), judges=judges, **given))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +81,8 @@ def test_the_table_is_whole_and_a_measure_that_nobody_gave_is_blank(folder, tmp_
     assert len(figures.splitlines()) == 2 + len(rows_of(tmp_path))
     assert len(differences.splitlines()) == 2 + len(SETS)
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
-    assert figures.splitlines()[-1].split("|")[3].strip() == ""
+    assert figures.splitlines()[-1].split("|")[4].strip() == ""
+    assert {line.split("|")[3].strip() for line in figures.splitlines()[2:]} == {"6"}
     assert "different manifests" not in text
 
 
@@ -104,6 +97,16 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(folder, tmp_path):
         )
     with pytest.raises(SettingsError, match="folder of its own"):
         compared(folder, folder / "scalable", "single")
+
+
+def test_vocoders_that_were_judged_on_other_utterances_are_not_compared(folder, tmp_path):
+    judged(folder, "single", "mcd", sides=("validation",), output=str(tmp_path / "elsewhere"))
+    with pytest.raises(SettingsError, match="no utterance in common"):
+        evaluate(
+            EvaluateConfig.of(
+                compare=(str(folder / "scalable_judged"), str(tmp_path / "elsewhere")), output=str(tmp_path / "table")
+            )
+        )
 
 
 def test_figures_that_were_changed_are_refused(folder, tmp_path):

@@ -65,8 +65,12 @@ def test_a_name_speaks_as_its_mean_vector_and_each_vector_otherwise(tokenizer, v
     ann = tokenizer.decode(tokens, speaker="ann")
     assert np.array_equal(tokenizer.decode(tokens, speaker=vectors["ann"]), ann)
     assert not np.allclose(tokenizer.decode(tokens, speaker=vectors["bob"]), ann, atol=1e-4)
-    for speaker in (None, "eve", np.zeros(7)):
-        with pytest.raises(SettingsError, match=r"a vector \(S,\) of width 256 as speaker, or one of ann") as told:
+    for speaker, what in (
+        (None, "no speaker"),
+        ("eve", "the speaker eve"),
+        (np.zeros(7), r"a speaker of shape \(7,\)"),
+    ):
+        with pytest.raises(SettingsError, match=rf"given {what}; give a vector \(S,\) of width 256") as told:
             tokenizer.decode(tokens, speaker=speaker)
         assert "\n" not in str(told.value)
 

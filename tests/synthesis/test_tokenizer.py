@@ -13,6 +13,7 @@ from pipeline.errors import AudioDecodeError, CodebookMismatchError, FeatureErro
 from pipeline.features.encoders.shipped import LAYERS
 from pipeline.store.storage import open_store
 from pipeline.synthesis.settings import SynthesizeConfig
+from pipeline.synthesis.stage import synthesize
 from pipeline.tokenizer import Tokenizer
 
 SETS = [chosen for count in (1, 2, 3) for chosen in combinations(LAYERS, count)]
@@ -113,7 +114,7 @@ DAMAGES = [
     ({"tokens": {2: np.arange(4), 6: np.arange(5)}}, ValueError, "one token per frame"),
     ({"tokens": {6: np.zeros(0, int)}}, ValueError, "no frame"),
     ({"tokens": {6: np.zeros(4)}}, ValueError, "tokens are integers"),
-    ({"tokens": {6: np.zeros((1, 2, 3), int)}}, ValueError, r"\(T,\) or \(T, Q\)"),
+    ({"tokens": {6: np.zeros((1, 2, 3), int)}}, ValueError, r"are \(T,\), one utterance"),
 ]
 
 
@@ -147,9 +148,9 @@ def test_a_speaker_is_named_or_given_as_a_vector_as_the_vocoder_takes_it(folder,
     one, other = (vector.decode(tokens, speaker=np.full(8, value)) for value in (0.5, -0.5))
     assert not np.allclose(one, other, atol=1e-4)
     refused = [
-        (table, None, "None is none of the vocoder's: ann, bob"),
-        (table, "eve", "'eve' is none of the vocoder's"),
-        (table, np.zeros(8), "none of the vocoder's"),
+        (table, None, r"given no speaker; give one by name \(it knows ann, bob\)"),
+        (table, "eve", "given the speaker eve; give one by name"),
+        (table, np.zeros(8), "given a vector; give one by name"),
         (vector, None, r"a vector \(S,\) of width 8"),
         (vector, "ann", r"a vector \(S,\) of width 8"),
         (vector, np.zeros(7), r"a vector \(S,\) of width 8"),
@@ -209,8 +210,12 @@ def test_a_file_that_cannot_be_spoken_is_refused_in_one_sentence_and_nothing_is_
         ({"folder": tmp_path / "deaf"}, SettingsError, "holds no vocoder"),
         ({"layers": (5,)}, SettingsError, "not on layer_05"),
         ({"speaker": "ann"}, SettingsError, "one voice"),
-        ({"vocoder": str(tmp_path / "table")}, SettingsError, "None is none of the vocoder's: ann, bob"),
-        ({"vocoder": str(tmp_path / "table"), "speaker": "eve"}, SettingsError, "'eve' is none"),
+        (
+            {"vocoder": str(tmp_path / "table")},
+            SettingsError,
+            r"given no speaker; give one by name \(it knows ann, bob\)",
+        ),
+        ({"vocoder": str(tmp_path / "table"), "speaker": "eve"}, SettingsError, "given the speaker eve; give"),
     ]
     for settings, error, said in refused:
         with pytest.raises(error, match=said) as told:
@@ -241,3 +246,42 @@ def test_what_goes_with_a_file_is_checked_with_the_settings(tmp_path):
     for settings, said in refused:
         with pytest.raises(SettingsError, match=said):
             SynthesizeConfig.of(output=str(tmp_path / "out.wav"), **settings)
+
+
+def test_shapes_and_names_of_tokens_that_are_none_are_refused(tokenizer, tokens):
+    with pytest.raises(ValueError, match=r"tokens of layer 2 are \(T,\), one utterance, got shape \(1, ") as told:
+        tokenizer.decode({layer: ids[None] for layer, ids in tokens.items()})
+    assert one_sentence(told)
+    with pytest.raises(SettingsError, match="by the layer's number, any of 2, 4, 6; got 'layer_02'") as told:
+        tokenizer.decode({f"layer_{layer:02d}": ids for layer, ids in tokens.items()})
+    assert one_sentence(told)
+    column = tokenizer.decode({layer: ids[:, None] for layer, ids in tokens.items()})
+    assert np.array_equal(column, tokenizer.decode(tokens))
+
+
+def test_what_ships_is_loaded_by_its_name_with_its_vocoder(tmp_path):
+    shipped = Tokenizer.from_pretrained("encoder-small")
+    assert (shipped.layers, set(shipped.num_clusters.values())) == (LAYERS, {500})
+    found = shipped.encode(a_voice(), RATE)
+    spoken = shipped.decode(found, layers=(6,))
+    assert spoken.shape == (HOP * len(found[6]),)
+    soundfile.write(tmp_path / "in.wav", a_voice(), RATE)
+    output = tmp_path / "out.wav"
+    config = SynthesizeConfig.of(
+        file=str(tmp_path / "in.wav"), tokenizer="encoder-small", output=str(output), layers=(6,)
+    )
+    assert config.located().tokenizer == "encoder-small"
+    synthesize(config)
+    assert soundfile.info(output).frames == len(spoken)
+
+
+def test_a_recording_is_not_replaced_by_what_is_spoken_of_it(folder, tmp_path):
+    soundfile.write(tmp_path / "in.wav", a_voice(), RATE)
+    before = (tmp_path / "in.wav").read_bytes()
+    config = SynthesizeConfig.of(
+        file=str(tmp_path / "in.wav"), tokenizer=str(folder), output=str(tmp_path / "." / "in.wav")
+    )
+    with pytest.raises(SettingsError, match="--output would replace the recording of --file") as told:
+        synthesize(config)
+    assert one_sentence(told)
+    assert (tmp_path / "in.wav").read_bytes() == before

@@ -142,8 +142,10 @@ def test_sides_are_drawn_by_hash_within_the_splits_that_are_used(tmp_path):
     found = {name: sides.side(name, label) for name, label in labels.items()}
     assert {found[name] for name, label in labels.items() if label["split"] == "dev"} == {None}
     assert {side for side in found.values() if side} == {TRAIN, VALIDATION, "test"}
-    seeded = data_of(tmp_path, tmp_path / "out", splits=("train",), seed=1).sides
+    seeded = data_of(tmp_path, tmp_path / "out", splits=("train",), split_seed=1).sides
     assert {name: seeded.side(name, label) for name, label in labels.items()} != found
+    trained = data_of(tmp_path, tmp_path / "out", splits=("train",), seed=1).sides
+    assert {name: trained.side(name, label) for name, label in labels.items()} == found
 
 
 def test_the_discriminators_have_a_part_from_their_step_on(speech, opened):

@@ -71,7 +71,8 @@ def compare_speech(uris: Sequence[str], output: str) -> SpeechComparisonReport:
     Raises:
         CorruptDatasetError: A file of an evaluation is gone, or not what was committed.
         DatasetError: One is no finished evaluation.
-        SettingsError: The output folder holds a dataset, or an evaluation is named twice.
+        SettingsError: The output folder holds a dataset, an evaluation is named twice, or one has no utterance of the
+            first.
     """
     began = time.monotonic()
     if len(set(uris)) < len(uris):
@@ -88,6 +89,7 @@ def compare_speech(uris: Sequence[str], output: str) -> SpeechComparisonReport:
         for told in facts["conditions"]
         if number == 0 or told["condition"] not in _FRAMES
     ]
+    _refuse_strangers(lines, opened[0].uri)
     facts = {"compared_with": list(first), "rows": lines}
     shown = [name for name in measures if name in SHOWN]
     text = _markdown(lines, shown, first, several=len({one["manifest_sha256"] for one in found.values()}) > 1)
@@ -95,6 +97,16 @@ def compare_speech(uris: Sequence[str], output: str) -> SpeechComparisonReport:
     return SpeechComparisonReport(
         stage=COMPARISON, output=uri, compared_with=first, rows=lines, wall_seconds=time.monotonic() - began
     )
+
+
+def _refuse_strangers(rows: Sequence[Mapping[str, Any]], first: str) -> None:
+    """Refuse an evaluation that has no utterance of the first: its figures say nothing beside those of the first."""
+    strangers = [row["evaluation"] for row in rows if row["evaluation"] != first and not row["shared"]]
+    if strangers:
+        raise SettingsError(
+            f"{strangers[0]} and {first} have no utterance in common, so they cannot be compared; judge both vocoders "
+            "on the same manifest"
+        )
 
 
 def _table(dataset: Dataset) -> pa.Table:
@@ -130,14 +142,19 @@ def _line(
 ) -> dict[str, Any]:
     condition, known = told["condition"], told["figures"]
     differences: dict[str, Any] = {}
+    shared = 0
     if (uri, condition) != first and condition not in _FRAMES:
         pair = (_label(uri, condition), _label(*first))
         of_both = [row for row in rows if row["condition"] in pair]
+        ids = [{row["utterance_id"] for row in of_both if row["condition"] == label} for label in pair]
+        shared = len(ids[0] & ids[1])
         both = [name for name in measures if all(name in row for row in of_both)]
         differences = {name: _plain(paired(of_both, measures[name], *pair)) for name in both}
     return {
         "evaluation": uri,
         "condition": condition,
+        "utterances": len({row["utterance_id"] for row in rows if row["condition"] == _label(uri, condition)}),
+        "shared": shared,
         "figures": {name: known[name]["interval"] if name in known else None for name in measures},
         "differences": differences,
     }
@@ -148,10 +165,13 @@ def _plain(figure: Figure) -> dict[str, Any] | None:
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], first: tuple[str, str], *, several: bool) -> str:
-    head = ["evaluation", "condition", *names]
-    figures = [[*map(escaped, _about(row)), *(_told(row["figures"][name]) for name in names)] for row in rows]
+    head = ["evaluation", "condition", "utterances", *names]
+    figures = [
+        [*map(escaped, _about(row)), str(row["utterances"]), *(_told(row["figures"][name]) for name in names)]
+        for row in rows
+    ]
     differences = [
-        [*map(escaped, _about(row)), *(_told(row["differences"].get(name)) for name in names)]
+        [*map(escaped, _about(row)), str(row["shared"]), *(_told(row["differences"].get(name)) for name in names)]
         for row in rows
         if row["differences"]
     ]

@@ -11,6 +11,8 @@ FOLDER = Path(__file__).parents[2] / "assets" / NAME
 CODEBOOKS = "codebooks"
 LAYERS = (2, 4, 6)
 """Layers that have codebooks there, and that a run takes where it names none."""
+NUM_CLUSTERS = 500
+"""K of the codebooks that a tokenizer of this name takes, and that the vocoder that ships speaks."""
 
 
 def is_shipped(name: str) -> bool:

@@ -35,6 +35,8 @@ class VocoderDataSettings(Settings):
     """Share of the utterances, chosen by hash, that is kept for validation."""
     test_fraction: float = 0.05
     """Share of the utterances, chosen by hash, that is kept for tests."""
+    split_seed: int = 0
+    """Seed of which utterances are held out; one of its own, so that trainings of several seeds are judged on the same."""
     crop_seconds: float = 1.0
     """Random crop of each utterance in training, seconds, cut at a frame; shorter utterances are padded and masked."""
     batch_seconds: float = 16.0
@@ -76,7 +78,7 @@ class VocoderDataSettings(Settings):
     def learned_from(self) -> dict[str, Any]:
         """Give the settings of the data that weights depend on, beside the datasets themselves."""
         names = (
-            *("splits", "valid_fraction", "test_fraction", "crop_seconds", "batch_seconds", "min_frames"),
+            *("splits", "valid_fraction", "test_fraction", "split_seed", "crop_seconds", "batch_seconds", "min_frames"),
             *("valid_seconds", "valid_minutes", "shuffle_hours"),
         )
         values = {name: getattr(self, name) for name in names}

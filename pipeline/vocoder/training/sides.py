@@ -11,14 +11,13 @@ from pipeline.vocoder.training.settings import VocoderDataSettings
 TEST = "test"
 
 
-def vocoder_sides(data: VocoderDataSettings, seed: int) -> Sides:
+def vocoder_sides(data: VocoderDataSettings) -> Sides:
     """Divide utterances by hash, within the splits that are used.
 
     Args:
-        data: Says which splits, and what shares are held out.
-        seed: Of the training.
+        data: Says which splits, what shares are held out, and by which seed.
     """
-    return _sides(data.splits, data.valid_fraction, data.test_fraction, seed)
+    return _sides(data.splits, data.valid_fraction, data.test_fraction, data.split_seed)
 
 
 def recorded_sides(training: Mapping[str, Any]) -> Sides:
@@ -32,7 +31,8 @@ def recorded_sides(training: Mapping[str, Any]) -> Sides:
     """
     try:
         splits, parts = tuple(training["splits"]), (training["valid_fraction"], training["test_fraction"])
-        return _sides(splits, *parts, training["seed"])
+        # Before the division had a seed of its own it was the training's.
+        return _sides(splits, *parts, training.get("split_seed", training["seed"]))
     except KeyError as error:
         raise DatasetError(
             f"the vocoder's config.json does not say {error} of its training, and so not what it never heard"

@@ -78,7 +78,7 @@ def prepare(config: TrainVocoderConfig) -> PreparedVocoder:
     tokens, manifest = Dataset.open(data.tokens, kind="tokens"), Manifest(data.manifest)
     manifest_sha256 = manifest.check_made(tokens)
     lineage = tokens.plan.lineage
-    sides = vocoder_sides(data, config.training.seed)
+    sides = vocoder_sides(data)
     spec = _spec(config, lineage, _speakers(config, manifest, sides))
     _check_crops(config, spec)
     training = _with_validation(config.training, sides)
