@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.pieces import Piece, PieceSettings
-from pipeline.errors import DatasetError, SettingsError
+from pipeline.errors import CorruptDatasetError, DatasetError, SettingsError
 from pipeline.features.feature_rows import feature_rows
 from pipeline.store.dataset import Dataset
 from pipeline.store.reading import read_pieces, read_unit
@@ -166,6 +167,9 @@ class Utterances:
             return {}
         table = read_unit(self._tokens, unit).select(["utterance_id", *self._settings.columns])
         columns = [table[name].combine_chunks() for name in self._settings.columns]
+        sizes = self._tokens.plan.lineage["num_clusters"]
+        for name, column in zip(self._settings.columns, columns, strict=True):
+            _check_ids(name, column, sizes[name], table["utterance_id"], f"{self._tokens.uri}/{unit}")
         return {
             name: np.stack([column[row].values.to_numpy() for column in columns], axis=1)
             for row, name in enumerate(table["utterance_id"].to_pylist())
@@ -196,6 +200,19 @@ class Utterances:
             return
         for first in range(0, whole.num_frames, most):
             yield whole.stretch(first, most)
+
+
+def _check_ids(name: str, column: pa.ListArray, size: int, utterance_ids: pa.ChunkedArray, where: str) -> None:
+    """Refuse a column of tokens that has an id of no cluster."""
+    values = column.values.to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(values >= size)
+    if not len(wrong):
+        return
+    row = int(np.searchsorted(column.offsets.to_numpy(), wrong[0], side="right")) - 1
+    raise CorruptDatasetError(
+        f"{where}: {utterance_ids[row]} has the token {values[wrong[0]]} in {name}, whose ids are 0 to {size - 1}; "
+        "tokenise the corpus again"
+    )
 
 
 def _frames_of(name: str, arrays: Arrays) -> int:

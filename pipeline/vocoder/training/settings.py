@@ -36,7 +36,7 @@ class VocoderDataSettings(Settings):
     test_fraction: float = 0.05
     """Share of the utterances, chosen by hash, that is kept for tests."""
     split_seed: int = 0
-    """Seed of which utterances are held out; one of its own, so that trainings of several seeds are judged on the same."""
+    """Seed of which utterances are held out: its own, so that trainings of several seeds are judged on the same."""
     crop_seconds: float = 1.0
     """Random crop of each utterance in training, seconds, cut at a frame; shorter utterances are padded and masked."""
     batch_seconds: float = 16.0
