@@ -1,11 +1,12 @@
-"""How well a recogniser understands joined digits spoken by a vocoder of six voices, beside their originals.
+"""How well joined digits that a vocoder of six voices speaks are understood, beside their originals.
 
     python -m bench.vocoder_digits --data DATA --output digits [--steps 2000]
 
 DATA holds ``fsdd/recordings``. Takes 0 to 4 of each digit are the test, all others are trained on; takes of one speaker
 are joined to utterances of four to seven digits, in training each three times. Tokens are those of encoder-small,
-layers 2, 4 and 6, with the codebooks that ship. The vocoder has a table of the six speakers. Prints a table and writes
-``digits.md``; goes on where it was.
+layers 2, 4 and 6, with the codebooks that ship. The vocoder has a table of the six speakers. Who listens is a recogniser
+of digits, trained on the tokens of the same recordings: what is spoken is made into tokens again. A general recogniser
+understands nothing of such recordings, originals included. Prints a table and writes ``digits.md``; goes on where it was.
 """
 
 import argparse
@@ -19,7 +20,10 @@ from bench.vocoder_study import LAYERS, job
 TAKE = re.compile(r"(\d)_(\w+)_(\d+)")
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES = range(5)
-MEASURES = ("stft_distance", "log_mel_distance", "f0_correlation", "stoi", "speaker_similarity", "wer")
+SETS = {"all": LAYERS, **{f"layer_{layer:02d}": (layer,) for layer in LAYERS}}
+"""Layers to speak from."""
+TOKENS = {"encoder": "encoder-small", "layers": LAYERS, "codebooks": "encoder-small", "num_clusters": 500,
+          "runner": "here"}  # fmt: skip
 
 
 def listing(data: Path, folder: Path, *, test: bool) -> Path:
@@ -40,12 +44,18 @@ def prepare(data: Path, folder: Path, *, test: bool) -> None:
     job("build_manifest", corpus=listing(data, folder, test=test), layout="listing", roots=data,
             output=folder / "takes")  # fmt: skip
     job("concatenate_corpus", manifest=folder / "takes", output=folder / "manifest", passes=1 if test else 3, seed=0)
-    job("tokenize_corpus", manifest=folder / "manifest", encoder="encoder-small", layers=LAYERS,
-            codebooks="encoder-small", num_clusters=500, output=folder / "tokens", runner="here")  # fmt: skip
+    job("tokenize_corpus", manifest=folder / "manifest", output=folder / "tokens", **TOKENS)
+
+
+def word_error_rate(recogniser: Path, manifest: Path, tokens: Path, output: Path) -> str:
+    """Let the recogniser hear tokens; give its word error rate with its interval."""
+    job("evaluate", model=recogniser, manifest=manifest, tokens=tokens, sides="all", examples=0, output=output)
+    found = json.loads((output / "metrics.json").read_text())["sides"]["all"]["metrics"]["wer"]
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def main() -> None:
-    """Prepare, train, judge, report."""
+    """Prepare, train, speak, listen, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -54,17 +64,21 @@ def main() -> None:
     train, test = given.output / "train", given.output / "test"
     prepare(given.data, train, test=False)
     prepare(given.data, test, test=True)
-    vocoder, judged = given.output / "vocoder", given.output / "judged"
-    job("train_vocoder", preset="vocoder_small", tokens=train / "tokens", manifest=train / "manifest", output=vocoder,
-            speaker_input="table", runner="here", threads_per_worker=1, num_steps=given.steps, warmup_steps=100,
-            lr=2e-3, discriminators_from=given.steps, validate_every=500, checkpoint_every=500,
-            test_fraction=0)  # fmt: skip
-    job("evaluate", vocoder=vocoder, tokens=test / "tokens", manifest=test / "manifest", output=judged)
-    rows = [
-        [told["condition"], *(f"{told['figures'][each]['interval']['value']:.3f}" for each in MEASURES)]
-        for told in json.loads((judged / "metrics.json").read_text())["conditions"]
-    ]
-    told = table(("from", *MEASURES), rows)
+    vocoder, recogniser = given.output / "vocoder", given.output / "recogniser"
+    of_train = {"tokens": train / "tokens", "manifest": train / "manifest"}
+    job("train_task", preset="asr_small", output=recogniser, runner="here", threads_per_worker=1, **of_train)
+    job("train_vocoder", preset="vocoder_small", output=vocoder, speaker_input="table", runner="here",
+            threads_per_worker=1, num_steps=given.steps, discriminators_from=given.steps, validate_every=500,
+            checkpoint_every=500, test_fraction=0, **of_train)  # fmt: skip
+    rows = [["original", word_error_rate(recogniser, test / "manifest", test / "tokens", given.output / "heard")]]
+    for name, layers in SETS.items():
+        speech, tokens = given.output / f"speech_{name}", given.output / f"tokens_{name}"
+        job("synthesize", tokens=test / "tokens", manifest=test / "manifest", vocoder=vocoder, layers=layers,
+                output=speech, runner="here")  # fmt: skip
+        job("tokenize_corpus", manifest=speech / "_manifest", output=tokens, **TOKENS)
+        heard = given.output / f"heard_{name}"
+        rows.append([name, word_error_rate(recogniser, speech / "_manifest", tokens, heard)])
+    told = table(("from", "wer"), rows)
     (given.output / "digits.md").write_text(told + "\n")
     print(told)
 
