@@ -4,9 +4,10 @@
 
 DATA holds ``fsdd/recordings``. Takes 0 to 4 of each digit are the test, all others are trained on; takes of one speaker
 are joined to utterances of four to seven digits, in training each three times. Tokens are those of encoder-small,
-layers 2, 4 and 6, with the codebooks that ship. The vocoder has a table of the six speakers. Who listens is a recogniser
-of digits, trained on the tokens of the same recordings: what is spoken is made into tokens again. A general recogniser
-understands nothing of such recordings, originals included. Prints a table and writes ``digits.md``; goes on where it was.
+layers 2, 4 and 6, with the codebooks that ship. The vocoder has a table of the six speakers. Who listens is a
+recogniser of digits, trained on the tokens of the same recordings: what is spoken is made into tokens again. A general
+recogniser understands nothing of such recordings, originals included. Prints a table and writes ``digits.md``; goes on
+where it was.
 """
 
 import argparse
