@@ -172,6 +172,8 @@ def bucket(tmp_path_factory):
         AWS_ENDPOINT_URL=address,
         AWS_DEFAULT_REGION="us-east-1",
     )
+    # fsspec keeps one instance for equal arguments, and the endpoint of an older one came from another environment.
+    s3fs.S3FileSystem.clear_instance_cache()
     try:
         yield "s3://corpus"
     finally:
@@ -179,7 +181,6 @@ def bucket(tmp_path_factory):
         server.wait(20)
         os.environ.clear()
         os.environ.update(old)
-        # fsspec keeps one instance for equal arguments, and its endpoint came from the environment.
         s3fs.S3FileSystem.clear_instance_cache()
 
 

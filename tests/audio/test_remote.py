@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
 import soundfile
 
 from pipeline.audio.decode import DecodeLimits, Decoder
@@ -104,9 +105,12 @@ def objects(tmp_path_factory):
         AWS_DEFAULT_REGION="us-east-1",
         AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.server_address[1]}",
     )
+    # fsspec keeps one instance for equal arguments, and the endpoint of an older one came from another environment.
+    s3fs.S3FileSystem.clear_instance_cache()
     yield Objects
     os.environ.clear()
     os.environ.update(old)
+    s3fs.S3FileSystem.clear_instance_cache()
     server.shutdown()
     server.server_close()
 
