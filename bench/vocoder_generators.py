@@ -9,6 +9,7 @@ table and writes ``generators.md``; goes on where it was.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.measuring import table
@@ -46,10 +47,15 @@ def rows_of(folder: Path, name: str, minutes: float, lr: float) -> list[list[obj
             layer_sets=("all", "each"))  # fmt: skip
     found = json.loads((judged / "metrics.json").read_text())
     return [
-        [name, steps, told["condition"], *(f"{told['figures'][each]['interval']['value']:.3f}" for each in MEASURES)]
+        [name, steps, told["condition"], *(_cell(told["figures"][each]["interval"]) for each in MEASURES)]
         for told in found["conditions"]
         if told["condition"] in found["sets"]
     ]
+
+
+def _cell(interval: Mapping[str, float] | None) -> str:
+    """Show a figure; none where no utterance could be judged, as a pitch where nothing is voiced."""
+    return "" if interval is None else f"{interval['value']:.3f}"
 
 
 def main() -> None:
