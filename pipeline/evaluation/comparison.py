@@ -108,7 +108,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             ", ".join(row["layers"]),
         ]
         used = ", ".join(f"{name} {weight:.3f}" for name, weight in row["layer_use"].items()) or "none"
-        figures = [_figure(row["metrics"].get(name)) for name in metrics]
+        figures = [figure_text(row["metrics"].get(name)) for name in metrics]
         lines.append([*map(escaped, about), *figures, escaped(used)])
     several = len({row["manifest_sha256"] for row in rows}) > 1
     note = "These evaluations are of different manifests: their figures say nothing of each other." if several else ""
@@ -116,5 +116,6 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return page(["# Evaluations", told, note, table(head, lines)])
 
 
-def _figure(found: Mapping[str, float] | None) -> str:
+def figure_text(found: Mapping[str, float] | None) -> str:
+    """Write a figure with its interval; nothing where there is none."""
     return "" if found is None else f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"

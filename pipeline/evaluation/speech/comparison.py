@@ -15,7 +15,7 @@ from pipeline.cards.facts import card_bytes
 from pipeline.cards.markdown import page, table
 from pipeline.cards.text import escaped
 from pipeline.errors import SettingsError
-from pipeline.evaluation.comparison import COMPARISON, METRICS, read_fact, write_comparison
+from pipeline.evaluation.comparison import COMPARISON, METRICS, figure_text, read_fact, write_comparison
 from pipeline.evaluation.speech.report import SHOWN
 from pipeline.metrics.speech.judge import Measure
 from pipeline.metrics.speech.rows import ERRORS, Row
@@ -167,11 +167,11 @@ def _plain(figure: Figure) -> dict[str, Any] | None:
 def _markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], first: tuple[str, str], *, several: bool) -> str:
     head = ["evaluation", "condition", "utterances", *names]
     figures = [
-        [*map(escaped, _about(row)), str(row["utterances"]), *(_told(row["figures"][name]) for name in names)]
+        [*map(escaped, _about(row)), str(row["utterances"]), *(figure_text(row["figures"][name]) for name in names)]
         for row in rows
     ]
     differences = [
-        [*map(escaped, _about(row)), str(row["shared"]), *(_told(row["differences"].get(name)) for name in names)]
+        [*map(escaped, _about(row)), str(row["shared"]), *(figure_text(row["differences"].get(name)) for name in names)]
         for row in rows
         if row["differences"]
     ]
@@ -186,7 +186,3 @@ def _markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], first: tu
 
 def _about(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["evaluation"], row["condition"]
-
-
-def _told(found: Mapping[str, float] | None) -> str:
-    return "" if found is None else f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
