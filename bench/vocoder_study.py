@@ -26,6 +26,8 @@ from pipeline.metrics.uncertainty import bootstrap_interval, difference, rate
 
 LAYERS = (2, 4, 6)
 SCALABLE = "scalable_"
+TEST_FRACTION = 0.07
+"""Utterances that judge: twice the default, for intervals that can tell two vocoders apart."""
 MEASURES = ("stft_distance", "log_mel_distance", "mcd", "f0_correlation", "stoi", "dnsmos_ovrl",
             "speaker_similarity", "wer")  # fmt: skip
 
@@ -169,8 +171,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1)
     given = parser.parse_args()
     prepare(given.data, given.output)
-    training = {"num_steps": given.steps, "warmup_steps": 100, "lr": given.lr, "validate_every": 500,
-                "checkpoint_every": 250, "log_every": 250,
+    training = {"num_steps": given.steps, "warmup_steps": 100, "lr": given.lr, "test_fraction": TEST_FRACTION,
+                "validate_every": 500, "checkpoint_every": 250, "log_every": 250,
                 "discriminators_from": given.discriminators_from or given.steps}  # fmt: skip
     named = vocoders(given.seeds)
     with ThreadPoolExecutor(given.at_once) as pool:
