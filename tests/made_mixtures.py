@@ -22,6 +22,7 @@ def speech(seconds, seed, rate=RATE):
     syllables = np.repeat(rng.random(int(seconds * 5) + 1) > 0.4, rate // 5)[: len(waveform)]
     syllables[: rate // 10] = True
     waveform = np.convolve(waveform * syllables, np.hanning(9), "same")
+    waveform -= waveform.mean()
     return 0.9 * waveform / np.abs(waveform).max()
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audio.mixtures.levels import mean_power
+from pipeline.audio.mixtures.levels import centred, mean_power
 
 _HIGHEST = 32_767 / 32_768
 """The largest sample of 16 bits."""
@@ -26,7 +26,7 @@ class Mixture:
 
 
 def add(speech: np.ndarray, noise: np.ndarray, snr_db: float, speech_power: float) -> Mixture:
-    """Add noise to speech.
+    """Add noise to speech, without the constant offset of the noise.
 
     Args:
         speech: float32 (S,).
@@ -35,7 +35,7 @@ def add(speech: np.ndarray, noise: np.ndarray, snr_db: float, speech_power: floa
         speech_power: Power of the speech, by whatever measure the ratio is to be.
     """
     power = speech_power / 10 ** (snr_db / 10)
-    mixed = speech.astype(np.float64) + noise.astype(np.float64) * np.sqrt(power / mean_power(noise))
+    mixed = speech.astype(np.float64) + centred(noise) * np.sqrt(power / mean_power(noise))
     gain = min(1.0, _HIGHEST / max(float(np.abs(mixed).max()), _HIGHEST))
     return Mixture(
         waveform=(mixed * gain).astype(np.float32),
@@ -47,7 +47,8 @@ def add(speech: np.ndarray, noise: np.ndarray, snr_db: float, speech_power: floa
 def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Convolve a waveform with a room's impulse response, whose loudest path comes without delay and with the gain 1.
 
-    So sample t is what was said at sample t, with its sign and level, and what the room adds.
+    So sample t is what was said at sample t, with its sign and level, and what the room adds. To a constant offset of
+    the speech it adds nothing: air carries none, while measured responses may have a gain of 33 dB for it.
 
     Args:
         waveform: float32 (S,).
@@ -60,8 +61,9 @@ def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
 
     direct = int(np.argmax(np.abs(response)))
     paths = response[direct:].astype(np.float64) / float(response[direct])
-    heard: np.ndarray = fftconvolve(waveform.astype(np.float64), paths)[: len(waveform)]
-    return heard.astype(np.float32)
+    samples = centred(waveform)
+    added: np.ndarray = fftconvolve(samples, paths)[: len(waveform)] - samples
+    return (waveform + added).astype(np.float32)
 
 
 def stretch(noise: np.ndarray, start: int, num_samples: int) -> np.ndarray:

@@ -1,5 +1,8 @@
 """How loud a recording is: its mean power, and that of the stretches in which somebody speaks.
 
+A constant offset is no sound, and is left out of all levels: 16 of 251 utterances of LibriSpeech have one above 0.5 %
+of full scale, one of 26 %.
+
 Pauses make the mean power of speech smaller, by 1 to 3 dB in read sentences and by more in conversation, so that one
 ratio to it is another ratio where somebody speaks. The active speech level counts the energy over the speech alone.
 
@@ -22,12 +25,18 @@ _THRESHOLDS = 2.0 ** np.arange(-20, 0)
 
 
 def mean_power(waveform: np.ndarray) -> float:
-    """Give the mean square of a waveform (S,); 0 for one without samples."""
-    return _energy(waveform) / max(1, len(waveform))
+    """Give the mean square of a waveform (S,) around its mean; 0 for one without samples."""
+    return _energy(centred(waveform)) / max(1, len(waveform))
+
+
+def centred(waveform: np.ndarray) -> np.ndarray:
+    """Give a waveform (S,) as float64 without its constant offset."""
+    samples: np.ndarray = waveform.astype(np.float64)
+    return np.asarray(samples - samples.mean()) if len(samples) else samples
 
 
 def active_power(waveform: np.ndarray, sample_rate: int) -> float:
-    """Give the mean square of the samples at which somebody speaks: the active speech level.
+    """Give the mean square, around the mean, of the samples at which somebody speaks: the active speech level.
 
     Args:
         waveform: float32 (S,).
@@ -38,14 +47,15 @@ def active_power(waveform: np.ndarray, sample_rate: int) -> float:
     """
     from scipy.signal import lfilter
 
-    energy = _energy(waveform)
+    samples = centred(waveform)
+    energy = _energy(samples)
     keep = np.exp(-1 / (_SMOOTHING_SECONDS * sample_rate))
-    envelope = np.abs(waveform.astype(np.float64))
+    envelope = np.abs(samples)
     for _ in range(2):
         envelope = lfilter([1 - keep], [1, -keep], envelope)
     hangover = int(np.ceil(_HANGOVER_SECONDS * sample_rate))
     before: tuple[float, float] | None = None
-    level = mean_power(waveform)
+    level = energy / max(1, len(samples))
     for threshold in _THRESHOLDS:
         count = _active(envelope >= threshold, hangover)
         if not count:
@@ -61,9 +71,9 @@ def active_power(waveform: np.ndarray, sample_rate: int) -> float:
     return level
 
 
-def _energy(waveform: np.ndarray) -> float:
+def _energy(samples: np.ndarray) -> float:
     # Not a product of BLAS, whose threads would each have a sum of their own.
-    return float(np.square(waveform, dtype=np.float64).sum())
+    return float(np.square(samples).sum())
 
 
 def _active(above: np.ndarray, hangover: int) -> int:
