@@ -63,7 +63,8 @@ def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     paths = response[direct:].astype(np.float64) / float(response[direct])
     samples = centred(waveform)
     added: np.ndarray = fftconvolve(samples, paths)[: len(waveform)] - samples
-    return (waveform + added).astype(np.float32)
+    heard: np.ndarray = (waveform + added).astype(np.float32)
+    return heard
 
 
 def stretch(noise: np.ndarray, start: int, num_samples: int) -> np.ndarray:

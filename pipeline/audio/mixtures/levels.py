@@ -9,8 +9,8 @@ ratio to it is another ratio where somebody speaks. The active speech level coun
 Source: ITU-T P.56 (2011), method B: envelope of two smoothings of 0.03 s, hangover of 0.2 s, margin of 15.9 dB. Its
 thresholds are a factor of 2 apart, and between two of them the level is on a straight line in dB. The filters that it
 allows for lines with hum are left out. By this level the 29 pairs of VoiceBank-DEMAND at hand have the ratios that the
-corpus was made with (2.5 to 17.5 dB in the test set, 0 to 15 in training) within 0.2 dB, one within 0.5; by mean power
-they are 0.5 to 3.2 dB lower.
+corpus was made with (2.5 to 17.5 dB in the test set, 0 to 15 in training) within 0.2 dB, but for one (0.5 dB); by mean
+power they are 0.5 to 3.2 dB lower.
 """
 
 import numpy as np

@@ -91,7 +91,7 @@ class Sounds:
         manifest = open_manifest(uri)
         self.uri = uri
         self.roots = tuple(manifest.roots)
-        self._rows = pa.concat_tables([rows for _, rows in manifest.scan([*PLACE, _SPLIT])])
+        self._rows = pa.concat_tables([rows for _, rows in manifest.scan([*PLACE, _SPLIT])]).combine_chunks()
         self._numbers: dict[str | None, list[int]] = {}
         for number, split in enumerate(self._rows[_SPLIT].to_pylist()):
             self._numbers.setdefault(split, []).append(number)
