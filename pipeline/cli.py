@@ -55,6 +55,7 @@ JOBS = {
     "check_gpu": "pipeline.gpu_check",
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
     "concatenate_corpus": "pipeline.audio.concatenation.stage",
+    "mix_corpus": "pipeline.audio.mixtures.stage",
 }
 """Jobs of the console script, and the module that holds each one's stage."""
 

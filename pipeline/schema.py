@@ -38,6 +38,8 @@ class Reason(StrEnum):
     NO_SEGMENT = "no_segment"
     NO_SPEECH = "no_speech"
     DUPLICATE_ID = "duplicate_id"
+    SILENT = "silent"
+    SILENT_NOISE = "silent_noise"
     DECODER_CRASH = "decoder_crash"
     DECODER_TIMEOUT = "decoder_timeout"
     DECODER_MEMORY = "decoder_memory"
@@ -257,6 +259,21 @@ SPEECH = pa.schema(
 )
 """Spoken tokens: one row per utterance. ``audio`` is a FLAC file in the form that the Hugging Face Hub's viewers and
 ``datasets`` know; the labels are those of the manifest that the tokens were made from."""
+
+
+MIXTURES = pa.schema(
+    [
+        *SPEECH,
+        pa.field("clean_uri", pa.string(), nullable=False),
+        pa.field("snr_db", pa.float64(), nullable=False),
+        pa.field("noise", pa.string(), nullable=False),
+        pa.field("room", pa.string()),
+        pa.field("gain_db", pa.float64(), nullable=False),
+    ]
+)
+"""Utterances with noise: one row per utterance and pass. ``clean_uri`` names the clean recording as
+``pipeline/audio/partners.py`` says, ``noise`` and ``room`` are ids of the manifests that they were drawn from.
+``gain_db`` is what the whole mixture was multiplied with, at most 0: below it where it would have passed full scale."""
 
 
 def with_lineage(schema: pa.Schema, lineage: str) -> pa.Schema:

@@ -19,6 +19,7 @@ from pipeline.audio.listings import SUFFIXES, read_listing
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.tables import read_tables
 from pipeline.audio.tar_shards import read_shards
+from pipeline.audio.voicebank import VoiceBank
 from pipeline.audio.walking import (
     container_files,
     container_folder,
@@ -32,7 +33,10 @@ from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
 from pipeline.store.storage import check_uri, join, open_store
 
-LAYOUTS = ("folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb")
+LAYOUTS = (
+    *("folder", "listing", "webdataset", "parquet"),
+    *("librispeech", "fsdd", "emodb", "voicebank", "voicebank-clean"),
+)
 """The layouts that ``read_corpus`` knows."""
 
 _LIBRISPEECH = re.compile(r"([0-9]+)-([0-9]+)-[0-9]+")
@@ -73,17 +77,19 @@ def read_corpus(
 ) -> Iterator[Candidate]:
     """Read a corpus into candidates, in an order that depends on its content only.
 
-    ==============  ================================================  ==================================
-    layout          recordings                                        utterance_id
-    ==============  ================================================  ==================================
-    folder          every file that ends as audio does                path below the folder, no extension
-    listing         rows of a CSV, TSV, JSONL or Parquet table        the table's, else from the path
-    webdataset      members of ``.tar`` shards (``tar_shards.py``)    shard, ``/``, name without extension
-    parquet         cells of Parquet files (``tables.py``)            the table's, else file, ``/``, row
-    librispeech     ``[split/]speaker/chapter/*``, ``*.trans.txt``    file name: ``103-1240-0000``
-    fsdd            ``{digit}_{speaker}_{take}.wav``; takes 0-4 test  file name: ``7_george_12``
-    emodb           actor, sentence, emotion, version: ``03a01Fa``    file name
-    ==============  ================================================  ==================================
+    ===============  ================================================  ==================================
+    layout           recordings                                        utterance_id
+    ===============  ================================================  ==================================
+    folder           every file that ends as audio does                path below the folder, no extension
+    listing          rows of a CSV, TSV, JSONL or Parquet table        the table's, else from the path
+    webdataset       members of ``.tar`` shards (``tar_shards.py``)    shard, ``/``, name without extension
+    parquet          cells of Parquet files (``tables.py``)            the table's, else file, ``/``, row
+    librispeech      ``[split/]speaker/chapter/*``, ``*.trans.txt``    file name: ``103-1240-0000``
+    fsdd             ``{digit}_{speaker}_{take}.wav``; takes 0-4 test  file name: ``7_george_12``
+    emodb            actor, sentence, emotion, version: ``03a01Fa``    file name
+    voicebank        ``noisy_{test,train}set*_wav/p232_001.wav``       file name
+    voicebank-clean  ``clean_{test,train}set*_wav/p232_001.wav``       file name
+    ===============  ================================================  ==================================
 
     All ids pass through ``encode_id``. ``a.wav`` beside ``a.flac`` are two candidates with one id.
 
@@ -110,12 +116,15 @@ def read_corpus(
             return read_shards(corpus, files, passed_over)
         return read_tables(corpus, files, audio_column, passed_over)
     labellers: dict[str, _Labeller] = {"folder": lambda candidate, _: candidate, "fsdd": _fsdd, "emodb": _emodb}
-    if layout not in (*labellers, "librispeech"):
+    if layout not in (*labellers, "librispeech", "voicebank", "voicebank-clean"):
         raise ManifestError(f"a corpus has the layout {', '.join(LAYOUTS)}; got {layout!r}")
     require_folder(corpus)
     if layout == "librispeech":
         chapters = _LibriSpeech(corpus, passed_over)
         return _read_folder(corpus, layout, chapters.label, passed_over, used=chapters.used)
+    if layout in ("voicebank", "voicebank-clean"):
+        trees = VoiceBank(corpus, "clean" if layout == "voicebank-clean" else "noisy", passed_over)
+        return _read_folder(corpus, layout, trees.label, passed_over, wanted=trees.wanted)
     return _read_folder(corpus, layout, labellers[layout], passed_over)
 
 
@@ -160,13 +169,20 @@ def _read_folder(
     label: _Labeller,
     passed_over: PassedOver,
     used: Callable[[str], bool] = lambda _: False,
+    wanted: Callable[[str], bool] = lambda _: True,
 ) -> Iterator[Candidate]:
-    """Walk a folder; ``used`` says of a file that is no recording whether the labels came from it."""
+    """Walk a folder.
+
+    ``used`` says of a file that is no recording whether the labels came from it, ``wanted`` of a recording whether the
+    layout is about it.
+    """
     found = unlabelled = 0
     for path in walk(corpus, passed_over):
         if not path.lower().endswith(EXTENSIONS):
             if not used(path):
                 pass_over_file(path, passed_over)
+            continue
+        if not wanted(path):
             continue
         found += 1
         candidate = _plain(corpus, path)

@@ -14,7 +14,9 @@ class CorpusSettings(Settings):
 
     corpus: str
     """Folder, listing, pattern of tars (a-{000..099}.tar) or Parquet file of the corpus, local or s3://."""
-    layout: Literal["folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb"]
+    layout: Literal[
+        "folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb", "voicebank", "voicebank-clean"
+    ]
     """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing of files, audio inside tar shards or
     inside Parquet, or a known corpus."""
     audio_column: str | None = None

@@ -2,13 +2,12 @@
 
 Reads: the manifest of the clean recordings, and the tokens (or features) made from it. Both recordings have the same
 frames, so the tokens of one are frame by frame the targets of the other. ``check_clean`` reads both manifests on the
-driver, before anything is trained. Memory: a uri per clean recording, about 200 bytes.
+driver, before anything is trained. What may stand in ``clean_uri``, and the memory: ``pipeline/audio/partners.py``.
 """
-
-from collections.abc import Mapping
 
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest, decoded_lengths
+from pipeline.audio.partners import Partners
 from pipeline.batches.pieces import Piece
 from pipeline.batches.utterances import Utterances
 from pipeline.errors import DatasetError, SettingsError
@@ -25,9 +24,6 @@ class CleanPieces:
 
         Args:
             utterances: Those of the clean recordings, joined with their tokens or features.
-
-        Raises:
-            SettingsError: A recording is several utterances, so that its uri names none of them.
         """
         self._utterances = utterances
         self._places = _places(utterances.manifest)
@@ -43,13 +39,15 @@ class CleanPieces:
 
         Raises:
             DatasetError: It has no partner, or another number of frames.
+            SettingsError: It names a recording that is several utterances.
         """
         uri = piece.labels[CLEAN]
-        if uri is None or uri not in self._places:
+        place = self._places.find(uri)
+        if place is None:
             raise DatasetError(
                 f"{piece.utterance_id} has the clean_uri {uri!r}, which is no recording of {self._utterances.uri}"
             )
-        unit, utterance_id = self._places[uri]
+        unit, utterance_id = place
         found = [one for one in self._utterances.pieces([unit]) if one.utterance_id == utterance_id]
         # Cut where the noisy one was, or not at all.
         partner = next((one for one in found if one.first_frame == piece.first_frame), None)
@@ -62,16 +60,11 @@ class CleanPieces:
         return partner
 
 
-def _places(manifest: Manifest) -> Mapping[str, tuple[str, str]]:
-    places: dict[str, tuple[str, str]] = {}
+def _places(manifest: Manifest) -> Partners[tuple[str, str]]:
+    places: Partners[tuple[str, str]] = Partners(manifest.dataset.uri, whole=not manifest.joined)
     for unit, rows in manifest.scan(["uri", "utterance_id"]):
         for uri, utterance_id in zip(rows["uri"].to_pylist(), rows["utterance_id"].to_pylist(), strict=True):
-            if uri in places:
-                raise SettingsError(
-                    f"{manifest.dataset.uri} has several utterances of {uri}, as {places[uri][1]} and {utterance_id}; "
-                    "clean_uri names whole recordings, so give a manifest without segments or containers"
-                )
-            places[uri] = (unit, utterance_id)
+            places.add(uri, utterance_id, (unit, utterance_id))
     return places
 
 
@@ -87,17 +80,16 @@ def check_clean(noisy: Manifest, clean: Manifest, clock: Clock) -> int:
         The utterances of ``noisy`` without a ``clean_uri``: they have no partner and must be left out.
 
     Raises:
-        SettingsError: A clean recording is not there, or has another number of frames, or there is no ``clean_uri``.
+        SettingsError: A clean recording is not there, is several utterances, or has another number of frames, or there
+            is no ``clean_uri``.
     """
-    if clean.joined:
-        raise SettingsError(
-            f"{clean.dataset.uri} has utterances joined of pieces, and clean_uri names whole recordings; give the "
-            "manifest of the recordings"
-        )
-    frames: dict[str, int] = {}
-    for _, rows in clean.scan(["uri", *clean.length_columns]):
+    frames: Partners[int] = Partners(clean.dataset.uri, whole=not clean.joined)
+    for _, rows in clean.scan(["uri", "utterance_id", *clean.length_columns]):
         counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
-        frames |= dict(zip(rows["uri"].to_pylist(), counts.tolist(), strict=True))
+        for uri, utterance_id, count in zip(
+            rows["uri"].to_pylist(), rows["utterance_id"].to_pylist(), counts.tolist(), strict=True
+        ):
+            frames.add(uri, utterance_id, count)
     without, partners, wrong = 0, 0, []
     for _, rows in noisy.scan(["utterance_id", CLEAN, *noisy.length_columns]):
         counts = clock.frame_counts(decoded_lengths(rows, clock.sample_rate))
@@ -105,8 +97,8 @@ def check_clean(noisy: Manifest, clean: Manifest, clock: Clock) -> int:
         for utterance_id, uri, count in names:
             if uri is None:
                 without += 1
-            elif frames.get(uri) != count:
-                there = f"{frames[uri]} frames, not {count}" if uri in frames else "not there"
+            elif (found := frames.find(uri)) != count:
+                there = "not there" if found is None else f"{found} frames, not {count}"
                 wrong.append(f"{utterance_id}: {uri} ({there})")
             else:
                 partners += 1

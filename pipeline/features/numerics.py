@@ -2,11 +2,10 @@
 
 import importlib.metadata
 import platform
-from pathlib import Path
+
+from pipeline.work.machine import instructions
 
 LIBRARIES = ("torch", "transformers", "numpy", "soundfile", "soxr")
-
-_SIMD = ("avx512f", "avx2", "asimd", "sve")
 
 
 def numerics_key(device: str) -> dict[str, str]:
@@ -26,15 +25,5 @@ def numerics_key(device: str) -> dict[str, str]:
         key["cuda"] = str(torch.version.cuda)
     else:
         key["device"] = f"cpu {platform.machine()}"
-        key["instructions"] = " ".join(_instructions())
+        key["instructions"] = " ".join(instructions())
     return key
-
-
-def _instructions() -> list[str]:
-    # torch and oneDNN choose kernels by these flags at run time.
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
-    return sorted({flag for flag in flags if flag.startswith(("amx", "avx512"))} | ({*flags} & {*_SIMD}))

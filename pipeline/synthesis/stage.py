@@ -13,13 +13,13 @@ from typing import Any
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
+from pipeline.audio.recorded import write_recorded_manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.store.completion import success
 from pipeline.store.dataset import Dataset, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
 from pipeline.synthesis.inputs import SpokenInput, export_input, tokens_input
-from pipeline.synthesis.manifest import write_speech_manifest
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import Speakers, choose_speakers
 from pipeline.vocoder.choosing import choose_columns
@@ -165,5 +165,5 @@ def _synthesize(config: SynthesizeConfig) -> StageReport:
         numerics_mode=config.numerics,
         max_reject_fraction=config.max_reject_fraction,
     )
-    write_speech_manifest(dataset)
+    write_recorded_manifest(dataset)
     return report

@@ -123,7 +123,7 @@ def test_an_absent_empty_or_wrong_corpus_is_one_clear_error(tmp_path, layout):
 
 def test_a_corpus_of_another_layout_is_refused(tmp_path):
     corpus = touch(tmp_path, "some/song.wav")
-    for layout in ("librispeech", "fsdd", "emodb"):
+    for layout in ("librispeech", "fsdd", "emodb", "voicebank", "voicebank-clean"):
         with pytest.raises(ManifestError, match=f"layout {layout}; use the layout folder"):
             read(corpus, layout)
     with pytest.raises(ManifestError, match="folder, listing"):

@@ -45,7 +45,7 @@ def test_files_of_other_endings_are_counted_by_ending(tmp_path):
     }
 
 
-@pytest.mark.parametrize("layout", ["folder", "librispeech", "fsdd", "emodb"])
+@pytest.mark.parametrize("layout", ["folder", "librispeech", "fsdd", "emodb", "voicebank"])
 def test_a_folder_with_nothing_readable_says_what_it_holds(tmp_path, layout):
     touch(tmp_path, "a.m4a", "b.m4a", "c.wma")
     with pytest.raises(ManifestError, match=r"no recordings .*what there is: other_endings 3 \(\.m4a 2, \.wma 1\)"):

@@ -90,9 +90,24 @@ def test_partners_of_other_lengths_are_refused_in_a_batch_too(tmp_path):
         CleanPieces(opened(tmp_path / "clean"))(piece)
 
 
-def test_a_recording_of_several_utterances_is_no_partner(tmp_path):
+def test_an_utterance_of_a_file_that_holds_several_is_named_by_uri_and_id(tmp_path):
     (one,) = speak(tmp_path / "audio", [0.5])
-    write_manifest(tmp_path / "manifest", [one, replace(one, utterance_id="second")])
-    write_tokens(tmp_path / "tokens", [one, replace(one, utterance_id="second")])
-    with pytest.raises(SettingsError, match="several utterances of .*u000 and second"):
-        CleanPieces(opened(tmp_path))
+    second = replace(one, utterance_id="second", tokens=(one.tokens + 1) % 8)
+    write_manifest(tmp_path / "manifest", [one, second])
+    write_tokens(tmp_path / "tokens", [one, second])
+    noisy = [replace(one, utterance_id=name) for name in ("plain", "first", "last", "other")]
+    names = {"plain": one.path, "first": f"{one.path}#u000", "last": f"{one.path}#second", "other": "/x#second"}
+    labels = {name: {"clean_uri": uri} for name, uri in names.items()}
+    write_manifest(tmp_path / "noisy" / "manifest", noisy, labels=labels)
+    write_tokens(tmp_path / "noisy" / "tokens", noisy)
+    utterances, find = opened(tmp_path / "noisy"), CleanPieces(opened(tmp_path))
+    pieces = {piece.utterance_id: piece for piece in utterances.pieces(utterances.units)}
+    assert find(pieces["first"]).tokens[:, 0].tolist() == one.tokens.tolist()
+    assert find(pieces["last"]).tokens[:, 0].tolist() == second.tokens.tolist()
+    with pytest.raises(SettingsError, match=r"several utterances of .*u000 and second; a clean_uri .* ends in # and"):
+        find(pieces["plain"])
+    with pytest.raises(DatasetError, match="/x#second', which is no recording"):
+        find(pieces["other"])
+    both = (Manifest(str(tmp_path / "noisy" / "manifest")), Manifest(str(tmp_path / "manifest")))
+    with pytest.raises(SettingsError, match="several utterances of"):
+        check_clean(*both, CLOCK)

@@ -1,4 +1,7 @@
-"""A manifest of spoken tokens, so that every other job reads them: their ids and labels stay as they are."""
+"""A manifest of recordings that a stage wrote as cells of Parquet, so that every other job reads them.
+
+Their ids and labels stay as they are: each column of the dataset that a manifest has too becomes that column.
+"""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,34 +17,35 @@ MANIFEST = "_manifest"
 _AUDIO = "audio"
 
 
-def write_speech_manifest(speech: Dataset) -> Dataset:
-    """Write the manifest of finished speech into its folder; one that is there stays.
+def write_recorded_manifest(recorded: Dataset) -> Dataset:
+    """Write the manifest of a finished dataset of recordings into its folder; one that is there stays.
 
     Args:
-        speech: The speech; only its small columns are read.
+        recorded: The dataset, as of ``schema.SPEECH``; only its small columns are read.
 
     Returns:
-        The manifest, SPEECH/_manifest.
+        The manifest, RECORDED/_manifest.
     """
-    digest = success(speech)["dataset_sha256"]
-    numbers = range(max(1, -(-sum(commit.data.rows for commit in speech.commits()) // CANDIDATES_PER_FILE)))
+    digest = success(recorded)["dataset_sha256"]
+    origin = {f"{recorded.plan.kind}_sha256": digest}
+    numbers = range(max(1, -(-sum(commit.data.rows for commit in recorded.commits()) // CANDIDATES_PER_FILE)))
     plan = Plan(
         kind="manifest",
-        content={"speech_sha256": digest, "uri": speech.uri},
+        content={**origin, "uri": recorded.uri},
         lineage={
             "kind": "manifest",
             "schema_version": schema.SCHEMA_VERSION,
-            "roots": [speech.uri],
+            "roots": [recorded.uri],
             "layout": "parquet",
-            "speech_sha256": digest,
+            **origin,
         },
         units=[f"manifest-{number:05d}" for number in numbers],
-        totals={"rows": sum(commit.data.rows for commit in speech.commits())},
+        totals={"rows": sum(commit.data.rows for commit in recorded.commits())},
     )
-    manifest = Dataset.create(join(speech.uri, MANIFEST), plan)
+    manifest = Dataset.create(join(recorded.uri, MANIFEST), plan)
     if manifest.finished():
         return manifest
-    rows = pa.concat_tables([schema.MANIFEST.empty_table(), *(_rows(speech, unit) for unit in speech.plan.units)])
+    rows = pa.concat_tables([schema.MANIFEST.empty_table(), *(_rows(recorded, unit) for unit in recorded.plan.units)])
     with unless_finished(manifest):
         notes = {RECORDINGS: {"whole": rows.num_rows, "parts": 0}}
         commit_rows(manifest, rows, schema.REJECTS.empty_table(), None, notes)
@@ -49,16 +53,16 @@ def write_speech_manifest(speech: Dataset) -> Dataset:
     return manifest
 
 
-def _rows(speech: Dataset, unit: str) -> pa.Table:
+def _rows(recorded: Dataset, unit: str) -> pa.Table:
     """Say where the recordings of a shard lie, as the layout parquet does."""
-    name = speech.data_file(unit)
-    with speech.store.open(name) as file:
+    name = recorded.data_file(unit)
+    with recorded.store.open(name) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        table = parquet.read(columns=[field for field in schema.SPEECH.names if field != _AUDIO])
+        table = parquet.read(columns=[each for each in parquet.schema_arrow.names if each in schema.MANIFEST.names])
     count = table.num_rows
     given = {field: table[field] for field in table.column_names}
     given |= {
-        "uri": pa.array([join(speech.uri, name)] * count, pa.string()),
+        "uri": pa.array([join(recorded.uri, name)] * count, pa.string()),
         "offset_samples": pa.array([0] * count, pa.int64()),
         "shard": pa.array([0] * count, pa.int32()),
         "member": pa.array([_AUDIO] * count, pa.string()),
