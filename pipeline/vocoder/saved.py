@@ -32,6 +32,8 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 VOICES = "speakers.safetensors"
 """The mean vector of each speaker that a vocoder with ``speaker_input`` vector knows by name, in the order of names."""
+OWN_HASH = "config_sha256"
+"""Where a configuration names the SHA-256 of the rest of itself, so that a changed number is noticed."""
 FORMAT = "strata-vocoder"
 Dtype = Literal["float32", "float16"]
 
@@ -121,7 +123,17 @@ def vocoder_files(
         files[VOICES] = _voices_bytes([voices[name] for name in names])
         bound["voices_sha256"] = sha256(files[VOICES])
     config = {**_described(spec), "dtype": dtype, **bound, "training": dict(training or {})}
-    return {**files, CONFIG: (json.dumps(json.loads(canonical(config)), indent=2) + "\n").encode()}
+    return {**files, CONFIG: config_bytes(config)}
+
+
+def config_bytes(config: Mapping[str, Any]) -> bytes:
+    """Give the file of a configuration, with a hash of all else that is in it."""
+    told = json.loads(canonical({**config, OWN_HASH: _own_hash(config)}))
+    return (json.dumps(told, indent=2) + "\n").encode()
+
+
+def _own_hash(config: Mapping[str, Any]) -> str:
+    return sha256(canonical({name: value for name, value in config.items() if name != OWN_HASH}).encode())
 
 
 def _voices_bytes(vectors: list[np.ndarray]) -> bytes:
@@ -153,6 +165,8 @@ def read_spec(uri: str) -> SavedVocoder:
             f"{where} has schema version {config.get('schema_version')!r}, this Strata reads {schema.SCHEMA_VERSION}; "
             "train it again"
         )
+    if config.get(OWN_HASH, (found := _own_hash(config))) != found:
+        raise CorruptDatasetError(f"{where} was changed since it was written; restore it or train it again")
     try:
         return SavedVocoder(
             spec=_spec(config),

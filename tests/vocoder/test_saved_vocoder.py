@@ -112,8 +112,12 @@ def test_what_is_no_whole_vocoder_is_refused(tmp_path):
     config.write_text(text[:40])
     with pytest.raises(CorruptDatasetError, match="no whole JSON file"):
         read_spec(str(tmp_path))
+    for change in ({"hop_length": 160}, {"sample_rate": 8000}, {"dim": 3}):
+        config.write_text(json.dumps({**json.loads(text), **change}))
+        with pytest.raises(CorruptDatasetError, match="was changed since it was written"):
+            read_spec(str(tmp_path))
     lacking = json.loads(text)
-    del lacking["codebooks"]
+    del lacking["codebooks"], lacking["config_sha256"]
     config.write_text(json.dumps(lacking))
     with pytest.raises(CorruptDatasetError, match="lacks what a vocoder's has"):
         read_spec(str(tmp_path))
