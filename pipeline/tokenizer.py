@@ -9,7 +9,7 @@ A layer of Q > 1 residual stages gives uint16 (T, Q). Letters: S samples, T fram
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from pipeline.store.storage import join
 from pipeline.tokens.waveform_tokenizer import WaveformTokenizer, as_waveform
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import CONFIG, read_spec
-from pipeline.vocoder.settings import SpeakingSettings
+from pipeline.vocoder.settings import PREDICTED, SpeakingSettings
 from pipeline.vocoder.shipped import NAME as SHIPPED_VOCODER
 from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors, known_speakers
 from pipeline.vocoder.spec import VocoderSpec
@@ -97,6 +97,7 @@ class Tokenizer(WaveformTokenizer):
         *,
         layers: Sequence[int] | None = None,
         speaker: str | np.ndarray | None = None,
+        durations: Literal["given", "predicted"] = "given",
     ) -> np.ndarray:
         """Speak tokens.
 
@@ -105,13 +106,15 @@ class Tokenizer(WaveformTokenizer):
             layers: Layers to hear; default: all that are given and that the vocoder knows.
             speaker: A name for a vocoder with a table of speakers; for one that takes vectors, a float vector as
                 ``speaker_vector`` gives it, or a name that its folder knows; None for one voice.
+            durations: ``predicted`` for deduplicated tokens, as a unit language model makes them: each run of equal
+                tokens lasts as long as the vocoder predicts, so T is of that.
 
         Returns:
             float32 (hop_length * T) at ``sample_rate``.
 
         Raises:
             SettingsError: There is no vocoder, no layer is given, the vocoder does not know one or never saw such a
-                set, or the speaker is absent, too many, or unknown.
+                set, the speaker is absent, too many, or unknown, or the vocoder predicts no durations.
             ValueError: Layers differ in length, there is no frame, or an id is none of its codebook's.
         """
         spec = self._spec()
@@ -124,7 +127,11 @@ class Tokenizer(WaveformTokenizer):
             raise SettingsError(f"no layer is given; the vocoder speaks any of {', '.join(spec.columns)}")
         there = tuple(column for column in spec.columns if column in given)
         columns = choose_columns(spec, there, tuple(layers or ()))
+        if durations not in ("given", PREDICTED):
+            raise SettingsError(f"durations must be given or predicted, got {durations!r}")
         said = Said(tokens=stacked(given, spec, columns), speaker=self._speaker(speaker))
+        if durations == PREDICTED:
+            said = self._voice.timed(said, columns)
         ((_, waveform),) = self._voice.speak([said], columns)
         return waveform
 

@@ -8,7 +8,7 @@ has no tokens, so its frames are missing. Knows no Ray.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,19 +40,22 @@ class FrameTokens:
         utterance_id: The utterance.
         document_id: The document that holds it.
         first_frame: Its first frame here: not 0 where a long utterance was cut, or text comes before.
-        tokens: int64 (T,) for each token column.
+        num_frames: Frames of the utterance that it stands for.
+        tokens: int64 (T,) for each token column; of each run once where nobody asked for every frame.
     """
 
     utterance_id: str
     document_id: str
     first_frame: int
+    num_frames: int
     tokens: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Speller:
-    """Turns the ids of a row into tokens."""
+    """Turns the ids of a row into tokens; ``counted`` is the column that says how many there must be."""
 
+    counted: str
     vocabulary: Vocabulary
     pattern: Pattern
     interleaved: bool
@@ -60,6 +63,7 @@ class _Speller:
 
     def __call__(self, ids: np.ndarray, durations: np.ndarray | None) -> dict[str, np.ndarray] | None:
         """Give the tokens, None for text."""
+        durations = durations if self.pattern.deduplicate else None
         if self.merges is not None:
             ids = self.merges.decode(ids)
         if not self.interleaved:
@@ -69,7 +73,12 @@ class _Speller:
 
 
 def read_export(
-    uri: str, *, source: str = "sequences", part: str | None = None, unit: str | None = None
+    uri: str,
+    *,
+    source: str = "sequences",
+    part: str | None = None,
+    unit: str | None = None,
+    every_frame: bool = True,
 ) -> Iterator[FrameTokens]:
     """Read the tokens of an export back.
 
@@ -79,6 +88,8 @@ def read_export(
             of documents, from a local folder.
         part: One part, as ``part-000``; default: all, one after the other.
         unit: One shard of each, as ``shard-00000``; default: all.
+        every_frame: Whether deduplicated frames come back by their durations; False: each run once, and durations are
+            not looked at.
 
     Raises:
         SettingsError: The source cannot be read back, or there is no such part.
@@ -87,6 +98,8 @@ def read_export(
     """
     if source not in SOURCES:
         raise SettingsError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
+    if source != "sequences" and not every_frame:
+        raise SettingsError(f"source {source} does not say how many frames were kept; read its sequences")
     if source != "sequences" and uri.startswith("s3://"):
         raise SettingsError(f"source {source} needs a local folder, got {uri}; fetch it, or read its sequences")
     root = Dataset.open(uri, kind="export", finished=False)
@@ -99,9 +112,11 @@ def read_export(
     merges = None
     if vocabulary.bpe is not None:
         merges = bpe.UnitBpe.from_bytes(root.store.read(bpe.FILE), vocabulary, f"{uri}/{bpe.FILE}")
+    pattern = Pattern.from_json(root.plan.content["pattern"])
     spell = _Speller(
+        counted="num_frames" if every_frame else "num_kept",
         vocabulary=vocabulary,
-        pattern=Pattern.from_json(root.plan.content["pattern"]),
+        pattern=pattern if every_frame else replace(pattern, deduplicate=False),
         interleaved=root.plan.content["words"],
         merges=merges,
     )
@@ -120,7 +135,7 @@ def _from_sequences(dataset: Dataset, spell: _Speller, only: str | None) -> Iter
             lasted = None if row["durations"] is None else np.frombuffer(row["durations"], "<i4")
             tokens = spell(np.frombuffer(row["ids"], dtype), lasted)
             if tokens is not None:
-                yield _checked(row, tokens)
+                yield _checked(row, tokens, spell.counted)
 
 
 def _from_format(form: str, dataset: Dataset, spell: _Speller, only: str | None) -> Iterator[FrameTokens]:
@@ -132,7 +147,7 @@ def _from_format(form: str, dataset: Dataset, spell: _Speller, only: str | None)
                 lasted = None if row["durations"] is None else np.array(row["durations"], np.int32)
                 tokens = spell(held, lasted)
                 if tokens is not None:
-                    yield _checked(row, tokens)
+                    yield _checked(row, tokens, spell.counted)
 
 
 def _meta(form: str, dataset: Dataset, unit: str) -> Iterator[list[dict[str, Any]]]:
@@ -150,15 +165,16 @@ def _meta(form: str, dataset: Dataset, unit: str) -> Iterator[list[dict[str, Any
             yield table.slice(begin, end - begin).to_pylist()
 
 
-def _checked(row: dict[str, Any], tokens: dict[str, np.ndarray]) -> FrameTokens:
+def _checked(row: dict[str, Any], tokens: dict[str, np.ndarray], counted: str) -> FrameTokens:
     frames = {len(column) for column in tokens.values()}
-    if frames != {row["num_frames"]}:
+    if frames != {row[counted]}:
         raise CorruptDatasetError(
-            f"{row['utterance_id']} has ids of {frames} frames, {row['num_frames']} were exported; export it anew"
+            f"{row['utterance_id']} has ids of {frames} frames, {row[counted]} were exported; export it anew"
         )
     return FrameTokens(
         utterance_id=row["utterance_id"],
         document_id=row["document_id"],
         first_frame=row["first_frame"],
+        num_frames=row["num_frames"],
         tokens=tokens,
     )

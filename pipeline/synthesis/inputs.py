@@ -31,6 +31,7 @@ class SpokenInput:
         sha256: Hash of what is read.
         manifests: Hashes that the manifest behind the tokens may have; none where that is not known.
         totals: Rows and seconds.
+        every_frame: Whether the tokens of every frame are given; False: of an export those of each run, once.
     """
 
     uri: str
@@ -40,6 +41,7 @@ class SpokenInput:
     sha256: tuple[str, ...]
     manifests: tuple[str, ...] = ()
     totals: Mapping[str, float] = field(default_factory=dict)
+    every_frame: bool = True
 
     def rows(self, unit: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Read the utterances of a unit.
@@ -62,7 +64,7 @@ class SpokenInput:
     def _exported(self, part: str, shard: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         name, frames = "", 0
         held: list[dict[str, np.ndarray]] = []
-        for stretch in read_export(self.uri, part=part, unit=shard):
+        for stretch in read_export(self.uri, part=part, unit=shard, every_frame=self.every_frame):
             if held and stretch.utterance_id != name:
                 yield name, _joined(held)
                 held, frames = [], 0
@@ -73,7 +75,7 @@ class SpokenInput:
                 )
             name = stretch.utterance_id
             held.append(stretch.tokens)
-            frames += len(next(iter(stretch.tokens.values())))
+            frames += stretch.num_frames
         if held:
             yield name, _joined(held)
 
@@ -100,8 +102,12 @@ def tokens_input(uri: str) -> SpokenInput:
     )
 
 
-def export_input(uri: str) -> SpokenInput:
+def export_input(uri: str, *, every_frame: bool = True) -> SpokenInput:
     """Open an export, all its parts.
+
+    Args:
+        uri: The export.
+        every_frame: Whether the tokens of every frame are needed; False: durations are predicted.
 
     Raises:
         DatasetError: There is none, or its sequences are not finished.
@@ -120,7 +126,8 @@ def export_input(uri: str) -> SpokenInput:
     digests, seconds, rows = [], 0.0, 0.0
     for part in parts:
         dataset = Dataset.open(join(uri, "sequences", part.name), kind="sequences")
-        _check_durations(dataset)
+        if every_frame:
+            _check_durations(dataset)
         names = {f"{part.name}-{unit}" if len(parts) > 1 else unit: (part.name, unit) for unit in dataset.plan.units}
         units |= names
         digests.append(success(dataset)["dataset_sha256"])
@@ -136,6 +143,7 @@ def export_input(uri: str) -> SpokenInput:
         sha256=tuple(digests),
         manifests=tuple(part.manifest_sha256 for part in parts if part.manifest_sha256 is not None),
         totals={"seconds": seconds, "rows": rows},
+        every_frame=every_frame,
     )
 
 
@@ -145,10 +153,10 @@ def _check_durations(dataset: Dataset) -> None:
         return
     for unit in dataset.plan.units[:1]:
         for table in read_pieces(dataset, unit):
-            if table["durations"].null_count:
+            if "durations" not in table.column_names or table["durations"].null_count:
                 raise SettingsError(
                     f"{dataset.uri} is deduplicated and does not say how long each id lasted; export the tokens anew, "
-                    "or give the tokens dataset"
+                    "give the tokens dataset, or let a vocoder with a duration predictor say it: --durations predicted"
                 )
 
 

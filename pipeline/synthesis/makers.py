@@ -18,6 +18,7 @@ from pipeline.store.dataset import Output, Plan, parquet_bytes
 from pipeline.synthesis.inputs import SpokenInput
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import Speakers
+from pipeline.vocoder.settings import PREDICTED
 from pipeline.vocoder.voice import Said, Voice, stacked
 from pipeline.work.units import Reject, Utterance, rejects_table
 from pipeline.work.waiting import Work
@@ -121,11 +122,16 @@ class SpeechMaker:
             raise CorruptDatasetError(f"{where}: {error}; the tokens are not those of these codebooks") from error
         speakers = self._task.speakers
         if not speakers.known:
-            return Said(tokens=laid, speaker=speakers.one)
+            return self._timed(Said(tokens=laid, speaker=speakers.one))
         name = labels.get(utterance_id, {}).get("speaker")
         if name is None or name not in speakers.known:
             raise CorruptDatasetError(f"{where} has the speaker {name!r}, whom the vocoder does not know")
-        return Said(tokens=laid, speaker=speakers.known[name])
+        return self._timed(Said(tokens=laid, speaker=speakers.known[name]))
+
+    def _timed(self, said: Said) -> Said:
+        return (
+            self._voice.timed(said, self._task.columns) if self._task.config.speaking.durations == PREDICTED else said
+        )
 
     def _row(self, utterance_id: str, samples: np.ndarray, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         rate = self._voice.spec.sample_rate

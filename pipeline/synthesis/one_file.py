@@ -85,7 +85,12 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
         began = time.perf_counter()
         heard = read_recording(config.file, voice.sample_rate)
         speaker = _speaker(config, voice, heard)
-        waveform = voice.decode(voice.encode(heard, voice.sample_rate), layers=layers, speaker=speaker)
+        waveform = voice.decode(
+            voice.encode(heard, voice.sample_rate),
+            layers=layers,
+            speaker=speaker,
+            durations=config.speaking.durations,
+        )
         took = time.perf_counter() - began
     recording = sixteen_bits(waveform)
     soundfile.write(target, recording.samples, voice.sample_rate, subtype="PCM_16")

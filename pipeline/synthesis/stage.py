@@ -24,6 +24,7 @@ from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import Speakers, choose_speakers
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import SavedVocoder, read_spec
+from pipeline.vocoder.settings import PREDICTED
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
@@ -59,12 +60,18 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
         CodebookMismatchError: The vocoder was trained on other tokens.
         DatasetError: An input is not finished, or the manifest is not that of the tokens.
         PlanMismatchError: The output folder was made with other settings.
-        SettingsError: The vocoder does not know the layers, or never saw such a set; a speaker is absent, too many, or
-            unknown.
+        SettingsError: The vocoder does not know the layers, never saw such a set, or predicts no durations where it
+            should; a speaker is absent, too many, or unknown.
     """
     assert config.vocoder is not None
     saved = read_spec(config.vocoder)
-    given = export_input(config.export) if config.export is not None else tokens_input(config.tokens or "")
+    predicted = config.speaking.durations == PREDICTED
+    if predicted:
+        saved.spec.check_durations()
+    if config.export is not None:
+        given = export_input(config.export, every_frame=not predicted)
+    else:
+        given = tokens_input(config.tokens or "")
     columns = choose_columns(saved.spec, saved.spec.check_tokens(given.lineage), config.layers)
     manifest_sha256 = _check_manifest(config, given)
     speakers = choose_speakers(config, saved)
@@ -79,6 +86,7 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
             "columns": list(columns),
             "speaker": config.speaker,
             **vectors,
+            **({"durations": PREDICTED} if predicted else {}),
             "batch_seconds": config.speaking.batch_seconds,
             "piece_seconds": config.speaking.piece_seconds,
             "threads_per_worker": config.threads_per_worker,

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from pipeline.vocoder.generators.masking import silenced
 
 _KERNEL = 3
+CONTEXT_RUNS = 2 * (_KERNEL // 2)
+"""Runs to each side that a duration may depend on."""
 
 
 class DurationPredictor(torch.nn.Module):

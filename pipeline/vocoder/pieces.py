@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from pipeline.vocoder.duration import CONTEXT_RUNS, expand, runs_of, whole_durations
 from pipeline.vocoder.network import Vocoder
 
 PIECE_FRAMES = 1000
@@ -66,3 +67,42 @@ def speak_in_pieces(
         waveform[begin : begin + len(piece)] = piece
         begin += len(piece)
     return waveform
+
+
+def with_predicted_durations(
+    vocoder: Vocoder,
+    tokens: torch.Tensor,
+    present: torch.Tensor | None = None,
+    speaker: torch.Tensor | None = None,
+    *,
+    piece_frames: int = PIECE_FRAMES,
+) -> torch.Tensor:
+    """Let each run of equal tokens last as long as the vocoder predicts; as ``spoken_pieces``, for durations.
+
+    Args:
+        vocoder: In ``eval()``, with a duration predictor.
+        tokens: Integers (T, L), of every frame or of each run once: both give the same.
+        present: bool (L,), the layers that are there, whose changes end a run; None: all.
+        speaker: As in ``spoken_pieces``.
+        piece_frames: Runs that are looked at together.
+
+    Returns:
+        int64 (T', L), on the device of the tokens.
+
+    Raises:
+        ValueError: As ``Vocoder.log_durations``.
+    """
+    everything = torch.ones((1, len(tokens)), dtype=torch.bool, device=tokens.device)
+    runs_UL = runs_of(tokens.unsqueeze(0), everything, present).tokens[0]
+    voice = None if speaker is None else speaker.unsqueeze(0)
+    lasts = []
+    for start in range(0, len(runs_UL), piece_frames):
+        end = min(start + piece_frames, len(runs_UL))
+        heard = slice(max(0, start - CONTEXT_RUNS), min(len(runs_UL), end + CONTEXT_RUNS))
+        piece = runs_UL[heard].unsqueeze(0)
+        with torch.inference_mode():
+            mask = torch.ones(piece.shape[:2], dtype=torch.bool, device=tokens.device)
+            found = whole_durations(vocoder.log_durations(piece, mask, present, voice), mask)[0]
+        lasts.append(found[start - heard.start : end - heard.start])
+    every_run = torch.ones((1, len(runs_UL)), dtype=torch.bool, device=tokens.device)
+    return expand(runs_UL.unsqueeze(0), torch.cat(lasts).unsqueeze(0), every_run)[0][0]

@@ -192,6 +192,9 @@ class VocoderLossSettings(Settings):
             raise SettingsError("mel_weight and stft_weight are both 0: nothing says what the speech should be")
 
 
+PREDICTED = "predicted"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeakingSettings(Settings):
     """How a vocoder is given its work; samples depend on these within rounding."""
@@ -200,8 +203,13 @@ class SpeakingSettings(Settings):
     """Padded seconds of speech in one batch of the vocoder, at most."""
     piece_seconds: float = 16.0
     """Longer utterances are spoken alone, in overlapping pieces of this length, seconds; they join without a seam."""
+    durations: Literal["given", "predicted"] = "given"
+    """Frames of equal tokens: as many as are given, or one run each, as long as a vocoder with --duration-predictor
+    predicts: for deduplicated units of a language model."""
 
     def __post_init__(self) -> None:
+        if self.durations not in ("given", PREDICTED):
+            raise SettingsError(f"durations must be given or predicted, got {self.durations!r}")
         for name in ("batch_seconds", "piece_seconds"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name):g}")

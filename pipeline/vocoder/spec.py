@@ -81,6 +81,18 @@ class VocoderSpec:
             )
         return tuple(column in columns for column in self.columns)
 
+    def check_durations(self) -> None:
+        """Refuse to predict durations where there is no predictor.
+
+        Raises:
+            SettingsError: The vocoder was trained without one.
+        """
+        if not self.settings.duration_predictor:
+            raise SettingsError(
+                "durations predicted is for a vocoder trained with --duration-predictor, and this one was not; give "
+                "tokens of every frame, or train such a vocoder"
+            )
+
     def check_tokens(self, lineage: Mapping[str, Any]) -> tuple[str, ...]:
         """Refuse tokens that the vocoder was not trained on.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.vocoder.pieces import speak_in_pieces
+from pipeline.vocoder.pieces import speak_in_pieces, with_predicted_durations
 from pipeline.vocoder.saved import load_vocoder
 from pipeline.vocoder.settings import SpeakingSettings
 from pipeline.vocoder.spec import VocoderSpec
@@ -71,6 +71,22 @@ class Voice:
             with self._turn:
                 spoken = self._spoken(held, present)
             yield from zip(places, spoken, strict=True)
+
+    def timed(self, utterance: Said, columns: Sequence[str]) -> Said:
+        """Let each run of equal tokens last as long as the vocoder predicts; see ``with_predicted_durations``.
+
+        Raises:
+            SettingsError: The vocoder has no duration predictor, or does not know such a set of layers.
+        """
+        self.spec.check_durations()
+        present = torch.tensor(self.spec.present(columns), device=self._device)
+        tokens = torch.from_numpy(utterance.tokens).to(self._device)
+        speaker = self._speakers([utterance])
+        with self._turn:
+            found = with_predicted_durations(
+                self._vocoder, tokens, present, None if speaker is None else speaker[0], piece_frames=self._piece_frames
+            )
+        return Said(tokens=found.cpu().numpy(), speaker=utterance.speaker)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Group utterances of about equal length: the padded frames of a group are at most those of a batch.

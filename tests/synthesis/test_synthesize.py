@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(corpus, tmp_pat
         assert not out.exists()
 
 
-def test_an_export_with_text_or_without_durations_is_refused(corpus, tmp_path):
+def test_an_export_with_text_in_place_of_words_is_refused(corpus, tmp_path):
     folder, _ = corpus
     export_tokens(export_config(folder, tmp_path / "export", deduplicate=True))
     plan = tmp_path / "export" / "_plan.json"

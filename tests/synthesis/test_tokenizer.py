@@ -285,3 +285,20 @@ def test_a_recording_is_not_replaced_by_what_is_spoken_of_it(folder, tmp_path):
         synthesize(config)
     assert one_sentence(told)
     assert (tmp_path / "in.wav").read_bytes() == before
+
+
+def test_deduplicated_tokens_last_as_long_as_the_vocoder_predicts(folder, tokenizer, tokens, tmp_path):
+    with pytest.raises(SettingsError, match="trained with --duration-predictor, and this one was not"):
+        tokenizer.decode(tokens, durations="predicted")
+    with pytest.raises(SettingsError, match="durations must be given or predicted, got 'yes'"):
+        tokenizer.decode(tokens, durations="yes")
+    write_loud_vocoder(tmp_path / "vocoder", shipped_books(), duration_predictor=True, duration_channels=16)
+    timing = Tokenizer.from_pretrained(str(folder), vocoder=str(tmp_path / "vocoder"))
+    changes = np.flatnonzero(np.any([np.diff(tokens[layer]) for layer in LAYERS], axis=0)) + 1
+    once = {layer: tokens[layer][np.r_[0, changes]] for layer in LAYERS}
+    assert len(once[2]) < len(tokens[2])
+    spoken = timing.decode(once, durations="predicted")
+    np.testing.assert_array_equal(spoken, timing.decode(tokens, durations="predicted"))
+    # An untrained predictor is near the log of one frame.
+    assert len(spoken) >= HOP * len(once[2])
+    assert len(timing.decode(once)) == HOP * len(once[2])
