@@ -31,6 +31,8 @@ class SpeechSettings(Settings):
         for name in self.layer_sets:
             if name not in NAMED and not all(part.isdecimal() for part in name.split("+")):
                 raise SettingsError(f"layer_sets are {', '.join(NAMED)}, or layers joined as 2+6; got {name!r}")
+            if name not in NAMED and len(parts := name.split("+")) > len(set(map(int, parts))):
+                raise SettingsError(f"a set of layers names each layer once, got {name}")
         for name in ("layer_sets", "judges"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

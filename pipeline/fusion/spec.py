@@ -188,6 +188,6 @@ def read_centroids(spec: FuserSpec) -> list[np.ndarray]:
 
 def _width(width: int, dim: int) -> str:
     return (
-        f"embeddings that begin as centroids are as wide as those, {dim}; got embedding_dim {width}: leave it away, or "
-        "take embedding_init random"
+        f"embeddings that begin as centroids are as wide as those, {dim}; got embedding_dim {width}: give "
+        f"--embedding-dim {dim}, or --embedding-init random"
     )

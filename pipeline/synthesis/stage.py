@@ -23,7 +23,7 @@ from pipeline.synthesis.inputs import SpokenInput, export_input, tokens_input
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import Speakers, choose_speakers
 from pipeline.vocoder.choosing import choose_columns
-from pipeline.vocoder.saved import SavedVocoder, read_spec
+from pipeline.vocoder.saved import SavedVocoder, check_weights, read_spec
 from pipeline.vocoder.settings import PREDICTED
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
@@ -57,6 +57,7 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
 
     Raises:
         AudioDecodeError: The reference of the speaker cannot be read.
+        CorruptDatasetError: The vocoder's weights are damaged.
         CodebookMismatchError: The vocoder was trained on other tokens.
         DatasetError: An input is not finished, or the manifest is not that of the tokens.
         PlanMismatchError: The output folder was made with other settings.
@@ -96,6 +97,7 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
         totals=given.totals,
     )
     check_folder(open_store(config.output), plan)
+    check_weights(config.vocoder)
     return PreparedSpeech(plan=plan, given=given, columns=columns, speakers=speakers)
 
 

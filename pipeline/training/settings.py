@@ -168,7 +168,10 @@ def check_together(training: TrainingSettings, optimizer: OptimizerSettings) -> 
         SettingsError: They cannot.
     """
     if optimizer.warmup_steps >= training.num_steps and optimizer.decay != "noam":
-        raise SettingsError(f"warmup_steps {optimizer.warmup_steps} must be below num_steps {training.num_steps}")
+        raise SettingsError(
+            f"warmup_steps {optimizer.warmup_steps} must be below num_steps {training.num_steps}; give fewer "
+            "--warmup-steps, or more --num-steps"
+        )
     if optimizer.decay == "newbob" and not training.validate_every:
         raise SettingsError("decay newbob waits for validations: validate_every must be at least 1, got 0")
 

@@ -17,9 +17,12 @@ def choose_columns(spec: VocoderSpec, there: tuple[str, ...], layers: tuple[int,
         Columns, residual stages with their layer, in the order of the vocoder.
 
     Raises:
-        SettingsError: The vocoder or the tokens have not such a layer, or the vocoder never saw such a set.
+        SettingsError: The vocoder or the tokens have not such a layer, the vocoder never saw such a set, or one is
+            named twice.
     """
     wanted = there
+    if len(set(layers)) < len(layers):
+        raise SettingsError(f"a layer is heard once, got layers {', '.join(map(str, layers))}")
     if layers:
         names = {schema.layer_column(layer) for layer in layers}
         wanted = tuple(column for column in spec.columns if column.split("_q")[0] in names)

@@ -180,6 +180,16 @@ def read_spec(uri: str) -> SavedVocoder:
         ) from error
 
 
+def check_weights(uri: str) -> None:
+    """Read a saved vocoder's weights and refuse other bytes than its configuration names. Needs no torch.
+
+    Raises:
+        CorruptDatasetError: They are damaged, or gone.
+        SettingsError: There is no vocoder.
+    """
+    _bound(open_store(vocoder_folder(uri)), WEIGHTS, read_spec(uri).sha256)
+
+
 def load_vocoder(uri: str, *, device: str = "cpu") -> "Vocoder":
     """Load a saved vocoder, ready to speak: float32, weight norm folded, ``eval()``.
 
@@ -257,7 +267,8 @@ def _built(spec: VocoderSpec, tensors: Mapping[str, "torch.Tensor"], uri: str) -
         vocoder.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise CorruptDatasetError(
-            f"the weights of the vocoder {uri} are not those that its configuration describes ({error})"
+            f"the weights of the vocoder {uri} are not those that its configuration describes "
+            f"({' '.join(str(error).split())[:200]})"
         ) from error
     vocoder.fold_weight_norm()
     return vocoder

@@ -35,6 +35,8 @@ _DOING_WITH_FEATURES = {
 }
 """Features are read where they are quantised, and are not told apart from output."""
 AUDIO, FEATURES = "decoded audio", "features"
+_MODELS = {"speech": "vocoder"}
+"""What the workers of a stage hold, where it is no encoder."""
 _ENCODED, _PADDING = "encoded_seconds", "padding_seconds"
 
 
@@ -142,9 +144,13 @@ class StageReport:
             if self.source != AUDIO:
                 words = _DOING_WITH_FEATURES
                 shares["output"] += shares["decode"]
-            lines.append(("encoders", ", ".join(f"{said} {shares[name]:.1%}" for name, said in words.items())))
-            lines.append(("start", f"{self.startup_seconds:.1f} s until the first encoder was ready"))
-            lines.append(("padding", f"{self.padding:.2%} of what was encoded"))
+            if self.stage in _MODELS:
+                words = {**words, "output": "waiting for tokens or output"}
+            model = _MODELS.get(self.stage, "encoder")
+            lines.append((f"{model}s", ", ".join(f"{said} {shares[name]:.1%}" for name, said in words.items())))
+            lines.append(("start", f"{self.startup_seconds:.1f} s until the first {model} was ready"))
+            if model == "encoder":
+                lines.append(("padding", f"{self.padding:.2%} of what was encoded"))
         if self.compute is not None:
             found = self.compute
             per_second = found.gflop / max(1e-9, self.audio_hours * 3600)

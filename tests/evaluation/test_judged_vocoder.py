@@ -172,10 +172,11 @@ def test_a_corpus_of_its_own_is_judged_whole_by_any_vocoder_of_its_tokens(folder
         evaluate(config_of(tmp_path, tmp_path / "no", vocoder=folder / "vocoder", sides=("test",)))
 
 
-def test_a_vocoder_of_one_layer_or_without_layer_dropout_is_judged_on_what_it_can_speak(folder):
-    for name, columns in (("single", ("layer_04",)), ("whole", COLUMNS)):
+def test_a_vocoder_of_one_layer_or_without_layer_dropout_is_judged_on_what_it_can_speak(folder, caplog):
+    for name, columns, warned in (("single", ("layer_04",), False), ("whole", COLUMNS, True)):
         spec = read_spec(str(folder / name)).spec
         assert layer_sets(spec, columns, ("all", "each", "lower", "upper")) == {"all": columns}
+        assert ("trained without layer dropout" in caplog.text) == warned
     with pytest.raises(SettingsError, match="never saw layer_02 alone"):
         layer_sets(spec, COLUMNS, ("2",))
 
@@ -216,6 +217,7 @@ def test_a_vocoder_of_another_rate_than_judges_hear_is_refused(folder, tmp_path)
         ({"model": "x"}, "one of them"),
         ({"layer_sets": ("top",)}, "got 'top'"),
         ({"layer_sets": ()}, "at least one"),
+        ({"layer_sets": ("2+6", "2+2")}, r"names each layer once, got 2\+2"),
         ({"judges": ("stft", "stft")}, "different names"),
         ({"num_utterances": 0}, "at least 1"),
     ],

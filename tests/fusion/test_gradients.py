@@ -99,11 +99,11 @@ def test_centroids_of_other_codebooks_or_another_width_are_refused(tmp_path):
         CodebookMismatchError, match=r"lacks the codebooks .*: layer_03 \(\w{12}\), layer_06 \(\w{12}\)"
     ):
         build_fuser(token_spec(chosen, lineage(books), codebooks=str(tmp_path / "others")))
-    with pytest.raises(SettingsError, match="as wide as those, 8; got embedding_dim 16: leave it away"):
+    with pytest.raises(SettingsError, match="as wide as those, 8; got embedding_dim 16: give --embedding-dim 8"):
         tokens_spec(tmp_path, embedding_init="centroids", embedding_dim=16)
     unsaid = {**lineage(books), "dim": None}
     spec = token_spec(chosen.but(embedding_dim=16), unsaid, codebooks=tokens_spec(tmp_path).codebooks)
-    with pytest.raises(SettingsError, match="as wide as those, 8; got embedding_dim 16: leave it away"):
+    with pytest.raises(SettingsError, match="as wide as those, 8; got embedding_dim 16: give --embedding-dim 8"):
         build_fuser(spec)
     with pytest.raises(SettingsError, match="copies the codebooks of the tokens; give codebooks"):
         token_spec(chosen, lineage(books))

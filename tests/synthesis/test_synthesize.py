@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,16 @@ def test_an_export_with_text_in_place_of_words_is_refused(corpus, tmp_path):
     )
     with pytest.raises(SettingsError, match="text in place of words"):
         synthesize(config_of(folder, tmp_path / "out", export=str(tmp_path / "export")))
+
+
+def test_damaged_weights_are_found_before_anything_is_written(corpus, tmp_path):
+    folder, _ = corpus
+    shutil.copytree(folder / "vocoder", tmp_path / "vocoder")
+    weights = tmp_path / "vocoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CorruptDatasetError, match=r"is not the file that config\.json names"):
+        synthesize(config_of(folder, tmp_path / "out", vocoder=str(tmp_path / "vocoder")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_id_past_the_codebook_ends_the_run_with_its_utterance_and_layer(tmp_path):

@@ -107,6 +107,7 @@ DAMAGES = [
     ({"layers": ()}, SettingsError, "no layer is given; the vocoder speaks any of layer_02, layer_04, layer_06"),
     ({"layers": (3,)}, SettingsError, "not on layer_03"),
     ({"speaker": "ann"}, SettingsError, "one voice; give no speaker"),
+    ({"layers": (6, 2, 6)}, SettingsError, "a layer is heard once, got layers 6, 2, 6"),
     ({"tokens": {}}, SettingsError, "no layer is given"),
     ({"tokens": {6: np.arange(4)}, "layers": (2,)}, SettingsError, "the tokens have layer_06, not layer_02"),
     ({"tokens": {6: np.array([3, 100])}}, ValueError, "layer_06 has ids from 0 to 99, and was given 100"),

@@ -27,6 +27,7 @@ class SpeechReport:
         utterances: How many.
         conditions: By condition and measure; None where there is no value. Intervals are in ``metrics.json``.
         layer_use: Mean weight of each layer, from the first set.
+        heard: That set.
         unjudged: Figures that lack utterances, a sentence each.
         wall_seconds: Time this run took.
     """
@@ -38,6 +39,7 @@ class SpeechReport:
     utterances: int
     conditions: Mapping[str, Mapping[str, float | None]]
     layer_use: Mapping[str, float]
+    heard: str
     unjudged: int
     wall_seconds: float
 
@@ -52,7 +54,12 @@ class SpeechReport:
             known = [f"{name} {told[name]:.3f}" for name in SHOWN if told.get(name) is not None]
             lines.append((condition, ", ".join(known) or "none"))
         if self.layer_use:
-            lines.append(("layer use", ", ".join(f"{name} {weight:.3f}" for name, weight in self.layer_use.items())))
+            lines.append(
+                (
+                    f"layer use, {self.heard}",
+                    ", ".join(f"{name} {weight:.3f}" for name, weight in self.layer_use.items()),
+                )
+            )
         if self.unjudged:
             lines.append(("figures missing", f"{self.unjudged:,}, of utterances that a judge could not judge"))
         return [*lines, ("page", f"{self.output}/index.html"), ("wall time", f"{self.wall_seconds:.1f} s")]
@@ -80,6 +87,7 @@ def report_of(dataset: Dataset, seconds: float) -> SpeechReport:
         utterances=found["utterances"],
         conditions=conditions,
         layer_use=found["layer_use"],
+        heard=next(iter(dataset.plan.content["sets"])),
         unjudged=missing,
         wall_seconds=seconds,
     )

@@ -1,5 +1,6 @@
 """The sets of layers that a vocoder is judged on, by name."""
 
+import logging
 from collections.abc import Sequence
 
 from pipeline import schema
@@ -8,11 +9,14 @@ from pipeline.evaluation.settings import NAMED
 from pipeline.vocoder.layer_sets import validation_sets
 from pipeline.vocoder.spec import VocoderSpec
 
+logger = logging.getLogger(__name__)
+
 
 def layer_sets(spec: VocoderSpec, there: tuple[str, ...], wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Give the sets, each once, under the first of its names.
 
-    A vocoder without layer dropout speaks from all of its layers alone; of it, other named sets are left out.
+    A vocoder without layer dropout speaks from all of its layers alone; of it, other named sets are left out, and the
+    log says so.
 
     Args:
         spec: Of the vocoder.
@@ -33,6 +37,8 @@ def layer_sets(spec: VocoderSpec, there: tuple[str, ...], wanted: Sequence[str])
             asked = {name: _columns(there, name)}
             spec.present(asked[name])
         found |= {title: columns for title, columns in asked.items() if columns not in found.values()}
+    if len(there) > 1 and not spec.settings.layer_dropout and any(name in NAMED[1:] for name in wanted):
+        logger.warning("this vocoder was trained without layer dropout and is judged with all of its layers alone")
     if not found:
         raise SettingsError(
             f"of the layers {', '.join(there)} there is no set {', '.join(wanted)} that the vocoder can speak from"

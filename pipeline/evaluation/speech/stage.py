@@ -29,7 +29,7 @@ from pipeline.store.completion import finish, success
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import open_store
-from pipeline.vocoder.saved import SavedVocoder, read_spec
+from pipeline.vocoder.saved import SavedVocoder, check_weights, read_spec
 from pipeline.vocoder.speaker_vectors import SpeakerVectors, check_encoder, known_speakers
 from pipeline.vocoder.training.sides import TEST, recorded_sides
 
@@ -111,6 +111,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
     lineage = {"kind": KIND, "schema_version": schema.SCHEMA_VERSION, **content}
     plan = Plan(kind=KIND, content=content, lineage=lineage, units=[UNIT])
     check_folder(open_store(config.output), plan)
+    check_weights(config.vocoder)
     return PreparedSpeechEvaluation(
         saved=saved, plan=plan, sides=sides, side=side, there=there, sets=sets, judges=judges
     )
