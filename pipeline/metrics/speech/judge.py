@@ -107,7 +107,8 @@ class Judge(ABC):
         measures: What it gives.
         texts: Names of the texts that it gives, as ``hypothesis``.
         needs_reference: Whether it compares; what it is given is then as long as its reference.
-        needs_text: Whether it needs the transcript.
+        same_times: Whether what it compares must be said at the same times; one that hears the voice alone judges
+            speech of any length beside its reference.
         library: Of whom the figures are; None where they are computed here alone.
     """
 
@@ -115,7 +116,7 @@ class Judge(ABC):
     measures: tuple[Measure, ...]
     texts: tuple[str, ...] = ()
     needs_reference: bool = True
-    needs_text: bool = False
+    same_times: bool = True
     library: Library | None = None
 
     @abstractmethod

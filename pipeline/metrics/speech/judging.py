@@ -25,7 +25,7 @@ def judge_pairs(pairs: Iterable[Pair], judges: Sequence[Judge], *, most_lag_samp
     """Judge utterances one by one.
 
     A waveform that is longer or shorter than its reference by at most 0.1 s is compared over what both have; one
-    further off has no figure of judges that compare.
+    further off has no figure of judges that compare, but of those that need no equal times.
 
     Args:
         pairs: Utterances; taken one at a time.
@@ -66,7 +66,9 @@ def _row(pair: Pair, judges: Sequence[Judge], most_lag: int) -> Row:
         refusal = error
     unjudged: list[dict[str, str]] = []
     for judge in judges:
-        score, detail = _score(judge, compared if judge.needs_reference else pair, refusal)
+        # What is of another length is compared as it is, by who needs no times.
+        refused = None if pair.reference is not None and not judge.same_times else refusal
+        score, detail = _score(judge, compared if judge.needs_reference else pair, refused)
         row |= {name: score.texts.get(name) for name in judge.texts}
         for measure in judge.measures:
             row |= _columns(measure, score.values)
@@ -110,8 +112,6 @@ def _score(judge: Judge, pair: Pair, refusal: UnjudgedError | None) -> tuple[Sco
     try:
         if judge.needs_reference and refusal is not None:
             raise refusal
-        if judge.needs_text and pair.text is None:
-            raise UnjudgedError(Reason.NO_TEXT, "it has no transcript")
         return judge.score(pair), ""
     except UnjudgedError as error:
         absent = {measure.name: Reason(error.reason) for measure in judge.measures}

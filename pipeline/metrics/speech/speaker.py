@@ -122,6 +122,7 @@ class SpeakerSimilarity(Judge):
 
     name = "speaker"
     measures = (Measure(name="speaker_similarity", unit="", higher_is_better=True),)
+    same_times = False
 
     def __init__(self, device: str = "cpu") -> None:
         self._encode = SpeakerEncoder(device)

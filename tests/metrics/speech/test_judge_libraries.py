@@ -3,6 +3,7 @@
 import socket
 import sys
 
+import numpy as np
 import pytest
 from made_voices import pair, voice
 
@@ -62,3 +63,30 @@ def test_an_unknown_judge_or_one_named_twice_is_refused():
         make_judges(["stft", "pesq"])
     with pytest.raises(SettingsError, match="twice"):
         make_judges(["stft", "stft"])
+
+
+HUB = """
+import torch
+
+class Peak(torch.nn.Module):
+    def forward(self, waveforms, sample_rate):
+        return waveforms.abs().amax(dim=1) * sample_rate / 4000
+
+def utmos22_strong(pretrained=True):
+    return Peak()
+"""
+
+
+def test_utmos_is_loaded_from_a_folder_of_torch_hub_and_ships_no_weights(tmp_path):
+    with pytest.raises(SettingsError, match="the judge utmos ships no weights: give --utmos FOLDER"):
+        make_judges(["utmos"])
+    with pytest.raises(SettingsError, match="torch.hub finds no utmos22_strong in") as told:
+        make_judges(["utmos"], utmos=str(tmp_path))
+    assert "\n" not in str(told.value)
+    (tmp_path / "hubconf.py").write_text(HUB)
+    judges = make_judges(["utmos"], utmos=str(tmp_path))
+    said = voice(1.0)
+    (row,) = judge_pairs([pair(said)], judges)
+    assert row["utmos"] == pytest.approx(4 * np.abs(said).max())
+    (row,) = judge_pairs([pair(voice(0.3))], judges)
+    assert (row["utmos"], row["unjudged"][0]["reason"]) == (None, "too_short")

@@ -11,7 +11,7 @@ from made_voices import pair, voice, with_noise
 
 from pipeline.errors import SettingsError, UnjudgedError
 from pipeline.metrics.error_rates import ErrorCounts
-from pipeline.metrics.speech.judge import Judge, Measure, Score
+from pipeline.metrics.speech.judge import Judge, Measure, Pair, Score
 from pipeline.metrics.speech.judging import judge_pairs, libraries
 from pipeline.metrics.speech.registry import WITHOUT_LIBRARIES, make_judges
 from pipeline.metrics.speech.rows import row_schema, write_rows
@@ -25,9 +25,10 @@ class Words(Judge):
     measures = (Measure(name="wer", unit="", higher_is_better=False, counted=True),)
     texts = ("heard",)
     needs_reference = False
-    needs_text = True
 
     def score(self, pair):
+        if pair.text is None:
+            raise UnjudgedError("no_text", "it has no transcript")
         wrong = int((pair.generated != 0).sum())
         counts = ErrorCounts(substitutions=wrong, deletions=0, insertions=0, length=len(pair.generated))
         return Score(values={"wer": counts}, texts={"heard": pair.text.upper()})
@@ -185,3 +186,26 @@ def test_whose_figures_they_are_is_told():
     found = libraries(make_judges(["mcd", "dnsmos"]))
     assert found["mcd"] is None
     assert (found["dnsmos"]["name"], len(found["dnsmos"]["weights_sha256"])) == ("speechmos", 64)
+
+
+class Voices(Judge):
+    """Gives how many samples the two have together, whatever their times."""
+
+    name = "voices"
+    measures = (Measure(name="both", unit="", higher_is_better=True),)
+    same_times = False
+
+    def score(self, pair):
+        return Score(values={"both": float(len(pair.generated) + len(pair.reference))})
+
+
+def test_a_judge_of_voices_takes_a_reference_of_any_length_and_needs_one():
+    long, short = flat(0.5, 9000), flat(0.5, 3000)
+    spoken = Pair(utterance_id="a", condition="c", generated=long, reference=short)
+    (row,) = judge_pairs([spoken], [*make_judges(["stft"]), Voices()])
+    assert row["both"] == 12_000
+    assert [(why["measure"], why["reason"]) for why in row["unjudged"]] == [("stft_distance", "lengths_differ")] + [
+        (measure.name, "lengths_differ") for measure in make_judges(["stft"])[0].measures[1:]
+    ]
+    (row,) = judge_pairs([replace(spoken, reference=None)], [Voices()])
+    assert (row["both"], row["unjudged"][0]["reason"]) == (None, "no_reference")

@@ -1,5 +1,8 @@
 """STOI and the judges that are networks: equal is best, noise is worse, level is nothing, and what has no figure."""
 
+from collections import OrderedDict
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_voices import pair, voice, with_noise
@@ -7,6 +10,7 @@ from made_voices import pair, voice, with_noise
 from pipeline.errors import UnjudgedError
 from pipeline.metrics.speech.dnsmos import Dnsmos
 from pipeline.metrics.speech.intelligibility import Intelligibility
+from pipeline.metrics.speech.judge import Pair
 from pipeline.metrics.speech.recogniser import WordErrors
 from pipeline.metrics.speech.speaker import SpeakerEncoder, SpeakerSimilarity
 
@@ -74,6 +78,47 @@ def test_stoi_of_a_word_between_pauses_is_no_figure(judges):
 
 def test_silence_is_heard_as_nothing_and_every_word_is_lost(judges):
     found = judges["recogniser"].score(pair(2 * SECOND, text="Six words that nobody can hear."))
+    assert found.values["dwer"].errors == 0
     assert found.texts == {"hypothesis": ""}
     assert (found.values["wer"].deletions, found.values["wer"].length) == (6, 6)
     assert judges["recogniser"].score(pair(2 * SECOND, text="")).values["wer"].errors == 0
+
+
+def heard_as(judge, monkeypatch, texts):
+    """Let the recogniser hear these texts, by the first sample of a waveform, and count what it listens to."""
+    listened = []
+
+    def transcribed(waveform):
+        listened.append(float(waveform[0]))
+        return texts[float(waveform[0])]
+
+    monkeypatch.setattr(judge._hear, "_transcribed", transcribed)
+    monkeypatch.setattr(judge._hear, "_heard", OrderedDict())
+    return listened
+
+
+def test_the_differential_rate_is_against_what_is_heard_in_the_reference(judges, monkeypatch):
+    texts = {0.5: "The cat sat on a mat.", 0.25: "the cat sat on the hat"}
+    original, made = (np.full(16_000, level, np.float32) for level in texts)
+    listened = heard_as(judges["recogniser"], monkeypatch, texts)
+    found = judges["recogniser"].score(pair(made, original, text="A cat sat on a mat"))
+    assert (found.values["dwer"].errors, found.values["dwer"].length) == (2, 6)
+    assert (found.values["wer"].errors, found.values["wer"].length) == (3, 6)
+    assert found.texts == {"hypothesis": "the cat sat on the hat"}
+    alone = judges["recogniser"].score(pair(original, original, text="A cat sat on a mat"))
+    assert (alone.values["dwer"].errors, alone.values["wer"].errors) == (0, 1)
+    # A reference stands beside each condition, and is heard once.
+    assert listened == [0.5, 0.25]
+
+
+def test_without_a_transcript_there_is_the_differential_rate_alone_and_without_a_reference_the_other(
+    judges, monkeypatch
+):
+    heard_as(judges["recogniser"], monkeypatch, {0.5: "yes", 0.25: "no"})
+    original, made = np.full(16_000, 0.5, np.float32), np.full(16_000, 0.25, np.float32)
+    found = judges["recogniser"].score(pair(made, original))
+    assert (found.values["dwer"].rate, found.absent) == (1.0, {"wer": "no_text", "cer": "no_text"})
+    bare = Pair(utterance_id="u", condition="c", generated=made, text="no")
+    found = judges["recogniser"].score(bare)
+    assert (found.values["wer"].rate, found.absent) == (0.0, {"dwer": "no_reference"})
+    assert reason_of(judges["recogniser"], replace(bare, text=None)) == "no_text"
