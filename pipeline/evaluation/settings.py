@@ -1,5 +1,6 @@
 """Settings of evaluate, checked before anything is read."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -11,6 +12,38 @@ from pipeline.vocoder.shipped import is_shipped
 
 NAMED = ("all", "each", "lower", "upper")
 """Sets of layers that have a name; ``each`` is every layer alone."""
+REFERENCE = "reference"
+"""What recordings as they should be are called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSettings(Settings):
+    """Recordings that are judged as they are."""
+
+    recorded: tuple[str, ...] = ()
+    """Manifests of speech to judge side by side instead, as out/noisy/_manifest out/speech/_manifest; each is compared
+    with the first."""
+    reference: str | None = None
+    """For --recorded: manifest of the recordings as they should be, found by utterance id; without it judges that
+    compare have nothing to say."""
+    names: tuple[str, ...] = ()
+    """For --recorded: what each is called; default: its folder's name."""
+
+    def __post_init__(self) -> None:
+        if not self.recorded and (self.reference is not None or self.names):
+            raise SettingsError("reference and names go with --recorded, the manifests of speech to judge")
+        if self.names and len(self.names) != len(self.recorded):
+            raise SettingsError(f"names must be one for each of --recorded, got {len(self.names)}")
+        if twice := sorted(name for name, count in Counter(self.called).items() if count > 1):
+            raise SettingsError(f"two of --recorded are called {twice[0]}; give each a name of its own with --names")
+        if REFERENCE in self.called:
+            raise SettingsError(f"the name {REFERENCE} is that of --reference; call it something else with --names")
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What each manifest is called: its name, or that of its folder, ``out/speech`` of ``out/speech/_manifest``."""
+        parts = [[part for part in uri.split("/") if part and part != "_manifest"] for uri in self.recorded]
+        return self.names or tuple(part[-1] if part else uri for part, uri in zip(parts, self.recorded, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +53,13 @@ class SpeechSettings(Settings):
     layer_sets: tuple[str, ...] = NAMED
     """For --vocoder: sets of layers to speak from: all, each (every layer alone), lower, upper, or layers as 2+6."""
     judges: tuple[str, ...] = ("stft", "log_mel", "mcd", "pitch", "stoi", "dnsmos", "speaker", "recogniser")
-    """For --vocoder: who judges speech; stft, log_mel and mcd need no extra, the others come with the extra judges."""
+    """For --vocoder and --recorded: who judges speech; stft, log_mel and mcd need no extra, pitch, stoi, dnsmos,
+    speaker and recogniser come with the extra judges, utmos needs --utmos."""
+    utmos: str | None = None
+    """For the judge utmos: a folder with a hubconf.py, or a repository that torch.hub downloads, as
+    tarepan/SpeechMOS:v1.2.0; it is code, which runs."""
     num_utterances: int = 100
-    """For --vocoder: utterances to judge at most, the same ones for every vocoder."""
+    """For --vocoder and --recorded: utterances to judge at most, the same ones for every vocoder."""
     speaker: str | None = None
     """For --vocoder: who is to speak, where the vocoder has several; default: each utterance's own speaker, of its own
     recording where speakers are vectors."""
@@ -37,6 +74,8 @@ class SpeechSettings(Settings):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise SettingsError(f"{name} must be different names, at least one; got {', '.join(values) or 'none'}")
+        if (self.utmos is not None) != ("utmos" in self.judges):
+            raise SettingsError("the judge utmos and --utmos, where its network is, go together; give both or neither")
         if self.num_utterances < 1:
             raise SettingsError(f"num_utterances must be at least 1, got {self.num_utterances}")
 
@@ -70,22 +109,31 @@ class EvaluateConfig(Settings):
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     """For asr: how transcripts are found."""
     speech: SpeechSettings = field(default_factory=SpeechSettings)
-    """For --vocoder: what is judged, and by whom."""
+    """For --vocoder and --recorded: what is judged, and by whom."""
+    recordings: RecordedSettings = field(default_factory=RecordedSettings)
+    """Recordings that are judged as they are."""
     compare: tuple[str, ...] = ()
     """Finished evaluations to lay side by side in one table, instead of making one."""
     use_gpu: bool | None = None
     """Whether to compute on a GPU; default: where there is one."""
 
     def __post_init__(self) -> None:
-        if (self.model is not None) + (self.vocoder is not None) + bool(self.compare) != 1:
+        recordings = bool(self.recordings.recorded)
+        if (self.model is not None) + (self.vocoder is not None) + recordings + bool(self.compare) != 1:
             raise SettingsError(
-                "give --model to evaluate a trained task, --vocoder to judge a vocoder, or --compare for several "
-                "evaluations; one of them"
+                "give --model to evaluate a trained task, --vocoder to judge a vocoder, --recorded for recordings, or "
+                "--compare for several evaluations; one of them"
             )
         if self.vocoder is not None and (self.tokens is None or self.manifest is None):
             raise SettingsError("--vocoder needs --tokens and --manifest: the utterances that it is to speak")
-        if self.vocoder is None and self.speech != SpeechSettings():
-            raise SettingsError("layer_sets, judges, num_utterances and speaker are settings of --vocoder")
+        of_vocoder = (self.speech.layer_sets, self.speech.speaker) != (NAMED, None)
+        if self.vocoder is None and (of_vocoder or (self.speech != SpeechSettings() and not recordings)):
+            raise SettingsError(
+                "layer_sets and speaker are settings of --vocoder; judges, utmos and num_utterances of it and of "
+                "--recorded"
+            )
+        if recordings and (self.tokens or self.features or self.manifest or self.sides):
+            raise SettingsError("--recorded takes manifests of speech alone: no tokens, features, manifest or sides")
         if self.tokens is not None and self.features is not None:
             raise SettingsError("give --tokens or --features, whichever the task was trained on")
         if self.examples < 0:
@@ -101,5 +149,6 @@ class EvaluateConfig(Settings):
         """Give the same settings with absolute local paths."""
         inputs = ("model", "tokens", "features", "manifest", "trials", "language_model")
         vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
-        found = located(self, "output", *inputs, *vocoder)
-        return found.but(compare=tuple(map(absolute, self.compare)))
+        found = located(self, "output", *inputs, "reference", *vocoder)
+        recorded = tuple(map(absolute, self.recordings.recorded))
+        return found.but(compare=tuple(map(absolute, self.compare)), recorded=recorded, names=self.recordings.called)

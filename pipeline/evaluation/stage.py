@@ -26,6 +26,7 @@ from pipeline.evaluation.comparison import LAYER_USE, METRICS, compare, read_fac
 from pipeline.evaluation.facts import figures, layer_use
 from pipeline.evaluation.page import page
 from pipeline.evaluation.plots import draw
+from pipeline.evaluation.recorded.stage import evaluate_recorded
 from pipeline.evaluation.recordings import hear
 from pipeline.evaluation.report import ComparisonReport, EvaluationReport
 from pipeline.evaluation.settings import EvaluateConfig
@@ -199,7 +200,7 @@ def decoding_content(decoding: DecodingSettings, task: str) -> dict[str, Any] | 
 
 
 def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | ComparisonReport | SpeechComparisonReport:
-    """Evaluate a trained task or a vocoder on utterances that it was not trained on, or compare evaluations.
+    """Evaluate a trained task or a vocoder on what it was not trained on, or recordings, or compare evaluations.
 
     Raises:
         DatasetError: The model is no finished task, or an input is not finished or of another manifest.
@@ -213,6 +214,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | Compar
         return _compared(config.compare, config.output)
     if config.vocoder is not None:
         return evaluate_vocoder(config)
+    if config.recordings.recorded:
+        return evaluate_recorded(config)
     prepared = prepare(config)
     dataset = Dataset.create(config.output, prepared.plan)
     record_settings(dataset.store, config)

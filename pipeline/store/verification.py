@@ -27,7 +27,7 @@ REDONE = ("manifest", "features", "tokens")
 """Kinds of datasets whose jobs take ``--redo-rejects``."""
 
 
-_SEVERAL_ROWS = ("features", "sequences", "scattered", "speech_evaluation")
+_SEVERAL_ROWS = ("features", "sequences", "scattered", "speech_evaluation", "recorded_evaluation")
 """Kinds in which an utterance has several rows: stretches, or conditions."""
 
 

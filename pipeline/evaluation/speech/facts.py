@@ -1,4 +1,4 @@
-"""What judges found, as JSON: a figure per condition and measure, and what each set of layers loses against all."""
+"""What judges found, as JSON: a figure per condition and measure, and what each condition has more than the first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,21 +13,20 @@ from pipeline.metrics.speech.summary import Figure, paired, summarize
 
 
 def figures(
-    rows: Sequence[Row], judges: Sequence[Judge], sets: Mapping[str, Sequence[str]], about: Mapping[str, Any]
+    rows: Sequence[Row], judges: Sequence[Judge], compared: Sequence[str], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Give ``metrics.json``.
 
     Args:
         rows: Of all conditions.
         judges: Who gave them.
-        sets: Columns by name of the set; the first is what the others are compared with.
+        compared: Conditions that are compared, each with the first.
         about: What was evaluated.
     """
     measures = [measure for judge in judges for measure in judge.measures]
-    first, *rest = sets
+    first, *rest = compared
     return {
         **about,
-        "sets": {name: list(columns) for name, columns in sets.items()},
         "libraries": libraries(judges),
         "measures": [
             {"name": measure.name, "unit": measure.unit, "higher_is_better": measure.higher_is_better}

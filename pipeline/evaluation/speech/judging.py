@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.audio.clock import Clock
 from pipeline.audio.flac import flac_bytes, sixteen_bits
 from pipeline.cards.plots import can_plot
 from pipeline.evaluation.picture import Picture
-from pipeline.evaluation.speech.conditions import Speaking, Spoken, pairs_of
+from pipeline.evaluation.speech.conditions import Speaking, pairs_of
 from pipeline.evaluation.speech.plots import draw_utterance
 from pipeline.evaluation.speech.utterances import JudgedSet
 from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Pair
@@ -45,6 +45,36 @@ class Found:
     samples: dict[str, bytes] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
 
+    def keep(
+        self,
+        number: int,
+        about: Mapping[str, Any],
+        waveforms: Mapping[str, np.ndarray],
+        clock: Clock,
+        *,
+        weights: np.ndarray | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
+        """Keep an utterance to be listened to.
+
+        Args:
+            number: Its place among those kept.
+            about: ``utterance_id``, ``text`` and ``speaker``.
+            waveforms: float32 (S,) by condition.
+            clock: Frames, at the rate of the waveforms.
+            weights: As ``draw_utterance``.
+            columns: As ``draw_utterance``.
+        """
+        recordings = {
+            condition: flac_bytes(sixteen_bits(waveform).samples, SAMPLE_RATE)
+            for condition, waveform in waveforms.items()
+        }
+        self.examples.append({**about, "recordings": recordings})
+        self.samples |= {sample_name(number, condition): data for condition, data in recordings.items()}
+        if can_plot():
+            drawn = draw_utterance(number, about["utterance_id"], waveforms, clock, weights=weights, columns=columns)
+            self.pictures.append(drawn)
+
 
 def sample_name(number: int, condition: str) -> str:
     """Give the file of an utterance that is kept, as one condition has it."""
@@ -76,21 +106,14 @@ def _spoken(speaking: Speaking, judged: JudgedSet, found: Found, examples: int) 
         if spoken.weights is not None:
             found.weights.append(spoken.weights)
         if number < examples:
-            _keep(number, spoken, judged.clock, found, speaking.columns)
+            piece = each.piece
+            about = {
+                "utterance_id": piece.utterance_id,
+                "text": piece.labels["text"],
+                "speaker": piece.labels["speaker"],
+            }
+            found.keep(number, about, spoken.waveforms, judged.clock, weights=spoken.weights, columns=speaking.columns)
         yield from pairs_of(spoken)
         if time.monotonic() - told > _LOG_SECONDS:
             told = time.monotonic()
             logger.info("judged %d of %d utterances", number + 1, len(judged.pieces))
-
-
-def _keep(number: int, spoken: Spoken, clock: Clock, found: Found, columns: Sequence[str]) -> None:
-    piece = spoken.judged.piece
-    recordings = {
-        condition: flac_bytes(sixteen_bits(waveform).samples, SAMPLE_RATE)
-        for condition, waveform in spoken.waveforms.items()
-    }
-    about = {"utterance_id": piece.utterance_id, "text": piece.labels["text"], "speaker": piece.labels["speaker"]}
-    found.examples.append({**about, "recordings": recordings})
-    found.samples |= {sample_name(number, condition): data for condition, data in recordings.items()}
-    if can_plot():
-        found.pictures.append(draw_utterance(number, spoken, clock, columns))

@@ -11,7 +11,7 @@ from pipeline.evaluation.html import document, figure, note, table, text
 from pipeline.evaluation.picture import Picture
 from pipeline.evaluation.speech.conditions import GRIFFIN_LIM, ORIGINAL
 
-_STYLE = """
+STYLE = """
 dl.heard{display:grid;grid-template-columns:minmax(5rem,11rem) minmax(0,1fr);gap:.4rem 1rem;align-items:center}
 dl.heard dt{overflow-wrap:anywhere}dl.heard dd{margin:0}small{font-size:.9rem;display:block}
 audio{width:100%;max-width:30rem;min-width:9rem}
@@ -36,18 +36,19 @@ def page(found: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], pictur
     sections = [("listen", "Listen"), ("figures", "Figures"), ("differences", "Differences"), ("about", "About")]
     parts = ['<h2 id="listen">Listen</h2>', note(f"{_INTRODUCTION} {_OWN if found['side'] == 'all' else _HELD_OUT}")]
     for number, example in enumerate(examples):
-        parts.append(_example(number, example, found["sets"], pictures))
-    parts += ['<h2 id="figures">Figures</h2>', _figures(found)]
-    parts += ['<h2 id="differences">Differences</h2>', _differences(found)]
+        parts.append(example_part(number, example, found["sets"], pictures))
+    parts += ['<h2 id="figures">Figures</h2>', figures_part(found)]
+    parts += ['<h2 id="differences">Differences</h2>', differences_part(found)]
     parts += ['<h2 id="about">About</h2>', _about(found)]
     if not pictures:
         parts.append("<p>No pictures: matplotlib was not installed; the extra <code>plots</code> has it.</p>")
-    return document(title, sections, parts, style=_STYLE, media=True)
+    return document(title, sections, parts, style=STYLE, media=True)
 
 
-def _example(
+def example_part(
     number: int, example: Mapping[str, Any], sets: Mapping[str, Sequence[str]], pictures: Sequence[Picture]
 ) -> str:
+    """Write one utterance with a player per condition, and its picture."""
     lines = []
     for condition, data in example["recordings"].items():
         title = _TITLES.get(condition, condition)
@@ -63,20 +64,22 @@ def _example(
     return f'{heading}{said}<dl class="heard">{"".join(lines)}</dl>{figure(pictures, f"utterance_{number}.png")}'
 
 
-def _figures(found: Mapping[str, Any]) -> str:
+def figures_part(found: Mapping[str, Any]) -> str:
+    """Write the table of all conditions, and what could not be judged."""
     caption = "Means or error rates, with 95 % bootstrap intervals over utterances"
     told = "".join(note(line) for line in unjudged_lines(found))
     return table(caption, ["condition", *_headings(found)], _rows(found, "conditions")) + told
 
 
-def _differences(found: Mapping[str, Any]) -> str:
+def differences_part(found: Mapping[str, Any], what: str = "set of layers") -> str:
+    """Write what each condition has more than the first; ``what`` says what a condition is."""
     if not found["differences"]:
-        return note("There is one set of layers alone.")
+        return note(f"There is one {what} alone.")
     caption = (
-        f"What a set of layers has more than {found['compared_with']}, over the utterances that both have, with 95 % "
+        f"What a {what} has more than {found['compared_with']}, over the utterances that both have, with 95 % "
         "bootstrap intervals"
     )
-    return table(caption, ["set of layers", *_headings(found)], _rows(found, "differences"))
+    return table(caption, [what, *_headings(found)], _rows(found, "differences"))
 
 
 def _rows(found: Mapping[str, Any], what: str) -> list[list[str]]:
@@ -111,14 +114,19 @@ def unjudged_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def judge_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say which libraries judged."""
+    return [
+        (f"judge {name}", f"{told['name']} {told['version']}")
+        for name, told in found["libraries"].items()
+        if told is not None
+    ]
+
+
 def _about(found: Mapping[str, Any]) -> str:
     lines = [(name, str(found[name])) for name in ("vocoder", "arch", "parameters", "side", "utterances")]
     lines += [("left out", ", ".join(f"{why} {count}" for why, count in found["left_out"].items() if count) or "none")]
     lines += [(f"{name} (SHA-256)", found[f"{name}_sha256"]) for name in ("vocoder", "input", "manifest")]
     lines += [(f"mean weight of {name}", f"{weight:.3f}") for name, weight in found["layer_use"].items()]
-    lines += [
-        (f"judge {name}", f"{told['name']} {told['version']}")
-        for name, told in found["libraries"].items()
-        if told is not None
-    ]
+    lines += judge_lines(found)
     return table("What was evaluated", ["what", "value"], [list(line) for line in lines], words=True)

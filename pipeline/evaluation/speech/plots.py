@@ -12,7 +12,6 @@ from pipeline.audio.clock import Clock
 from pipeline.cards.plots import new_figure, png
 from pipeline.evaluation.picture import Picture, shown_text
 from pipeline.evaluation.recordings import log_mel_of
-from pipeline.evaluation.speech.conditions import Spoken
 
 _DYNAMIC_RANGE = 12.0
 """What of the log power is shown below the loudest of the original, nats: 52 dB."""
@@ -20,31 +19,48 @@ _INCHES_PER_SECOND = 1.6
 _LEAST_INCHES, _MOST_INCHES = 6.4, 24.0
 
 
-def draw_utterance(number: int, spoken: Spoken, clock: Clock, columns: Sequence[str]) -> Picture:
+def draw_utterance(
+    number: int,
+    utterance_id: str,
+    waveforms: Mapping[str, np.ndarray],
+    clock: Clock,
+    *,
+    weights: np.ndarray | None = None,
+    columns: Sequence[str] = (),
+) -> Picture:
     """Draw one utterance.
 
     Args:
         number: Its place among those shown.
-        spoken: It, as each condition has it.
-        clock: Frames of the vocoder.
-        columns: Its layers (L), as the weights have them.
+        utterance_id: Its id.
+        waveforms: float32 (S,) by condition; the scale of time is that of the longest.
+        clock: Frames, at the rate of the waveforms.
+        weights: float32 (T, L), how much each layer was heard, of the first condition's length; None for none.
+        columns: Names of the layers (L).
     """
-    spectra = {name: log_mel_of(waveform, clock) for name, waveform in spoken.waveforms.items()}
-    seconds = len(spoken.judged.waveform) / clock.sample_rate
-    heights = [1.0] * len(spectra) + ([1.0] if spoken.weights is not None else [])
+    spectra = {name: log_mel_of(waveform, clock) for name, waveform in waveforms.items()}
+    lasts = {name: len(waveform) / clock.sample_rate for name, waveform in waveforms.items()}
+    seconds = max(lasts.values())
+    heights = [1.0] * len(spectra) + ([1.0] if weights is not None else [])
     width = min(_MOST_INCHES, max(_LEAST_INCHES, _INCHES_PER_SECOND * seconds))
     figure = new_figure((width, 0.9 * len(heights) + 0.6))
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     most = float(next(iter(spectra.values())).max())
     for axis, (name, log_mel_NM) in zip(axes, spectra.items(), strict=False):
         how: Mapping[str, Any] = {"vmin": most - _DYNAMIC_RANGE, "vmax": most, "cmap": "magma"}
-        axis.imshow(log_mel_NM.T, aspect="auto", origin="lower", extent=(0, seconds, 0, log_mel_NM.shape[1]), **how)
+        axis.imshow(log_mel_NM.T, aspect="auto", origin="lower", extent=(0, lasts[name], 0, log_mel_NM.shape[1]), **how)
+        axis.set_xlim(0, seconds)
         axis.set_yticks([])
         axis.set_ylabel(shown_text(name, 16), fontsize=7, rotation=0, ha="right", va="center")
-    if spoken.weights is not None:
-        _weights(axes[-1], spoken.weights, seconds, columns)
+    if weights is not None:
+        _weights(axes[-1], weights, next(iter(lasts.values())), columns)
+        axes[-1].set_xlim(0, seconds)
     axes[-1].set_xlabel("seconds", fontsize=8)
-    return Picture(name=f"utterance_{number}.png", alt=_alt(spoken, seconds, columns), data=png(figure))
+    alt = f"Spectrograms of the {seconds:.2f} s of {utterance_id}: {', '.join(waveforms)}"
+    if weights is not None:
+        main = columns[int(weights.mean(axis=0).argmax())]
+        alt += f"; below them the weight of each layer over time, {main} has the most"
+    return Picture(name=f"utterance_{number}.png", alt=alt, data=png(figure))
 
 
 def _weights(axis: Any, weights_TL: np.ndarray, seconds: float, columns: Sequence[str]) -> None:
@@ -55,11 +71,3 @@ def _weights(axis: Any, weights_TL: np.ndarray, seconds: float, columns: Sequenc
     axis.set_yticks([])
     axis.set_ylabel("weights", fontsize=7, rotation=0, ha="right", va="center")
     axis.legend(fontsize=6, ncols=len(columns), loc="upper center", frameon=True)
-
-
-def _alt(spoken: Spoken, seconds: float, columns: Sequence[str]) -> str:
-    told = f"Spectrograms of the {seconds:.2f} s of {spoken.judged.piece.utterance_id}: {', '.join(spoken.waveforms)}"
-    if spoken.weights is None:
-        return told
-    most = columns[int(spoken.weights.mean(axis=0).argmax())]
-    return f"{told}; below them the weight of each layer over time, {most} has the most"

@@ -20,14 +20,14 @@ class SpeechReport:
     """What judges found, for ``_report.json`` and for the person who ran it.
 
     Attributes:
-        stage: ``speech_evaluation``.
+        stage: ``speech_evaluation``, or ``recorded_evaluation``.
         output: Where.
         dataset_sha256: Hash of the finished folder.
         side: What was judged.
         utterances: How many.
         conditions: By condition and measure; None where there is no value. Intervals are in ``metrics.json``.
-        layer_use: Mean weight of each layer, from the first set.
-        heard: That set.
+        layer_use: Of a vocoder, mean weight of each layer, from the first set.
+        heard: That set; empty where recordings were judged.
         unjudged: Figures that lack utterances, a sentence each.
         wall_seconds: Time this run took.
     """
@@ -80,14 +80,14 @@ def report_of(dataset: Dataset, seconds: float) -> SpeechReport:
         sum(figure["unjudged"].values()) for told in found["conditions"] for figure in told["figures"].values()
     )
     return SpeechReport(
-        stage="speech_evaluation",
+        stage=dataset.plan.kind,
         output=dataset.uri,
         dataset_sha256=str(success(dataset)["dataset_sha256"]),
         side=found["side"],
         utterances=found["utterances"],
         conditions=conditions,
-        layer_use=found["layer_use"],
-        heard=next(iter(dataset.plan.content["sets"])),
+        layer_use=found.get("layer_use", {}),
+        heard=next(iter(dataset.plan.content.get("sets", {})), ""),
         unjudged=missing,
         wall_seconds=seconds,
     )

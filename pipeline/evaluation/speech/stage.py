@@ -94,7 +94,7 @@ def prepare(config: EvaluateConfig) -> PreparedSpeechEvaluation:
     sets = layer_sets(saved.spec, there, config.speech.layer_sets)
     vectors = _check_speaker(config, saved)
     sides, side = _side(config, saved, manifest, manifest_sha256)
-    judges = make_judges(config.speech.judges)
+    judges = make_judges(config.speech.judges, utmos=config.speech.utmos)
     content = {
         "data_version": DATA_VERSION,
         "vocoder_sha256": saved.sha256,
@@ -216,10 +216,11 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
         "side": prepared.side,
         "utterances": len(judged.pieces),
         "left_out": judged.left_out,
+        "sets": {name: list(columns) for name, columns in prepared.sets.items()},
         **{f"{name}_sha256": prepared.plan.content[f"{name}_sha256"] for name in ("vocoder", "input", "manifest")},
         "layer_use": layer_use(found.weights, spec.columns),
     }
-    numbers = figures(found.rows, prepared.judges, prepared.sets, about)
+    numbers = figures(found.rows, prepared.judges, list(prepared.sets), about)
     beside = {METRICS: card_bytes(numbers), "index.html": page(numbers, found.examples, found.pictures)}
     beside |= {picture.name: picture.data for picture in found.pictures}
     beside |= found.samples

@@ -42,7 +42,7 @@ def make_judges(names: Sequence[str], *, utmos: str | None = None) -> list[Judge
         SettingsError: There is no such judge, one is named twice, a library is not installed, or the network of
             ``utmos`` is not there.
     """
-    makers = {**JUDGES, Utmos.name: partial(Utmos, utmos)}
+    makers: dict[str, Callable[[], Judge]] = {**JUDGES, Utmos.name: partial(Utmos, utmos)}
     unknown = [name for name in names if name not in makers]
     if unknown or len(set(names)) != len(names):
         what = f"there is no judge {unknown[0]}" if unknown else f"judges are named twice: {', '.join(names)}"
