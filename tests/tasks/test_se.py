@@ -66,7 +66,7 @@ def test_figures_are_those_counted_by_hand():
     task = task_of()
     found = task.rows(None, logits_of(said), batch_of(noisy, clean))
     assert found[0] == {
-        "layer_length": 3,
+        "tokens_per_layer": 3,
         "token_error_rate": 3 / 6,
         "wrong_layer_02": 1,
         "wrong_layer_05": 2,

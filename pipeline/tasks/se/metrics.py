@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 
 RATE, NOISY_RATE = "token_error_rate", "noisy_token_error_rate"
 _WRONG = {RATE: "wrong_", NOISY_RATE: "noisy_wrong_"}
-_LENGTH = "layer_length"
+_LENGTH = "tokens_per_layer"
 
 
 def rows(
@@ -28,8 +28,8 @@ def rows(
         columns: Names of the target layers (L).
 
     Returns:
-        For each utterance ``token_error_rate`` over all layers, ``wrong_layer_07`` and so on, ``layer_length``, and the
-        same of the noisy tokens, where the input has the layers.
+        For each utterance ``token_error_rate`` over all layers, ``wrong_layer_07`` and so on, ``tokens_per_layer``, and
+        the same of the noisy tokens, where the input has the layers.
     """
     counts = {RATE: _by_column(wrong, columns)}
     if noisy_wrong is not None:

@@ -73,14 +73,21 @@ class CleanInputs:
         )
 
 
-def open_clean(data: TaskDataSettings) -> CleanInputs:
+def trained_targets(spec: Mapping[str, Any]) -> tuple[TargetLayer, ...]:
+    """Give the layers that a trained task predicts, from its ``config.json``."""
+    return tuple(TargetLayer(**target) for target in spec["targets"])
+
+
+def open_clean(data: TaskDataSettings, trained: tuple[TargetLayer, ...] = ()) -> CleanInputs:
     """Open the clean tokens of a task that enhances, and choose the layers that it predicts.
 
     Args:
         data: Names the datasets and, with ``target_layers``, the layers; else they are those that are fused.
+        trained: What a task was trained to predict, where it is evaluated.
 
     Raises:
-        CodebookMismatchError: The clean tokens are of another encoder, or of other codebooks than the noisy ones.
+        CodebookMismatchError: The clean tokens are of another encoder, or of other codebooks than the noisy ones or
+            than those that the task was trained to predict.
         DatasetError: A dataset is not finished, or the tokens were made from another manifest.
         SettingsError: The clean tokens lack a layer.
     """
@@ -92,7 +99,8 @@ def open_clean(data: TaskDataSettings) -> CleanInputs:
     dataset, manifest = Dataset.open(data.clean_tokens, kind="tokens"), Manifest(data.clean_manifest)
     manifest.check_made(dataset)
     lineage = dataset.plan.lineage
-    columns = tuple(map(schema.layer_column, data.target_layers)) or noisy_columns
+    asked = tuple(map(schema.layer_column, data.target_layers)) or noisy_columns
+    columns = tuple(target.column for target in trained) or asked
     there = lineage["num_clusters"]
     if absent := [column for column in columns if column not in there]:
         how = "" if data.target_layers else "; --target-layers says which layers are predicted"
@@ -102,6 +110,7 @@ def open_clean(data: TaskDataSettings) -> CleanInputs:
         for column in columns
     )
     _check_alike(dataset, targets, noisy)
+    _check_trained(dataset, targets, trained)
     return CleanInputs(manifest=manifest, dataset=dataset, noisy_columns=noisy_columns, targets=targets)
 
 
@@ -125,28 +134,22 @@ def _check_alike(clean: Dataset, targets: tuple[TargetLayer, ...], noisy: Datase
         )
 
 
-def check_targets(targets: tuple[TargetLayer, ...], given: Mapping[str, Any], uri: str) -> None:
-    """Refuse clean tokens of other codebooks than a trained task predicts.
-
-    Args:
-        targets: What it predicts.
-        given: Lineage of the tokens.
-        uri: Where they are, for the message.
-
-    Raises:
-        CodebookMismatchError: A layer has another codebook, or is not there.
-    """
-    books = given["codebooks"]
-    other = [each for each in targets if books.get(each.column) != each.codebook_sha256]
-    if other:
-        told = "; ".join(
-            f"codebook of {each.column} {each.codebook_sha256[:12]} there, {str(books.get(each.column))[:12]} here"
-            for each in other
+def _check_trained(clean: Dataset, targets: tuple[TargetLayer, ...], trained: tuple[TargetLayer, ...]) -> None:
+    told = [
+        f"codebook of {there.column} {there.codebook_sha256[:12]} there, {here.codebook_sha256[:12]} here"
+        for there, here in zip(trained, targets, strict=bool(trained))
+        if there != here
+    ]
+    if told:
+        raise CodebookMismatchError(
+            f"{clean.uri} does not hold the tokens that the task was trained to predict: {'; '.join(told)}; give those "
+            "of the same codebooks"
         )
-        raise CodebookMismatchError(f"{uri} does not hold the tokens that the task was trained to say: {told}")
 
 
-def open_pairs(config: TrainTaskConfig, noisy: Manifest, clock: Clock) -> CleanInputs | None:
+def open_pairs(
+    config: TrainTaskConfig, noisy: Manifest, clock: Clock, trained: tuple[TargetLayer, ...] = ()
+) -> CleanInputs | None:
     """Open the clean side of a task that enhances; None for other tasks.
 
     Pairs of unequal length and clean recordings that are not there are refused; how many have no partner is told.
@@ -155,18 +158,19 @@ def open_pairs(config: TrainTaskConfig, noisy: Manifest, clock: Clock) -> CleanI
         config: Names the datasets.
         noisy: The manifest with ``clean_uri``.
         clock: The encoder's frames.
+        trained: What a task was trained to predict, where it is evaluated.
 
     Raises:
-        CodebookMismatchError: The clean tokens are of another encoder, or of other codebooks than the noisy ones.
+        CodebookMismatchError: The clean tokens are of another encoder, or of other codebooks than the noisy ones or
+            than those that the task was trained to predict.
         DatasetError: A dataset is not finished, or the tokens were made from another manifest.
         SettingsError: A clean recording is not there, is several utterances, or has another number of frames, or there
             is no ``clean_uri``.
     """
     if config.task != "se":
         return None
-    clean = open_clean(config.data)
-    without = check_clean(noisy, clean.manifest, clock)
-    if without:
+    clean = open_clean(config.data, trained)
+    if without := check_clean(noisy, clean.manifest, clock):
         logger.warning(
             "%s has %d utterances without a clean_uri; they are left out, and the report counts them",
             noisy.dataset.uri,

@@ -13,7 +13,7 @@ from pipeline.tasks.blocks.settings import ConformerSettings
 from pipeline.tasks.se import metrics
 from pipeline.tasks.se.criterion import token_losses, wrong_tokens
 from pipeline.tasks.se.model import SeModel
-from pipeline.tasks.se.targets import CLEAN_URI, TargetLayer
+from pipeline.tasks.se.targets import CLEAN_URI, TargetLayer, trained_targets
 from pipeline.tasks.source import CLEAN, FRAMES
 from pipeline.tasks.task import Task
 from pipeline.training.recipe import Row, Sums, Tensors
@@ -94,7 +94,7 @@ class SeTask(Task):
         """Make it of what ``to_json`` gave."""
         return cls(
             settings=ConformerSettings(**given["conformer"]),
-            targets=tuple(TargetLayer(**target) for target in given["targets"]),
+            targets=trained_targets(given),
             columns=tuple(given["input_columns"]),
         )
 
