@@ -118,14 +118,16 @@ def _recorded(dataset: Dataset) -> TrainTaskConfig:
     """Read the settings of a run, and see that its sides are those of the plan, which nobody changes."""
     try:
         settings = json.loads(dataset.store.read(RECORDED))["settings"]
-        flat = {name: _at(settings, path) for name, path in setting_paths(TrainTaskConfig).items()}
+        paths = setting_paths(TrainTaskConfig).items()
+        # A setting that came after the run has its default.
+        flat = {name: _at(settings, path) for name, path in paths if _there(settings, path)}
         config = TrainTaskConfig.of(**flat)
     except (FileNotFoundError, ValueError, KeyError, TypeError, SettingsError) as error:
         raise DatasetError(
             f"{dataset.uri}/{RECORDED} does not say how it was trained ({error!r}), and so which utterances it was not "
             "trained on; restore it or train again elsewhere"
         ) from error
-    content = dataset.plan.content
+    content, flat = dataset.plan.content, config.flat()
     names = [*setting_paths(DivisionSettings), "seed"]
     if other := [name for name in names if name in content and _plain(flat[name]) != _plain(content[name])]:
         raise DatasetError(
@@ -139,6 +141,15 @@ def _at(settings: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for step in path:
         value = value[step]
     return tuple(value) if isinstance(value, list) else value
+
+
+def _there(settings: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    value: Any = settings
+    for step in path:
+        if not isinstance(value, Mapping) or step not in value:
+            return False
+        value = value[step]
+    return True
 
 
 def _plain(value: Any) -> Any:

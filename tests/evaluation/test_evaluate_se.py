@@ -8,12 +8,13 @@ import pytest
 from made_enhancement import se_config, write_pairs
 from made_tasks import COLUMNS, task_config, write_task_corpus
 
-from pipeline.errors import CodebookMismatchError, SettingsError
+from pipeline.errors import CodebookMismatchError, DatasetError, SettingsError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.tasks.stage import train_task
+from pipeline.tasks.trained import open_trained
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,22 @@ def test_a_target_that_is_no_input_is_compared_with_what_was_trained(tmp_path):
         store.write("_plan.json", json.dumps(plan).encode())
     with pytest.raises(CodebookMismatchError, match="trained to predict: codebook of layer_06 cccccccccccc there, ddd"):
         evaluate(EvaluateConfig.of(model=str(tmp_path / "se"), output=str(tmp_path / "out")))
+
+
+def test_a_folder_trained_before_a_setting_was_there_is_read_with_its_default(tmp_path):
+    write_task_corpus(tmp_path, 20)
+    train_task(task_config(tmp_path, tmp_path / "sid", "sid", num_steps=2, validate_every=2))
+    recorded = open_trained(str(tmp_path / "sid")).config
+    path = tmp_path / "sid" / "_config.json"
+    told = json.loads(path.read_text())
+    del told["settings"]["conformer"]
+    del told["settings"]["data"]["clean_tokens"]
+    path.write_text(json.dumps(told))
+    assert open_trained(str(tmp_path / "sid")).config == recorded
+    del told["settings"]["division"]["valid_fraction"]
+    path.write_text(json.dumps(told))
+    with pytest.raises(DatasetError, match="says another valid_fraction than its plan"):
+        open_trained(str(tmp_path / "sid"))
 
 
 def test_clean_tokens_are_a_setting_of_no_other_task(tmp_path):
