@@ -163,16 +163,29 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
         SettingsError: They are of the other kind, or lack a layer.
         CodebookMismatchError: They are of another encoder, of other codebooks, or of another K.
     """
-    fuser, lineage = trained.fuser, dataset.plan.lineage
-    if dataset.plan.kind != fuser.kind:
+    if dataset.plan.kind != trained.fuser.kind:
         raise SettingsError(
-            f"{trained.dataset.uri} was trained on {fuser.kind}, {dataset.uri} holds {dataset.plan.kind}"
+            f"{trained.dataset.uri} was trained on {trained.fuser.kind}, {dataset.uri} holds {dataset.plan.kind}"
         )
+    check_lineage(trained, dataset.plan.lineage, dataset.uri)
+
+
+def check_lineage(trained: TrainedTask, lineage: Mapping[str, Any], uri: str) -> None:
+    """Refuse tokens or features that a trained task was not made for, by what is known of them.
+
+    Args:
+        trained: The task.
+        lineage: Of the tokens or features.
+        uri: Where they are, for the message.
+
+    Raises:
+        SettingsError: They lack a layer.
+        CodebookMismatchError: They are of another encoder, of other codebooks, or of another K.
+    """
+    fuser = trained.fuser
     there = list(lineage["num_clusters"]) if fuser.kind == "tokens" else _layers(lineage)
     if absent := [name for name in fuser.columns if name not in there]:
-        raise SettingsError(
-            f"{trained.dataset.uri} reads {', '.join(fuser.columns)}; {dataset.uri} lacks {', '.join(absent)}"
-        )
+        raise SettingsError(f"{trained.dataset.uri} reads {', '.join(fuser.columns)}; {uri} lacks {', '.join(absent)}")
     differences = []
     if lineage["encoder_sha256"] != fuser.encoder_sha256:
         differences.append(f"encoder {fuser.encoder_sha256[:12]} there, {lineage['encoder_sha256'][:12]} here")
@@ -187,7 +200,7 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
             differences.append(f"codebook of {name} {books[0][:12]} there, {books[1][:12]} here")
     if differences:
         raise CodebookMismatchError(
-            f"{dataset.uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; "
+            f"{uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; "
             "give tokens of the same encoder and codebooks"
         )
 
