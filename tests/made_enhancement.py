@@ -1,13 +1,19 @@
-"""Pairs of noisy and clean tokens: recordings of tones, and the same tones with a share of their tokens replaced."""
+"""Pairs of noisy and clean tokens: recordings of tones, and the same tones with a share of their tokens replaced.
+
+And what enhance needs: pairs whose tokens a small vocoder speaks, and a task that was hardly trained on them.
+"""
 
 from dataclasses import replace
 
 import numpy as np
+from made_speech import write_small_vocoder, write_spoken_corpus
 from made_tasks import COLUMNS, SMALL
 from made_tokens import NUM_CLUSTERS, speak, write_manifest, write_tokens
 
+from pipeline.enhancement.settings import EnhanceConfig
 from pipeline.store.completion import success
 from pipeline.tasks.settings import TrainTaskConfig
+from pipeline.tasks.stage import train_task
 
 TINY = {
     "conformer_layers": 2,
@@ -63,3 +69,28 @@ def se_config(folder, output, **changes):
         "clean_tokens": f"{folder}/clean/tokens",
     }
     return TrainTaskConfig.of(task="se", output=str(output), **{**SMALL, **TINY, **inputs, **changes})
+
+
+def hardly_trained(folder, output, **changes):
+    """Train a task se on pairs by a step that changes next to nothing: what it says depends on what it hears."""
+    little = {"num_steps": 1, "warmup_steps": 0, "lr": 1e-9, "validate_every": 0, "valid_fraction": 0.0}
+    train_task(se_config(folder, output, **{**little, "train_splits": ("test",), "test_splits": (), **changes}))
+
+
+def write_spoken_pairs(folder, **corpus):
+    """Write both sides of pairs, a vocoder that speaks their tokens and a task; gives the noisy tokens by id.
+
+    Below the folder are ``noisy``, ``clean``, ``bundle/vocoder`` and ``bundle/se``.
+    """
+    write_spoken_corpus(folder / "clean", per_shard=3)
+    tokens = write_spoken_corpus(folder / "noisy", clean=folder / "clean", **corpus)
+    write_small_vocoder(folder / "bundle" / "vocoder")
+    hardly_trained(folder, folder / "bundle" / "se")
+    return tokens
+
+
+def enhance_config(folder, output, **settings):
+    """Give the settings of enhance on such pairs."""
+    given = {} if "export" in settings else {"tokens": str(folder / "noisy" / "tokens")}
+    usual = {"bundle": str(folder / "bundle"), "output": str(output), "runner": "here"}
+    return EnhanceConfig.of(**{**usual, **given, **settings})

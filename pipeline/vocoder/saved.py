@@ -32,6 +32,8 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 VOICES = "speakers.safetensors"
 """The mean vector of each speaker that a vocoder with ``speaker_input`` vector knows by name, in the order of names."""
+VOCODER = "vocoder"
+"""Where a tokenizer's folder holds its vocoder: ``train_vocoder --output out/tokenizer/vocoder`` puts it there."""
 FORMAT = "strata-vocoder"
 Dtype = Literal["float32", "float16"]
 

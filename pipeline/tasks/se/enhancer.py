@@ -20,6 +20,7 @@ class Enhancer:
         trained: The folder that it comes from.
         columns: The layers that it hears.
         targets: The layers that it says.
+        said: Encoder and codebooks of what it says, as a tokens dataset's lineage.
     """
 
     def __init__(self, uri: str, device: str) -> None:
@@ -35,7 +36,7 @@ class Enhancer:
             SettingsError: It is of another task, or hears features.
         """
         found = open_enhancement(uri)
-        self.trained, self.targets = found.trained, found.targets
+        self.trained, self.targets, self.said = found.trained, found.targets, found.said
         self.columns = self.trained.fuser.columns
         self._model = self.trained.model(self.trained.task()).to(device)
         self._device, self._turn = device, threading.Lock()

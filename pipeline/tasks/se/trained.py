@@ -8,6 +8,9 @@ from pipeline.errors import SettingsError
 from pipeline.tasks.se.targets import TargetLayer, trained_targets
 from pipeline.tasks.trained import TrainedTask, open_trained
 
+ENHANCEMENT = "se"
+"""Where a tokenizer's folder holds its enhancement: ``train_task --task se --output FOLDER/se`` puts it there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedEnhancement:
@@ -21,8 +24,9 @@ class TrainedEnhancement:
     trained: TrainedTask
     targets: tuple[TargetLayer, ...]
 
+    @property
     def said(self) -> Mapping[str, Any]:
-        """Give what a tokens dataset would say of the tokens that it gives: encoder and codebooks."""
+        """What a tokens dataset would say of the tokens that it gives: encoder and codebooks."""
         return {
             "encoder_sha256": self.trained.fuser.encoder_sha256,
             "codebooks": {target.column: target.codebook_sha256 for target in self.targets},
