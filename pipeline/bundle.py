@@ -16,8 +16,8 @@ import numpy as np
 from pipeline import schema
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.store.storage import join
-from pipeline.tasks.se.enhancer import Enhancer
-from pipeline.tasks.se.trained import ENHANCEMENT
+from pipeline.tasks.enhancement import ENHANCEMENT
+from pipeline.tasks.enhancer import Enhancer
 from pipeline.tasks.trained import SPEC, check_lineage
 from pipeline.tokenizer import Tokenizer
 from pipeline.vocoder.choosing import choose_columns

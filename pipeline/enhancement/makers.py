@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.errors import CorruptDatasetError
 from pipeline.synthesis.makers import SpeechMaker, SpeechTask
-from pipeline.tasks.se.enhancer import Enhancer
+from pipeline.tasks.enhancer import Enhancer
 
 
 class EnhancedSpeechMaker(SpeechMaker):

@@ -7,7 +7,7 @@ from pipeline.errors import SettingsError
 from pipeline.features.encoders import shipped
 from pipeline.store.storage import join, located
 from pipeline.synthesis.settings import SynthesizeConfig
-from pipeline.tasks.se.trained import ENHANCEMENT
+from pipeline.tasks.enhancement import ENHANCEMENT
 from pipeline.vocoder.saved import VOCODER
 from pipeline.vocoder.shipped import NAME as SHIPPED_VOCODER
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.enhancement.settings import EnhanceConfig
 from pipeline.synthesis.stage import PreparedSpeech, prepare_spoken, speak, spoken_input
-from pipeline.tasks.se.trained import open_enhancement
+from pipeline.tasks.enhancement import open_enhancement
 from pipeline.tasks.trained import check_lineage
 from pipeline.work.units import MakerFactory
 from pipeline.work.worker_shape import WorkerShape

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pipeline.tasks.enhancement import open_enhancement
 from pipeline.tasks.se.enhancing import enhance_tokens
-from pipeline.tasks.se.trained import open_enhancement
 
 
 class Enhancer:
