@@ -1,4 +1,4 @@
-r"""Train a task on tokens: speech recognition, speaker identification or emotion recognition.
+r"""Train a task on tokens: speech recognition, speaker identification, emotion recognition or enhancement.
 
     python jobs/train_task.py --preset asr_small --tokens out/tokens --manifest out/manifest --output out/asr
     ray job submit --working-dir . -- python jobs/train_task.py --preset paper_er --tokens s3://b/tokens \

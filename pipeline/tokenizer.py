@@ -20,15 +20,12 @@ from pipeline.metrics.speech.judge import SAMPLE_RATE
 from pipeline.store.storage import join
 from pipeline.tokens.waveform_tokenizer import WaveformTokenizer, as_waveform
 from pipeline.vocoder.choosing import choose_columns
-from pipeline.vocoder.saved import CONFIG, read_spec
+from pipeline.vocoder.saved import CONFIG, VOCODER, read_spec
 from pipeline.vocoder.settings import PREDICTED, SpeakingSettings
 from pipeline.vocoder.shipped import NAME as SHIPPED_VOCODER
 from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors, known_speakers
 from pipeline.vocoder.spec import VocoderSpec
 from pipeline.vocoder.voice import Said, Voice, stacked
-
-VOCODER = "vocoder"
-"""Where a tokenizer's folder holds its vocoder: ``train_vocoder --output out/tokenizer/vocoder`` puts it there."""
 
 
 class Tokenizer(WaveformTokenizer):
@@ -118,11 +115,7 @@ class Tokenizer(WaveformTokenizer):
             ValueError: Layers differ in length, there is no frame, or an id is none of its codebook's.
         """
         spec = self._spec()
-        given = {
-            schema.token_column(layer, quantizer): column
-            for layer, ids in tokens.items()
-            for quantizer, column in enumerate(self._stages(layer, np.asarray(ids)))
-        }
+        given = self.by_column(tokens)
         if layers is not None and not layers:
             raise SettingsError(f"no layer is given; the vocoder speaks any of {', '.join(spec.columns)}")
         there = tuple(column for column in spec.columns if column in given)
@@ -157,6 +150,22 @@ class Tokenizer(WaveformTokenizer):
         if self._vectors is None:
             self._vectors = SpeakerVectors(spec.speaker_encoder)
         return self._vectors(samples)
+
+    def by_column(self, tokens: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+        """Give tokens as a tokens dataset has them: (T,) by column, residual stages each for itself.
+
+        Args:
+            tokens: By layer, integers (T,), or (T, Q) with residual stages, as ``encode`` gives them.
+
+        Raises:
+            SettingsError: A layer is none of the tokenizer's.
+            ValueError: Tokens of a layer are of another shape.
+        """
+        return {
+            schema.token_column(layer, quantizer): column
+            for layer, ids in tokens.items()
+            for quantizer, column in enumerate(self._stages(layer, np.asarray(ids)))
+        }
 
     def _stages(self, layer: int, ids: np.ndarray) -> list[np.ndarray]:
         """Give the ids of each residual stage of a layer, (T,)."""

@@ -26,10 +26,10 @@ def ids_of(length, seed, books):
     return {book.column: rng.integers(book.num_clusters, size=length).astype(np.uint16) for book in books}
 
 
-def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), past=None, books=None):
+def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), past=None, books=None, clean=None):
     """Write recordings of silence, their manifest and random tokens; gives the tokens by utterance id.
 
-    ``past`` is an utterance one of whose ids is none of its codebook's.
+    ``past`` is an utterance one of whose ids is none of its codebook's; ``clean`` a folder of their clean partners.
     """
     books = books or make_books()
     (folder / "audio").mkdir(parents=True)
@@ -42,6 +42,8 @@ def write_spoken_corpus(folder, *, lengths=LENGTHS, per_shard=4, speakers=(), pa
         made.append(MadeUtterance(name, str(path), waveform, RATE, np.zeros(length, np.uint16)))
         tokens[name] = ids_of(length, number, books)
         labels[name] = {"text": f"words {number}", "split": "test"}
+        if clean is not None:
+            labels[name]["clean_uri"] = str(clean / "audio" / f"{name}.wav")
         if speakers:
             labels[name]["speaker"] = speakers[number % len(speakers)]
         if number == past:

@@ -223,6 +223,7 @@ def test_verify_dataset_fails_on_what_is_no_dataset(tmp_path):
 
 
 OF_TOKENS = {"manifest": "m", "tokens": "t"}
+PAIRS = {"clean_manifest": "n", "clean_tokens": "c"}
 PRETRAINS = ("run_pretraining", RunPretrainingConfig, {"manifest": "m"})
 TOKENIZES = ("run_pipeline", RunPipelineConfig, {"corpus": "c", "layout": "folder"})
 KINDS = {
@@ -237,8 +238,9 @@ def test_every_preset_is_accepted_by_the_job(path):
     known = tomllib.loads(path.read_text())
     kind = "pretrain" if path.stem.startswith("pretrain_") else next((key for key in KINDS if key in known), "corpus")
     job, config_kind, values = {"pretrain": PRETRAINS, "corpus": TOKENIZES, **KINDS}[kind]
+    values = values | PAIRS if known.get("task") == "se" else values
     needed = {name: value for name, value in (values | {"output": "o"}).items() if name not in known}
-    flags = [word for name, value in needed.items() for word in (f"--{name}", value)]
+    flags = [word for name, value in needed.items() for word in (f"--{name.replace('_', '-')}", value)]
     config = cli.parse(cli.stage_of(job), ["--preset", path.stem, *flags], "")
     assert isinstance(config, config_kind)
     for name, value in known.items():

@@ -54,9 +54,13 @@ def parse():
 
 
 def test_each_task_has_a_preset_of_the_papers_size_and_one_for_a_cpu(parse):
-    assert sorted(TASKS) == ["asr_small", "er_small", "paper_asr", "paper_er", "paper_sid", "sid_small"]
+    assert sorted(TASKS) == [
+        *("asr_small", "er_small", "paper_asr", "paper_er", "paper_se", "paper_sid", "se_small", "sid_small")
+    ]
     for name in TASKS:
-        config = parse("--preset", name, "--tokens", "t", "--manifest", "m", "--output", "o", kind=TrainTaskConfig)
+        pairs = ("--clean-tokens", "c", "--clean-manifest", "n") if name in ("paper_se", "se_small") else ()
+        given = ("--tokens", "t", "--manifest", "m", "--output", "o", *pairs)
+        config = parse("--preset", name, *given, kind=TrainTaskConfig)
         assert {key: config.flat()[key] for key in settings(name)} == settings(name)
         assert config.task in name
 

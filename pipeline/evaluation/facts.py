@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.batches.pools import HeldOut
-from pipeline.evaluation.measuring import confusion, measures, side_use
+from pipeline.evaluation.measuring import confusion, has_classes, measures, side_use
 from pipeline.evaluation.recordings import Heard
 from pipeline.evaluation.trials import TrialList, find_trials, shown
 from pipeline.fusion.spec import FuserSpec
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONCATENATION = "concatenation puts layers side by side through one linear map and has no weights"
+SAID = ("reference", "hypothesis", "token_error_rate", "noisy_token_error_rate")
+"""What a row says of an utterance that is shown, as far as its task has it."""
 _LINEAGE = ("task", "fusion", "layers", "encoder", "model_sha256", "input_sha256", "manifest_sha256", "decoding")
 
 
@@ -46,7 +48,7 @@ def figures(
         # Who is none of the speakers of training cannot be told from them, only compared.
         if known is None or {row["reference"] for row in rows} <= known:
             sides[side]["metrics"] = measures(lineage["task"], rows)
-            if lineage["task"] != "asr":
+            if has_classes(lineage["task"]):
                 sides[side]["confusion"] = confusion(rows)
     return {**{name: lineage[name] for name in _LINEAGE}, "sides": sides, "trials": _verified(trials, said)}
 
@@ -96,7 +98,7 @@ def _example(row: Mapping[str, Any], over_time: "OverTime", heard: Heard, second
     spikes = over_time.spikes
     symbols = None if spikes is None else [_symbol(spike, seconds_per_frame) for spike in spikes]
     return {
-        **{name: row[name] for name in ("utterance_id", "side", "reference", "hypothesis")},
+        **{name: row[name] for name in ("utterance_id", "side", *SAID) if name in row},
         "seconds_per_frame": seconds_per_frame,
         "weights": over_time.weights.round(6).astype(float).tolist(),
         "symbols": symbols,

@@ -12,6 +12,8 @@ import numpy as np
 from pipeline.fusion.layer_use import entropy, entropy_share
 from pipeline.metrics.classification import accuracy, confusion_matrix, unweighted_average_recall
 from pipeline.metrics.uncertainty import Statistic, bootstrap_interval, rate
+from pipeline.tasks.kinds import KINDS, label_classes
+from pipeline.tasks.se.metrics import rates as token_rates
 
 WEIGHT, SPREAD = "weight_", "weight_spread_"
 """What begins the columns of a layer's mean weight, and of its standard deviation over an utterance's frames."""
@@ -22,9 +24,19 @@ MOST_SPEAKERS = 20
 Rows = Sequence[Mapping[str, Any]]
 
 
+def has_classes(task: str) -> bool:
+    """Say whether the label of a task is a class, so that its rows have one and what it was taken for."""
+    return bool(label_classes(KINDS[task]))
+
+
 def measures(task: str, rows: Rows) -> dict[str, dict[str, float]]:
     """Give each metric of a side as ``value``, ``low`` and ``high``: a bootstrap interval of 95 % over utterances."""
-    statistics = _rates(rows) if task == "asr" else _shares(rows)
+    if has_classes(task):
+        statistics = _shares(rows)
+    elif task == "se":
+        statistics = {name: rate(*counted) for name, counted in token_rates(rows).items()}
+    else:
+        statistics = _rates(rows)
     return {name: asdict(bootstrap_interval(statistic, len(rows))) for name, statistic in statistics.items()}
 
 
@@ -71,7 +83,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
 def side_use(task: str, rows: Rows, columns: Sequence[str]) -> dict[str, Any]:
     """Give the layer use of a side: of all, by class of the label, and by speaker where these are few."""
     found: dict[str, Any] = {"all": summary(rows, columns), "by_label": {}, "by_speaker": {}}
-    if task != "asr":
+    if has_classes(task):
         found["by_label"] = _by(rows, "reference", columns)
     speakers = {row["speaker"] for row in rows} - {None}
     if len(speakers) <= MOST_SPEAKERS:

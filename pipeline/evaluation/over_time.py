@@ -47,7 +47,8 @@ def draw_over_time(number: int, example: Mapping[str, Any], layers: Sequence[str
         _symbols(axes["symbols"], symbols, example["seconds_per_frame"])
     _weights(figure, axes["weights"], weights_TL, seconds, layers, list(axes.values()))
     titles = [shown_text(example["utterance_id"], 60)]
-    titles += [f"{what}: {shown_text(example[what], int(11 * width))}" for what in ("reference", "hypothesis")]
+    said = [what for what in ("reference", "hypothesis") if what in example]
+    titles += [f"{what}: {shown_text(example[what], int(11 * width))}" for what in said]
     found[0].set_title("\n".join(titles), fontsize=8)
     return Picture(
         name=f"over_time_{number}.png", alt=_alt(example, seconds, list(heights), weights_TL, layers), data=png(figure)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.batches.pools import left_out_lines
+from pipeline.evaluation.facts import SAID
 from pipeline.evaluation.html import document, figure, table, text
 from pipeline.evaluation.picture import Picture
 
@@ -107,7 +108,7 @@ def _examples(use: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
         )
     parts = [f"<p>{told}</p>"]
     for number, example in enumerate(use["examples"]):
-        rows = [[name, str(example[name])] for name in ("side", "reference", "hypothesis")]
+        rows = [[name, _said(example[name])] for name in ("side", *SAID) if name in example]
         if example["symbols"] is not None:
             rows.append(["greedy path, seconds", _path(example["symbols"])])
         parts.append(f"<h3><bdi>{text(example['utterance_id'])}</bdi></h3>")
@@ -116,6 +117,10 @@ def _examples(use: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
             parts.append(f"<p>No spectrogram: {text(example['recording']['reason'])}</p>")
         parts.append(table("What was said of it", ["what", "value"], rows, words=True))
     return "\n".join(parts)
+
+
+def _said(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _path(symbols: Sequence[Mapping[str, Any]]) -> str:

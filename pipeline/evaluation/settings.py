@@ -96,6 +96,10 @@ class EvaluateConfig(Settings):
     """Features dataset, for a task that was trained on features; default: that of the training."""
     manifest: str | None = None
     """Manifest that they were made from; default: that of the training."""
+    clean_tokens: str | None = None
+    """For se: tokens of the clean recordings; default: those of the training."""
+    clean_manifest: str | None = None
+    """For se: manifest of the clean recordings; default: that of the training."""
     sides: tuple[str, ...] = ()
     """Sides to evaluate: test, unseen, validation, by default all tests of the division that was trained with; or all:
     every utterance of a manifest of its own."""
@@ -136,6 +140,8 @@ class EvaluateConfig(Settings):
             raise SettingsError("--recorded takes manifests of speech alone: no tokens, features, manifest or sides")
         if self.tokens is not None and self.features is not None:
             raise SettingsError("give --tokens or --features, whichever the task was trained on")
+        if (self.clean_tokens is None) != (self.clean_manifest is None):
+            raise SettingsError("give --clean-tokens and --clean-manifest together, or neither")
         if self.examples < 0:
             raise SettingsError(f"examples must be at least 0, got {self.examples}")
         if not self.batch_seconds > 0:
@@ -147,7 +153,16 @@ class EvaluateConfig(Settings):
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths."""
-        inputs = ("model", "tokens", "features", "manifest", "trials", "language_model")
+        inputs = (
+            "model",
+            "tokens",
+            "features",
+            "manifest",
+            "clean_tokens",
+            "clean_manifest",
+            "trials",
+            "language_model",
+        )
         vocoder = () if self.vocoder is None or is_shipped(self.vocoder) else ("vocoder",)
         found = located(self, "output", *inputs, "reference", *vocoder)
         recorded = tuple(map(absolute, self.recordings.recorded))

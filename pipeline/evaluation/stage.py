@@ -42,6 +42,7 @@ from pipeline.store.storage import open_store
 from pipeline.tasks.asr.settings import DecodingSettings
 from pipeline.tasks.division import ALL, SPEAKER, TEST, Division, undivided
 from pipeline.tasks.kinds import KINDS, label_classes
+from pipeline.tasks.se.targets import open_pairs, trained_targets
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.tasks.stage import Inputs, divided, open_datasets, task_data
 from pipeline.tasks.trained import TrainedTask, check_fits, open_trained, refuse_strangers
@@ -92,7 +93,9 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     training = _on_data(trained, config)
     manifest, dataset = open_datasets(training.data)
     check_fits(trained, dataset)
-    inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock)
+    targets = trained_targets(trained.spec) if trained.name == "se" else ()
+    clean = open_pairs(training, manifest, trained.clock, targets)
+    inputs = Inputs(manifest=manifest, dataset=dataset, fuser=trained.fuser, clock=trained.clock, clean=clean)
     division, sides = _sides(trained, training, manifest, config.sides)
     # Trials compare embeddings, and speakers of verification are mostly such that no training has.
     if trials is None or sides != (ALL,):
@@ -107,6 +110,7 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         "batch_seconds": config.batch_seconds,
         "trials_sha256": None if trials is None else trials.sha256,
         "decoding": decoding_content(config.decoding, trained.name),
+        **({} if clean is None else clean.content()),
     }
     about = {
         "task": trained.name,
@@ -163,6 +167,8 @@ def _sides(
 def _check_settings(config: EvaluateConfig, task: str) -> None:
     if config.trials is not None and task != "sid":
         raise SettingsError(f"trials are judged by embeddings of a sid task; {config.model} is of the task {task}")
+    if config.clean_tokens is not None and task != "se":
+        raise SettingsError(f"clean_tokens is a setting of se; {config.model} is of the task {task}")
     if config.decoding != type(config.decoding)() and task != "asr":
         raise SettingsError(f"beam_width and language_model are settings of asr; {config.model} is of the task {task}")
 
@@ -174,6 +180,8 @@ def _on_data(trained: TrainedTask, config: EvaluateConfig) -> TrainTaskConfig:
         data = replace(data, manifest=config.manifest)
     if config.tokens is not None or config.features is not None:
         data = replace(data, tokens=config.tokens, features=config.features)
+    if config.clean_tokens is not None:
+        data = replace(data, clean_tokens=config.clean_tokens, clean_manifest=config.clean_manifest)
     return replace(trained.config, data=replace(data, batch_seconds=config.batch_seconds))
 
 

@@ -1,7 +1,7 @@
 """What a worker of synthesize does: the tokens of a shard in, its speech out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class SpeechMaker:
         ids: list[str] = []
         said: list[Said] = []
         rejects: list[Reject] = []
-        for utterance_id, tokens in self._task.given.rows(unit):
+        for utterance_id, tokens in self.rows(unit):
             if not len(tokens[self._task.columns[0]]):
                 rejects.append(self._reject(utterance_id, Reason.TOO_SHORT, "there is no frame to speak"))
                 continue
@@ -105,6 +105,10 @@ class SpeechMaker:
             notes={"clipped_samples": clipped},
             work=(Work(kind="encode", began=began, ended=ended, busy=ended - began),),
         )
+
+    def rows(self, unit: str) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+        """Give what is to be spoken of a shard: ids, and tokens (T,) by column; those that are read."""
+        yield from self._task.given.rows(unit)
 
     def _labels(self, unit: str) -> Mapping[str, Mapping[str, Any]]:
         if self._manifest is None:

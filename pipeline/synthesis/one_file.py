@@ -1,6 +1,7 @@
 """One recording by way of its tokens: tokenised, spoken and written, without Ray."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from pipeline.vocoder.speaker_vectors import silent_reference
 from pipeline.work.runtime import kept_threads
 
 _FORMATS = (".wav", ".flac")
+
+Between = Callable[[Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
+"""Gives tokens (T,), or (T, Q) with residual stages, by layer from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +70,19 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
         CodebookMismatchError: Tokenizer and vocoder do not belong together.
         SettingsError: A path or a setting does not fit.
     """
-    assert config.file is not None
     assert config.tokenizer is not None
+    target = check_target(config)
+    with kept_threads(config.threads_per_worker):
+        voice = Tokenizer.from_pretrained(config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker)
+        return say_file(config, target, voice, lambda tokens: tokens)
+
+
+def check_target(config: SynthesizeConfig) -> Path:
+    """Give the recording to write, and refuse one that cannot be written or would replace what is read.
+
+    Raises:
+        SettingsError: So it is.
+    """
     if config.output.startswith("s3://"):
         raise SettingsError(f"--output of --file is a local recording, got {config.output}")
     target = Path(config.output)
@@ -79,19 +94,26 @@ def speak_file(config: SynthesizeConfig) -> SpokenFile:
             raise SettingsError(f"--output would replace the recording of --{name.replace('_', '-')}: {source}")
     if not target.parent.is_dir():
         raise SettingsError(f"the folder {target.parent} of --output is not there; make it first")
-    with kept_threads(config.threads_per_worker):
-        voice = Tokenizer.from_pretrained(config.tokenizer, vocoder=config.vocoder, threads=config.threads_per_worker)
-        layers = voice.choose_layers(config.layers)
-        began = time.perf_counter()
-        heard = read_recording(config.file, voice.sample_rate)
-        speaker = _speaker(config, voice, heard)
-        waveform = voice.decode(
-            voice.encode(heard, voice.sample_rate),
-            layers=layers,
-            speaker=speaker,
-            durations=config.speaking.durations,
-        )
-        took = time.perf_counter() - began
+    return target
+
+
+def say_file(config: SynthesizeConfig, target: Path, voice: Tokenizer, between: Between) -> SpokenFile:
+    """Tokenise a recording, do something with its tokens, speak what that gives and write it; see ``speak_file``.
+
+    Args:
+        config: Names the recording, its layers and its speaker.
+        target: Where to write.
+        voice: Tokenises and speaks.
+        between: Gives the tokens to speak by layer, from those of the recording.
+    """
+    assert config.file is not None
+    layers = voice.choose_layers(config.layers)
+    began = time.perf_counter()
+    heard = read_recording(config.file, voice.sample_rate)
+    speaker = _speaker(config, voice, heard)
+    tokens = between(voice.encode(heard, voice.sample_rate))
+    waveform = voice.decode(tokens, layers=layers, speaker=speaker, durations=config.speaking.durations)
+    took = time.perf_counter() - began
     recording = sixteen_bits(waveform)
     soundfile.write(target, recording.samples, voice.sample_rate, subtype="PCM_16")
     seconds = len(waveform) / voice.sample_rate

@@ -58,10 +58,7 @@ class SynthesizeConfig(Settings):
         given = [name for name in ("tokens", "export", "file") if getattr(self, name) is not None]
         if len(given) != 1:
             raise SettingsError(f"give one of --tokens, --export and --file, got {' and '.join(given) or 'none'}")
-        if self.file is None and self.vocoder is None:
-            raise SettingsError(f"--{given[0]} needs --vocoder, the folder that train_vocoder wrote")
-        if (self.file is None) != (self.tokenizer is None):
-            raise SettingsError("--file needs --tokenizer, which --tokens and --export do not take")
+        self.check_parts(given[0])
         if self.file is not None and self.manifest is not None:
             raise SettingsError("--manifest goes with --tokens or --export, not with --file")
         if self.speaker is not None and self.speaker_reference is not None:
@@ -72,6 +69,20 @@ class SynthesizeConfig(Settings):
             raise SettingsError(f"max_reject_fraction must be in [0, 1], got {self.max_reject_fraction:g}")
         # Built once here for its own checks, before Ray starts.
         _ = self.placement
+
+    def check_parts(self, given: str) -> None:
+        """Refuse parts that are absent or not asked for.
+
+        Args:
+            given: What is spoken: tokens, export or file.
+
+        Raises:
+            SettingsError: So they are.
+        """
+        if self.file is None and self.vocoder is None:
+            raise SettingsError(f"--{given} needs --vocoder, the folder that train_vocoder wrote")
+        if (self.file is None) != (self.tokenizer is None):
+            raise SettingsError("--file needs --tokenizer, which --tokens and --export do not take")
 
     @property
     def placement(self) -> Placement:

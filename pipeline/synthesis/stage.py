@@ -7,9 +7,10 @@ Restart: shards without a commit are spoken, others not. Memory: one shard of to
 batch or one piece at a time, and one utterance as 16-bit samples.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
@@ -30,6 +31,9 @@ from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
 from pipeline.work.worker_shape import WorkerShape
 
+if TYPE_CHECKING:
+    from pipeline.synthesis.makers import SpeechTask
+
 DATA_VERSION = 1
 
 
@@ -49,6 +53,12 @@ class PreparedSpeech:
     columns: tuple[str, ...]
     speakers: Speakers
 
+    def task(self, config: SynthesizeConfig) -> "SpeechTask":
+        """Say what every worker is told."""
+        from pipeline.synthesis.makers import SpeechTask
+
+        return SpeechTask(config=config, plan=self.plan, given=self.given, columns=self.columns, speakers=self.speakers)
+
 
 def prepare(config: SynthesizeConfig) -> PreparedSpeech:
     """Plan the speech and refuse a vocoder, layers, speakers or a folder that do not fit.
@@ -64,16 +74,39 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
         SettingsError: The vocoder does not know the layers, never saw such a set, or predicts no durations where it
             should; a speaker is absent, too many, or unknown.
     """
+    given = spoken_input(config)
+    return prepare_spoken(config, given, given.lineage, {})
+
+
+def spoken_input(config: SynthesizeConfig) -> SpokenInput:
+    """Open the tokens dataset or the export.
+
+    Raises:
+        DatasetError: It is not finished.
+        SettingsError: The export has text in place of speech.
+    """
+    if config.export is not None:
+        return export_input(config.export, every_frame=config.speaking.durations != PREDICTED)
+    return tokens_input(config.tokens or "")
+
+
+def prepare_spoken(
+    config: SynthesizeConfig, given: SpokenInput, said: Mapping[str, Any], beside: Mapping[str, str]
+) -> PreparedSpeech:
+    """Plan speech of tokens that need not be those that are read; see ``prepare``.
+
+    Args:
+        config: Says how they are spoken.
+        given: What is read.
+        said: Encoder and codebooks of the tokens that are spoken, as a tokens dataset's lineage.
+        beside: What else the bytes depend on, for the content key and the lineage.
+    """
     assert config.vocoder is not None
     saved = read_spec(config.vocoder)
     predicted = config.speaking.durations == PREDICTED
     if predicted:
         saved.spec.check_durations()
-    if config.export is not None:
-        given = export_input(config.export, every_frame=not predicted)
-    else:
-        given = tokens_input(config.tokens or "")
-    columns = choose_columns(saved.spec, saved.spec.check_tokens(given.lineage), config.layers)
+    columns = choose_columns(saved.spec, saved.spec.check_tokens(said), config.layers)
     manifest_sha256 = _check_manifest(config, given)
     speakers = choose_speakers(config, saved)
     vectors = {} if speakers.vectors_sha256 is None else {"speaker_vectors_sha256": speakers.vectors_sha256}
@@ -88,11 +121,12 @@ def prepare(config: SynthesizeConfig) -> PreparedSpeech:
             "speaker": config.speaker,
             **vectors,
             **({"durations": PREDICTED} if predicted else {}),
+            **beside,
             "batch_seconds": config.speaking.batch_seconds,
             "piece_seconds": config.speaking.piece_seconds,
             "threads_per_worker": config.threads_per_worker,
         },
-        lineage=_lineage(saved, given, columns),
+        lineage={**_lineage(saved, given, said, columns), **beside},
         units=list(given.units),
         totals=given.totals,
     )
@@ -117,7 +151,9 @@ def _check_manifest(config: SynthesizeConfig, given: SpokenInput) -> str | None:
     return found
 
 
-def _lineage(saved: SavedVocoder, given: SpokenInput, columns: tuple[str, ...]) -> dict[str, Any]:
+def _lineage(
+    saved: SavedVocoder, given: SpokenInput, said: Mapping[str, Any], columns: tuple[str, ...]
+) -> dict[str, Any]:
     names = ("encoder", "encoder_sha256")
     return {
         "kind": "speech",
@@ -126,7 +162,7 @@ def _lineage(saved: SavedVocoder, given: SpokenInput, columns: tuple[str, ...]) 
         "vocoder_sha256": saved.sha256,
         "sample_rate": saved.spec.sample_rate,
         "hop_length": saved.spec.hop_length,
-        "codebooks": {column: given.lineage["codebooks"][column] for column in columns},
+        "codebooks": {column: said["codebooks"][column] for column in columns},
         **{name: given.lineage.get(name) for name in names},
     }
 
@@ -146,26 +182,31 @@ def synthesize(config: SynthesizeConfig) -> Any:
         from pipeline.synthesis.one_file import speak_file
 
         return speak_file(config)
-    return _synthesize(config)
-
-
-def _synthesize(config: SynthesizeConfig) -> StageReport:
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
 
     def factory(shape: WorkerShape) -> MakerFactory:
-        from pipeline.synthesis.makers import SpeechMaker, SpeechTask
+        from pipeline.synthesis.makers import SpeechMaker
 
-        task = SpeechTask(
-            config=config,
-            plan=prepared.plan,
-            given=prepared.given,
-            columns=prepared.columns,
-            speakers=prepared.speakers,
-        )
-        return partial(SpeechMaker, task, shape.device)
+        return partial(SpeechMaker, prepared.task(config), shape.device)
 
+    return speak(config, prepared, factory)
+
+
+def speak(
+    config: SynthesizeConfig, prepared: PreparedSpeech, factory: Callable[[WorkerShape], MakerFactory]
+) -> StageReport:
+    """Make what a dataset of speech lacks, and write its manifest; gives the report.
+
+    Args:
+        config: Where, and who does the work.
+        prepared: What is made.
+        factory: Gives the makers of a worker.
+
+    Raises:
+        TooManyRejectsError: More than ``max_reject_fraction`` of the utterances cannot be spoken.
+    """
+    dataset = Dataset.create(config.output, prepared.plan)
+    record_settings(dataset.store, config)
     report = run_stage(
         dataset,
         load=None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TEXT, SPEAKER, EMOTION = "text", "speaker", "emotion"
+TEXT, SPEAKER, EMOTION, CLEAN_URI = "text", "speaker", "emotion", "clean_uri"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class TaskKind:
 
 
 def label_classes(kind: TaskKind) -> tuple[str, ...]:
-    """Name the label columns whose values are classes: that of the task, unless it is text."""
-    return () if kind.label == TEXT else (kind.label,)
+    """Name the label columns whose values are classes: that of the task, unless it is text or names a recording."""
+    return (kind.label,) if kind.label in (SPEAKER, EMOTION) else ()
 
 
 def _asr(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
@@ -141,9 +141,25 @@ def _er_again(given: Mapping[str, Any]) -> "Task":
     return ErTask.from_json(given)
 
 
+def _se(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
+    from pipeline.tasks.se.targets import open_clean
+    from pipeline.tasks.se.task import SeTask
+
+    clean = open_clean(config.data)
+    columns = clean.noisy_columns if config.data.tokens is not None else ()
+    return SeTask(settings=config.conformer, targets=clean.targets, columns=columns)
+
+
+def _se_again(given: Mapping[str, Any]) -> "Task":
+    from pipeline.tasks.se.task import SeTask
+
+    return SeTask.from_json(given)
+
+
 KINDS: Mapping[str, TaskKind] = {
     "asr": TaskKind(label=TEXT, unheard=False, parts=_transcripts, crop_seconds=None, make=_asr, again=_asr_again),
     "sid": TaskKind(label=SPEAKER, unheard=False, parts=None, crop_seconds=3.0, make=_sid, again=_sid_again),
     "er": TaskKind(label=EMOTION, unheard=True, parts=None, crop_seconds=None, make=_er, again=_er_again),
+    "se": TaskKind(label=CLEAN_URI, unheard=False, parts=lambda _: (), crop_seconds=None, make=_se, again=_se_again),
 }
 """Tasks by name."""

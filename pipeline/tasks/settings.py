@@ -1,7 +1,7 @@
 """Settings of train_task, checked before Ray starts."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pipeline.errors import SettingsError
 from pipeline.features.encoders.shipped import is_shipped
@@ -9,13 +9,13 @@ from pipeline.fusion.settings import FusionSettings
 from pipeline.settings import Settings
 from pipeline.store.storage import located
 from pipeline.tasks.asr.settings import AsrSettings, TextSettings
-from pipeline.tasks.blocks.settings import EcapaSettings
+from pipeline.tasks.blocks.settings import ConformerSettings, EcapaSettings
 from pipeline.tasks.division import DivisionSettings
 from pipeline.tasks.er.settings import ErSettings
 from pipeline.tasks.sid.settings import SidSettings
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 
-TaskName = Literal["asr", "sid", "er"]
+TaskName = Literal["asr", "sid", "er", "se"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,14 @@ class TaskDataSettings(Settings):
     """Codebooks that the tokens were made with, for --embedding-init centroids; or encoder-small, those that ship."""
     layers: tuple[int, ...] = ()
     """Layers to fuse; default: all of the dataset."""
+    clean_tokens: str | None = None
+    """For se: tokens of the clean recordings that clean_uri names, of the same encoder and codebooks."""
+    clean_manifest: str | None = None
+    """For se: manifest of the clean recordings."""
+    target_layers: tuple[int, ...] = ()
+    """For se: layers of the clean tokens that are predicted; default: those that are fused."""
     crop_seconds: float | None = None
-    """Random crop of each utterance in training, seconds; default: 3 for sid, whole utterances for asr and er."""
+    """Random crop of each utterance in training, seconds; default: 3 for sid, whole utterances for the others."""
     max_seconds: float = 40.0
     """Longer utterances are left out, where an utterance must be whole; the report counts them."""
     min_frames: int = 5
@@ -48,8 +54,10 @@ class TaskDataSettings(Settings):
     def __post_init__(self) -> None:
         if (self.tokens is None) == (self.features is None):
             raise SettingsError("give --tokens, or --features for the continuous baseline; one of the two")
-        if len(set(self.layers)) < len(self.layers) or any(layer < 0 for layer in self.layers):
-            raise SettingsError(f"layers must be different numbers from 0 on, got {self.layers}")
+        for name in ("layers", "target_layers"):
+            layers = getattr(self, name)
+            if len(set(layers)) < len(layers) or any(layer < 0 for layer in layers):
+                raise SettingsError(f"{name} must be different numbers from 0 on, got {layers}")
         for name in ("max_seconds", "batch_seconds", "shuffle_hours", "valid_minutes"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -64,7 +72,7 @@ class TrainTaskConfig(Settings):
     """Settings of train_task."""
 
     task: TaskName
-    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion."""
+    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion, se is clean tokens of noisy ones."""
     output: str
     """Folder of the trained task, local or s3://."""
     data: TaskDataSettings
@@ -85,15 +93,28 @@ class TrainTaskConfig(Settings):
     """The loss of sid."""
     er: ErSettings = field(default_factory=ErSettings)
     """The loss of er."""
+    conformer: ConformerSettings = field(default_factory=ConformerSettings)
+    """Sizes of the Conformer of se."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""
 
     def __post_init__(self) -> None:
-        if self.task not in ("asr", "sid", "er"):
-            raise SettingsError(f"task must be asr, sid or er, got {self.task!r}")
+        if self.task not in get_args(TaskName):
+            raise SettingsError(f"task must be one of {', '.join(get_args(TaskName))}, got {self.task!r}")
+        self._check_clean()
         check_together(self.training, self.optimizer)
+
+    def _check_clean(self) -> None:
+        data = self.data
+        if self.task == "se" and (data.clean_tokens is None or data.clean_manifest is None):
+            raise SettingsError("se needs --clean-tokens and --clean-manifest: the recordings that clean_uri names")
+        if self.task != "se" and (data.clean_tokens or data.clean_manifest or data.target_layers):
+            raise SettingsError(
+                f"clean_tokens, clean_manifest and target_layers are settings of se, and the task is {self.task}"
+            )
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
         books = () if self.data.codebooks is None or is_shipped(self.data.codebooks) else ("codebooks",)
-        return located(self, "manifest", "tokens", "features", "output", "fuser", *books)
+        clean = ("clean_tokens", "clean_manifest")
+        return located(self, "manifest", "tokens", "features", "output", "fuser", *clean, *books)

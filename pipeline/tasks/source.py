@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.audio.clock import Clock
+from pipeline.batches.clean import CleanPieces
 from pipeline.batches.collate import pad_rows
 from pipeline.batches.cropping import crop_piece
 from pipeline.batches.pieces import Piece, PieceSettings
@@ -20,6 +21,8 @@ from pipeline.batches.utterances import Utterances
 from pipeline.seeds import rng
 from pipeline.training.recipe import Json, Tensors
 
+CLEAN = "clean"
+"""Name of the clean tokens in a micro-batch of a task that enhances, int64 (B, T, L)."""
 FRAMES = "frames"
 """Name of the tokens or features in a micro-batch: ``frames``, ``frames_lengths``, ``frames_mask``."""
 
@@ -57,6 +60,7 @@ class TaskData:
         min_frames: Utterances of fewer frames are left out.
         shuffle_hours: Hours of audio among which utterances are shuffled and sorted by length.
         valid_minutes: Audio that validation is computed on at most, minutes.
+        clean: What is read of the clean recordings that ``clean_uri`` names; None where a task has no use for them.
     """
 
     manifest: str
@@ -74,6 +78,7 @@ class TaskData:
     min_frames: int
     shuffle_hours: float
     valid_minutes: float
+    clean: PieceSettings | None = None
 
     def pieces(self) -> PieceSettings:
         """Say what of the datasets is read: whole utterances."""
@@ -113,6 +118,7 @@ class TaskSource:
         self._held_out = Pools(utterances, data.sides, whole)
         cropped = whole if data.crop_frames is None else replace(whole, longest=data.crop_frames, pad=False)
         self._training = Pools(utterances, data.sides, cropped)
+        self._clean = None if data.clean is None else CleanPieces(Utterances(data.clean))
 
     def tickets(self, cursor: Json) -> Iterator[tuple[BatchTicket, Json]]:
         """Give micro-batches without end; see ``Pools.tickets``."""
@@ -132,7 +138,10 @@ class TaskSource:
 
         Returns:
             ``frames`` int64 (B, T, L) tokens or float16 (B, T, L, D) features, ``frames_lengths`` int64 (B,),
-            ``frames_mask`` bool (B, T), and what the task predicts.
+            ``frames_mask`` bool (B, T), and what the task predicts; ``clean`` int64 (B, T, L) where it enhances.
+
+        Raises:
+            DatasetError: An utterance has no clean partner of as many frames, where the task needs one.
         """
         pieces = [
             self._cut(piece, length, step) if ticket.training else piece
@@ -140,7 +149,17 @@ class TaskSource:
         ]
         rows = [piece.features if self._data.tokens is None else piece.tokens for piece in pieces]
         labels = [str(piece.labels[self._targets.label]) for piece in pieces]
-        return {**pad_rows(rows).tensors(FRAMES), **self._targets.tensors(labels)}
+        return {**pad_rows(rows).tensors(FRAMES), **self._targets.tensors(labels), **self._partners(ticket, pieces)}
+
+    def _partners(self, ticket: BatchTicket, pieces: Sequence[Piece]) -> Tensors:
+        """Give the clean tokens of the same frames, where they are asked for."""
+        if self._clean is None:
+            return {}
+        rows = []
+        for whole, piece in zip(ticket.pieces, pieces, strict=True):
+            partner = self._clean(whole)
+            rows.append(partner.stretch(piece.first_frame - whole.first_frame, piece.num_frames).tokens)
+        return {CLEAN: pad_rows(rows).tensors(CLEAN)[CLEAN]}
 
     def _cut(self, piece: Piece, num_frames: int, step: int) -> Piece:
         if num_frames == piece.num_frames:

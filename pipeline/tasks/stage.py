@@ -27,6 +27,7 @@ from pipeline.store.storage import open_store
 from pipeline.tasks.division import Division, divide
 from pipeline.tasks.kinds import KINDS
 from pipeline.tasks.report import TaskReport, report_of
+from pipeline.tasks.se.targets import CleanInputs, open_pairs
 from pipeline.tasks.settings import TaskDataSettings, TrainTaskConfig
 from pipeline.tasks.trained import KIND, SPEC
 from pipeline.training.progress import METRICS, history_lines
@@ -50,12 +51,14 @@ class Inputs:
         dataset: Tokens or features.
         fuser: How their layers become one sequence.
         clock: Frames of the encoder, as far as tokens tell.
+        clean: Tokens of the clean recordings, for a task that enhances; None for others.
     """
 
     manifest: Manifest
     dataset: Dataset
     fuser: FuserSpec
     clock: Clock
+    clean: CleanInputs | None = None
 
 
 def open_datasets(data: TaskDataSettings) -> tuple[Manifest, Dataset]:
@@ -75,8 +78,9 @@ def open_inputs(config: TrainTaskConfig) -> Inputs:
     """Open the datasets of a task and refuse what does not fit.
 
     Raises:
+        CodebookMismatchError: Clean tokens are of another encoder, or of other codebooks than the noisy ones.
         DatasetError: An input is not finished, or was not made from the manifest.
-        SettingsError: A layer is not there.
+        SettingsError: A layer is not there, or a clean recording is absent or of another length.
     """
     data = config.data
     manifest, dataset = open_datasets(data)
@@ -88,7 +92,8 @@ def open_inputs(config: TrainTaskConfig) -> Inputs:
         spec = token_spec(config.fusing, lineage, columns=columns, codebooks=data.codebooks)
     else:
         spec = feature_spec(config.fusing, lineage, layers=data.layers)
-    return Inputs(manifest=manifest, dataset=dataset, fuser=spec, clock=clock)
+    clean = open_pairs(config, manifest, clock)
+    return Inputs(manifest=manifest, dataset=dataset, fuser=spec, clock=clock, clean=clean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +146,7 @@ def prepare(config: TrainTaskConfig) -> PreparedTask:
         "data_version": DATA_VERSION,
         "task": config.task,
         **made_of,
+        **({} if inputs.clean is None else inputs.clean.content()),
         "layers": list(inputs.fuser.columns),
         **{name: value for name, value in config.fusing.flat().items() if name != "fuser"},
         **_learned_from(config),
@@ -225,13 +231,15 @@ def task_data(config: TrainTaskConfig, inputs: Inputs, division: Division) -> "T
         min_frames=data.min_frames,
         shuffle_hours=data.shuffle_hours,
         valid_minutes=data.valid_minutes,
+        clean=None if inputs.clean is None else inputs.clean.pieces(clock),
     )
 
 
 def _learned_from(config: TrainTaskConfig) -> dict[str, Any]:
     """Give the settings of data and sides that weights depend on."""
     data = config.data.flat()
-    for name in ("manifest", "tokens", "features", "codebooks", "layers"):
+    elsewhere = ("manifest", "tokens", "features", "codebooks", "layers")
+    for name in (*elsewhere, "clean_tokens", "clean_manifest", "target_layers"):
         data.pop(name)
     return {**data, **{name: list(v) if isinstance(v, tuple) else v for name, v in config.division.flat().items()}}
 

@@ -118,14 +118,16 @@ def _recorded(dataset: Dataset) -> TrainTaskConfig:
     """Read the settings of a run, and see that its sides are those of the plan, which nobody changes."""
     try:
         settings = json.loads(dataset.store.read(RECORDED))["settings"]
-        flat = {name: _at(settings, path) for name, path in setting_paths(TrainTaskConfig).items()}
+        paths = setting_paths(TrainTaskConfig).items()
+        # A setting that came after the run has its default.
+        flat = {name: _at(settings, path) for name, path in paths if _there(settings, path)}
         config = TrainTaskConfig.of(**flat)
     except (FileNotFoundError, ValueError, KeyError, TypeError, SettingsError) as error:
         raise DatasetError(
             f"{dataset.uri}/{RECORDED} does not say how it was trained ({error!r}), and so which utterances it was not "
             "trained on; restore it or train again elsewhere"
         ) from error
-    content = dataset.plan.content
+    content, flat = dataset.plan.content, config.flat()
     names = [*setting_paths(DivisionSettings), "seed"]
     if other := [name for name in names if name in content and _plain(flat[name]) != _plain(content[name])]:
         raise DatasetError(
@@ -141,6 +143,15 @@ def _at(settings: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _there(settings: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    value: Any = settings
+    for step in path:
+        if not isinstance(value, Mapping) or step not in value:
+            return False
+        value = value[step]
+    return True
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -152,16 +163,29 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
         SettingsError: They are of the other kind, or lack a layer.
         CodebookMismatchError: They are of another encoder, of other codebooks, or of another K.
     """
-    fuser, lineage = trained.fuser, dataset.plan.lineage
-    if dataset.plan.kind != fuser.kind:
+    if dataset.plan.kind != trained.fuser.kind:
         raise SettingsError(
-            f"{trained.dataset.uri} was trained on {fuser.kind}, {dataset.uri} holds {dataset.plan.kind}"
+            f"{trained.dataset.uri} was trained on {trained.fuser.kind}, {dataset.uri} holds {dataset.plan.kind}"
         )
+    check_lineage(trained, dataset.plan.lineage, dataset.uri)
+
+
+def check_lineage(trained: TrainedTask, lineage: Mapping[str, Any], uri: str) -> None:
+    """Refuse tokens or features that a trained task was not made for, by what is known of them.
+
+    Args:
+        trained: The task.
+        lineage: Of the tokens or features.
+        uri: Where they are, for the message.
+
+    Raises:
+        SettingsError: They lack a layer.
+        CodebookMismatchError: They are of another encoder, of other codebooks, or of another K.
+    """
+    fuser = trained.fuser
     there = list(lineage["num_clusters"]) if fuser.kind == "tokens" else _layers(lineage)
     if absent := [name for name in fuser.columns if name not in there]:
-        raise SettingsError(
-            f"{trained.dataset.uri} reads {', '.join(fuser.columns)}; {dataset.uri} lacks {', '.join(absent)}"
-        )
+        raise SettingsError(f"{trained.dataset.uri} reads {', '.join(fuser.columns)}; {uri} lacks {', '.join(absent)}")
     differences = []
     if lineage["encoder_sha256"] != fuser.encoder_sha256:
         differences.append(f"encoder {fuser.encoder_sha256[:12]} there, {lineage['encoder_sha256'][:12]} here")
@@ -176,7 +200,7 @@ def check_fits(trained: TrainedTask, dataset: Dataset) -> None:
             differences.append(f"codebook of {name} {books[0][:12]} there, {books[1][:12]} here")
     if differences:
         raise CodebookMismatchError(
-            f"{dataset.uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; "
+            f"{uri} is not of the kind that {trained.dataset.uri} was trained on: {'; '.join(differences)}; "
             "give tokens of the same encoder and codebooks"
         )
 

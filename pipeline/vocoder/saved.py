@@ -34,6 +34,8 @@ VOICES = "speakers.safetensors"
 """The mean vector of each speaker that a vocoder with ``speaker_input`` vector knows by name, in the order of names."""
 OWN_HASH = "config_sha256"
 """Where a configuration names the SHA-256 of the rest of itself, so that a changed number is noticed."""
+VOCODER = "vocoder"
+"""Where a tokenizer's folder holds its vocoder: ``train_vocoder --output out/tokenizer/vocoder`` puts it there."""
 FORMAT = "strata-vocoder"
 Dtype = Literal["float32", "float16"]
 

@@ -6,20 +6,26 @@ import torch
 from pipeline.tasks.asr.criterion import ctc_losses
 from pipeline.tasks.asr.model import AsrModel
 from pipeline.tasks.asr.settings import AsrSettings
-from pipeline.tasks.blocks.settings import EcapaSettings
+from pipeline.tasks.blocks.conformer import WindowedAttention
+from pipeline.tasks.blocks.settings import ConformerSettings, EcapaSettings
 from pipeline.tasks.er.criterion import class_losses
 from pipeline.tasks.er.metrics import measure, rows
 from pipeline.tasks.er.model import ErModel
+from pipeline.tasks.se.model import SeModel
 from pipeline.tasks.sid.criterion import margin_losses
 from pipeline.tasks.sid.model import SidModel
 
 DIM, CLASSES = 12, 4
 LENGTHS = torch.tensor([20, 13, 5, 1])
 SMALL = EcapaSettings(ecapa_channels=32, ecapa_pooled=48, ecapa_attention=8, embedding_width=16)
+CONFORMER = ConformerSettings(
+    conformer_layers=2, conformer_width=16, conformer_heads=2, conformer_ffn=24, conformer_kernel=5, attention_frames=6
+)
 MAKERS = {
     "asr": lambda: AsrModel(DIM, CLASSES, AsrSettings(lstm_width=16)),
     "sid": lambda: SidModel(DIM, CLASSES, SMALL),
     "er": lambda: ErModel(DIM, CLASSES, SMALL),
+    "se": lambda: SeModel(DIM, (CLASSES, CLASSES + 3), CONFORMER),
 }
 
 
@@ -37,7 +43,9 @@ def outputs(model, fused, lengths):
     found = model(fused, mask_of(lengths, fused.shape[1]))
     if isinstance(model, SidModel):
         return [torch.cat([*pair]) for pair in zip(found.embeddings, found.cosines, strict=True)]
-    if isinstance(model, AsrModel):
+    if isinstance(model, SeModel):
+        found = torch.cat(found, dim=-1)
+    if isinstance(model, AsrModel | SeModel):
         return [row[:length] for row, length in zip(found, lengths, strict=True)]
     return list(found)
 
@@ -70,8 +78,9 @@ def test_padding_and_neighbours_change_no_output(task):
 def test_what_lies_in_padding_changes_no_gradient_in_training(task):
     def gradients(fill):
         model = model_of(task)
-        if task == "asr":
-            model.dropout.p = model.lstm.dropout.p = 0.0
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout | WindowedAttention):
+                setattr(part, "dropout" if isinstance(part, WindowedAttention) else "p", 0.0)
         fused = torch.randn(4, 20, DIM, generator=torch.Generator().manual_seed(1))
         fused = torch.where(mask_of(LENGTHS, 20)[..., None], fused, fill)
         sum(row.square().sum() for row in outputs(model, fused, LENGTHS)).backward()
