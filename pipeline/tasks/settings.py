@@ -1,7 +1,7 @@
 """Settings of train_task, checked before Ray starts."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pipeline.errors import SettingsError
 from pipeline.features.encoders.shipped import is_shipped
@@ -13,9 +13,10 @@ from pipeline.tasks.blocks.settings import EcapaSettings
 from pipeline.tasks.division import DivisionSettings
 from pipeline.tasks.er.settings import ErSettings
 from pipeline.tasks.sid.settings import SidSettings
+from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 
-TaskName = Literal["asr", "sid", "er"]
+TaskName = Literal["asr", "sid", "er", "tts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class TaskDataSettings(Settings):
     layers: tuple[int, ...] = ()
     """Layers to fuse; default: all of the dataset."""
     crop_seconds: float | None = None
-    """Random crop of each utterance in training, seconds; default: 3 for sid, whole utterances for asr and er."""
+    """Random crop of each utterance in training, seconds; default: 3 for sid, whole utterances for the others."""
     max_seconds: float = 40.0
     """Longer utterances are left out, where an utterance must be whole; the report counts them."""
     min_frames: int = 5
@@ -64,7 +65,7 @@ class TrainTaskConfig(Settings):
     """Settings of train_task."""
 
     task: TaskName
-    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion."""
+    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion, tts is text to speech."""
     output: str
     """Folder of the trained task, local or s3://."""
     data: TaskDataSettings
@@ -78,20 +79,33 @@ class TrainTaskConfig(Settings):
     asr: AsrSettings = field(default_factory=AsrSettings)
     """Sizes of the recogniser."""
     text: TextSettings = field(default_factory=TextSettings)
-    """What transcripts are made of, for asr."""
+    """What transcripts are made of, for asr and tts."""
     ecapa: EcapaSettings = field(default_factory=EcapaSettings)
     """Sizes of the ECAPA-TDNN of sid and er."""
     sid: SidSettings = field(default_factory=SidSettings)
     """The loss of sid."""
     er: ErSettings = field(default_factory=ErSettings)
     """The loss of er."""
+    tts: TtsSettings = field(default_factory=TtsSettings)
+    """The network of tts."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""
 
     def __post_init__(self) -> None:
-        if self.task not in ("asr", "sid", "er"):
-            raise SettingsError(f"task must be asr, sid or er, got {self.task!r}")
+        if self.task not in get_args(TaskName):
+            raise SettingsError(f"task must be one of {', '.join(get_args(TaskName))}, got {self.task!r}")
+        self._check_spoken()
         check_together(self.training, self.optimizer)
+
+    def _check_spoken(self) -> None:
+        if self.task == "tts" and self.data.tokens is None:
+            raise SettingsError("tts writes tokens: give --tokens, not --features")
+        if self.task == "tts" and self.data.crop_seconds is not None:
+            raise SettingsError("crop_seconds is no setting of tts, which learns whole texts with all of their frames")
+        if self.task == "tts" and self.tts.stream_pattern == "delay" and self.fusing.fusion == "single":
+            raise SettingsError("with stream_pattern delay the first steps lack later layers: take another fusion")
+        if self.task != "tts" and self.tts != TtsSettings():
+            raise SettingsError(f"the settings of the network of tts are set, and the task is {self.task}")
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
