@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.evaluation.measuring import confusion, measures, side_use
+from pipeline.evaluation.measuring import CLASSED, confusion, measures, side_use
 from pipeline.metrics.uncertainty import over_seeds
 from pipeline.store.dataset import canonical, sha256
 
@@ -70,7 +70,7 @@ def pooled_figures(folds: Sequence[FoldResult], rows: Sequence[Mapping[str, Any]
         for reason, count in fold.test["left_out"].items():
             left_out[reason] = left_out.get(reason, 0) + count
     side: dict[str, Any] = {"utterances": len(rows), "left_out": left_out, "metrics": measures(task, rows)}
-    if task != "asr":
+    if task in CLASSED:
         side["confusion"] = confusion(rows)
     models = [fold.figures["model_sha256"] for fold in folds]
     return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.batches.pools import HeldOut
-from pipeline.evaluation.measuring import confusion, measures, side_use
+from pipeline.evaluation.measuring import CLASSED, confusion, measures, side_use
 from pipeline.evaluation.recordings import Heard
 from pipeline.evaluation.trials import TrialList, find_trials, shown
 from pipeline.fusion.spec import FuserSpec
@@ -46,7 +46,7 @@ def figures(
         # Who is none of the speakers of training cannot be told from them, only compared.
         if known is None or {row["reference"] for row in rows} <= known:
             sides[side]["metrics"] = measures(lineage["task"], rows)
-            if lineage["task"] != "asr":
+            if lineage["task"] in CLASSED:
                 sides[side]["confusion"] = confusion(rows)
     return {**{name: lineage[name] for name in _LINEAGE}, "sides": sides, "trials": _verified(trials, said)}
 

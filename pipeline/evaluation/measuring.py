@@ -12,10 +12,13 @@ import numpy as np
 from pipeline.fusion.layer_use import entropy, entropy_share
 from pipeline.metrics.classification import accuracy, confusion_matrix, unweighted_average_recall
 from pipeline.metrics.uncertainty import Statistic, bootstrap_interval, rate
+from pipeline.tasks.tts.metrics import WRONG, early, late
 
 WEIGHT, SPREAD = "weight_", "weight_spread_"
 """What begins the columns of a layer's mean weight, and of its standard deviation over an utterance's frames."""
 
+CLASSED = ("sid", "er")
+"""Tasks that take each utterance for one of several classes."""
 MOST_SPEAKERS = 20
 """With more speakers, layer use is not told of each."""
 
@@ -24,7 +27,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 def measures(task: str, rows: Rows) -> dict[str, dict[str, float]]:
     """Give each metric of a side as ``value``, ``low`` and ``high``: a bootstrap interval of 95 % over utterances."""
-    statistics = _rates(rows) if task == "asr" else _shares(rows)
+    kinds: dict[str, Callable[[Rows], dict[str, Statistic]]] = {"asr": _rates, "tts": _written}
+    statistics = kinds.get(task, _shares)(rows)
     return {name: asdict(bootstrap_interval(statistic, len(rows))) for name, statistic in statistics.items()}
 
 
@@ -35,6 +39,18 @@ def _rates(rows: Rows) -> dict[str, Statistic]:
         errors = np.array([sum(row[f"{unit}_{kind}"] for kind in kinds) for row in rows])
         found[name] = rate(errors, np.array([row[f"{unit}_length"] for row in rows]))
     return found
+
+
+def _written(rows: Rows) -> dict[str, Statistic]:
+    columns = [name for name in rows[0] if name.startswith(WRONG)]
+    frames, one = np.array([row["num_tokens"] for row in rows]), np.ones(len(rows))
+    wrong = {column: np.array([row[column] for row in rows]) for column in columns}
+    return {
+        "token_error_rate": rate(np.sum(list(wrong.values()), axis=0), frames * len(columns)),
+        **{f"token_error_{column.removeprefix(WRONG)}": rate(counts, frames) for column, counts in wrong.items()},
+        "stop_early": rate(np.array([float(early(row)) for row in rows]), one),
+        "stop_late": rate(np.array([float(late(row)) for row in rows]), one),
+    }
 
 
 def _shares(rows: Rows) -> dict[str, Statistic]:
@@ -71,7 +87,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
 def side_use(task: str, rows: Rows, columns: Sequence[str]) -> dict[str, Any]:
     """Give the layer use of a side: of all, by class of the label, and by speaker where these are few."""
     found: dict[str, Any] = {"all": summary(rows, columns), "by_label": {}, "by_speaker": {}}
-    if task != "asr":
+    if task in CLASSED:
         found["by_label"] = _by(rows, "reference", columns)
     speakers = {row["speaker"] for row in rows} - {None}
     if len(speakers) <= MOST_SPEAKERS:

@@ -4,12 +4,16 @@ Letters: B batch, S steps, L layers, K clusters.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
-from pipeline.tasks.tts.criterion import last_frames
-from pipeline.tasks.tts.model import Written
-from pipeline.training.recipe import Row
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.tasks.tts.model import Written
+
+Row = Mapping[str, Any]
 
 WRONG = "wrong_"
 """What begins the columns of a layer's wrong tokens."""
@@ -18,7 +22,7 @@ NEVER = -1
 
 
 def rows(
-    written: Written, tokens: torch.Tensor, present: torch.Tensor, texts: Sequence[str], columns: Sequence[str]
+    written: "Written", tokens: "torch.Tensor", present: "torch.Tensor", texts: Sequence[str], columns: Sequence[str]
 ) -> list[Row]:
     """Compare the likeliest tokens and the stop decision with what is right.
 
@@ -33,17 +37,13 @@ def rows(
         For each utterance ``reference``, its text; ``hypothesis``, what was written in words; ``num_tokens`` of each
         layer; ``wrong_LAYER``; ``last_frame``; ``stop_frame``, the first frame that says it is the last, -1 for none.
     """
-    wrong_BL = torch.stack(
-        [
-            ((logits.argmax(dim=-1) != tokens[..., layer]) & present[..., layer]).sum(dim=1)
-            for layer, logits in enumerate(written.logits)
-        ],
-        dim=1,
-    ).tolist()
-    real = present[..., 0]
-    stops = (written.stop > 0) & real
-    firsts = torch.where(stops.any(dim=1), stops.int().argmax(dim=1), NEVER).tolist()
-    lasts = last_frames(real).tolist()
+    right_BSL, there_BSL = tokens.cpu().numpy(), present.cpu().numpy()
+    likeliest_BSL = np.stack([logits.argmax(dim=-1).cpu().numpy() for logits in written.logits], axis=-1)
+    wrong_BL = ((likeliest_BSL != right_BSL) & there_BSL).sum(axis=1).tolist()
+    real_BS = there_BSL[..., 0]
+    stops_BS = (written.stop > 0).cpu().numpy() & real_BS
+    firsts = np.where(stops_BS.any(axis=1), stops_BS.argmax(axis=1), NEVER).tolist()
+    lasts = (real_BS.sum(axis=1) - 1).tolist()
     return [
         {
             "reference": text,
