@@ -11,6 +11,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION
 from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
+from pipeline.store.dataset import Dataset
 from pipeline.tasks.division import Division
 from pipeline.tasks.settings import TrainTaskConfig
 
@@ -146,13 +147,15 @@ def _er_again(given: Mapping[str, Any]) -> "Task":
 def _tts(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
     from pipeline.tasks.tts.making import make_tts
 
-    return make_tts(config, manifest, division)
+    assert config.data.tokens is not None
+    tokens = Dataset.open(config.data.tokens, kind="tokens")
+    return make_tts(config.text, config.tts, tokens, config.data.layers, manifest, division)
 
 
 def _tts_parts(config: TrainTaskConfig) -> tuple[Parts, ...]:
     from pipeline.tasks.tts.making import spoken_parts
 
-    return spoken_parts(config)
+    return spoken_parts(config.text, config.tts)
 
 
 def _tts_again(given: Mapping[str, Any]) -> "Task":

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline import schema
 from pipeline.audio.loading import Manifest
@@ -10,9 +10,10 @@ from pipeline.batches.sides import TRAIN, VALIDATION
 from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.store.dataset import Dataset
+from pipeline.tasks.asr.settings import TextSettings
 from pipeline.tasks.asr.text import CHARACTERS, build_alphabet, check_characters, normalize, transcript_parts
 from pipeline.tasks.division import Division
-from pipeline.tasks.settings import TrainTaskConfig
+from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.tasks.tts.task import TtsTask
 
 logger = logging.getLogger(__name__)
@@ -21,31 +22,40 @@ _SYMBOLS, _SPEAKERS = "symbols", "speakers"
 _EMPTY = ""
 
 
-def spoken_parts(config: TrainTaskConfig) -> tuple[Parts, ...]:
+def spoken_parts(text: TextSettings, tts: TtsSettings) -> tuple[Parts, ...]:
     """Say what is counted of labels: utterances with each character, characters in all, texts without any, speakers."""
-    how = config.text.text_normalization
-    symbols = Parts(name=_SYMBOLS, column="text", of=lambda text: list(normalize(text, how)) or [_EMPTY])
+    how = text.text_normalization
+    symbols = Parts(name=_SYMBOLS, column="text", of=lambda said: list(normalize(said, how)) or [_EMPTY])
     speakers = Parts(name=_SPEAKERS, column="speaker", of=lambda speaker: [speaker])
-    named = config.tts.speaker_input == "table"
-    return (*transcript_parts(config.text), symbols, *([speakers] if named else []))
+    named = tts.speaker_input == "table"
+    return (*transcript_parts(text), symbols, *([speakers] if named else []))
 
 
-def make_tts(config: TrainTaskConfig, manifest: Manifest, division: Division) -> TtsTask:
+def make_tts(
+    text: TextSettings, tts: TtsSettings, tokens: Dataset, layers: Sequence[int], manifest: Manifest, division: Division
+) -> TtsTask:
     """Make the task of a corpus.
+
+    Args:
+        text: What texts are made of.
+        tts: The network.
+        tokens: What is written.
+        layers: Layers of it; none: all.
+        manifest: The texts, and who speaks.
+        division: Its sides, with what ``spoken_parts`` counts.
 
     Raises:
         SettingsError: Texts have characters outside a given alphabet, no text has any, they are to be read as pieces of
             a BPE, or a side has a speaker whom training never has.
     """
-    if config.text.units != "characters":
+    if text.units != "characters":
         raise SettingsError("tts reads characters; --units bpe is for asr")
-    assert config.data.tokens is not None
-    lineage = Dataset.open(config.data.tokens, kind="tokens").plan.lineage
+    lineage = tokens.plan.lineage
     sizes: Mapping[str, int] = lineage["num_clusters"]
-    columns = tuple(map(schema.layer_column, config.data.layers)) or tuple(sizes)
+    columns = tuple(map(schema.layer_column, layers)) or tuple(sizes)
     train, validation = division.facts[TRAIN], division.facts.get(VALIDATION)
     characters = train.counts_of(CHARACTERS)
-    alphabet = build_alphabet(config.text, characters, {})
+    alphabet = build_alphabet(text, characters, {})
     heard = {} if validation is None else validation.counts_of(CHARACTERS)
     check_characters(alphabet, Counter(characters) + Counter(heard))
     counts = train.counts_of(_SYMBOLS)
@@ -60,12 +70,12 @@ def make_tts(config: TrainTaskConfig, manifest: Manifest, division: Division) ->
     symbols = spoken + sum(count for symbol, count in counts.items() if symbol in alphabet.characters)
     frames = train.seconds * spoken / train.utterances * lineage["sample_rate"] / lineage["hop_length"]
     return TtsTask(
-        settings=config.tts,
+        settings=tts,
         alphabet=alphabet,
         columns=columns,
         num_clusters=tuple(int(sizes[column]) for column in columns),
         frames_per_symbol=frames / symbols,
-        speakers=_speakers(manifest, division) if config.tts.speaker_input == "table" else (),
+        speakers=_speakers(manifest, division) if tts.speaker_input == "table" else (),
     )
 
 
