@@ -48,6 +48,7 @@ JOBS = {
     "train_task": "pipeline.tasks.stage",
     "train_vocoder": "pipeline.vocoder.training.stage",
     "synthesize": "pipeline.synthesis.stage",
+    "speak": "pipeline.synthesis.speaking.stage",
     "evaluate": "pipeline.evaluation.stage",
     "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",

@@ -13,7 +13,7 @@ from pipeline.audio.flac import flac_bytes, sixteen_bits
 from pipeline.schema import Reason
 from pipeline.store.dataset import Output, parquet_bytes
 from pipeline.vocoder.voice import Said, Voice
-from pipeline.work.units import Reject, rejects_table
+from pipeline.work.units import Reject, reasons, rejects_table
 from pipeline.work.waiting import Work
 
 LABELS = ("text", "speaker", "emotion", "language", "split")
@@ -46,7 +46,6 @@ def speak_shard(
     rejecting: Rejecting,
     lineage: Mapping[str, Any],
     began: float | None = None,
-    notes: Mapping[str, Any] | None = None,
 ) -> Output:
     """Speak the utterances of a shard.
 
@@ -58,7 +57,6 @@ def speak_shard(
         rejecting: Makes further ones.
         lineage: Of the dataset.
         began: When the work on the shard began, Unix seconds; None: now.
-        notes: For its commit, beside ``clipped_samples``.
     """
     began = time.time() if began is None else began
     rows: dict[int, dict[str, Any]] = {}
@@ -83,7 +81,7 @@ def speak_shard(
         rejects=rejects_table(sorted(rejected, key=lambda reject: reject.utterance_id)),
         seconds=num_samples / rate,
         num_frames=num_samples // voice.spec.hop_length,
-        notes={"clipped_samples": clipped, **(notes or {})},
+        notes={"reasons": reasons(rejected), "clipped_samples": clipped},
         work=(Work(kind="encode", began=began, ended=ended, busy=ended - began),),
     )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from made_tasks import task_config, write_task_corpus
-from made_tts import COLUMNS, SIZES, model_of, task_of
+from made_tts import BY_HEART, COLUMNS, SIZES, model_of, task_of
 
 from pipeline.batches.sides import TRAIN
 from pipeline.export.ids.patterns import delay
@@ -193,10 +193,7 @@ def test_rows_count_wrong_tokens_and_stops():
 @pytest.mark.parametrize("pattern", ["parallel", "delay"])
 def test_a_corpus_learned_by_heart_is_spoken_token_by_token(tmp_path, pattern):
     write_task_corpus(tmp_path, 8, change=lambda labels: labels | {"split": "train"})
-    changes = {"tts_dropout": 0.0, "target_dropout": 0.0, "text_layers": 2, "tts_width": 48, "tts_ffn": 96}
-    changes |= {"num_steps": 200, "lr": 4e-3, "warmup_steps": 20, "validate_every": 0, "checkpoint_every": 200}
-    changes |= {"valid_fraction": 0.0, "test_fraction": 0.0, "embedding_dim": 24, "batches_per_step": 3}
-    config = task_config(tmp_path, tmp_path / "out", "tts", stream_pattern=pattern, **changes)
+    config = task_config(tmp_path, tmp_path / "out", "tts", stream_pattern=pattern, **BY_HEART)
     report = train_task(config)
     trained = open_trained(str(tmp_path / "out"))
     task = trained.task()
