@@ -49,6 +49,7 @@ JOBS = {
     "train_vocoder": "pipeline.vocoder.training.stage",
     "synthesize": "pipeline.synthesis.stage",
     "enhance": "pipeline.enhancement.stage",
+    "speak": "pipeline.synthesis.speaking.stage",
     "evaluate": "pipeline.evaluation.stage",
     "cross_validate": "pipeline.cross_validation.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",

@@ -46,6 +46,10 @@ class Reason(StrEnum):
     ENCODER_CRASH = "encoder_crash"
     ENCODER_MEMORY = "encoder_memory"
     FEATURE_OVERFLOW = "feature_overflow"
+    EMPTY_TEXT = "empty_text"
+    UNKNOWN_CHARACTERS = "unknown_characters"
+    UNKNOWN_SPEAKER = "unknown_speaker"
+    NO_STOP = "no_stop"
 
 
 TRANSIENT = (

@@ -30,6 +30,8 @@ SMALL = {
     "valid_fraction": 0.3,
 }
 
+SMALL_TTS = {"text_layers": 1, "token_layers": 2, "tts_width": 16, "tts_heads": 2, "tts_ffn": 24}
+
 
 def counted(settings, transcripts):
     """Count what an alphabet is made of, by name."""
@@ -75,6 +77,7 @@ def task_config(folder, output, task, **changes):
     """Give the settings of a small run on such a corpus."""
     inputs = {"manifest": f"{folder}/manifest", "tokens": f"{folder}/tokens"}
     divided = {"test_speakers": ("s1",)} if task == "er" else {}
+    divided |= SMALL_TTS if task == "tts" else {}
     return TrainTaskConfig.of(task=task, output=str(output), **{**SMALL, **inputs, **divided, **changes})
 
 

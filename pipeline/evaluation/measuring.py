@@ -14,6 +14,7 @@ from pipeline.metrics.classification import accuracy, confusion_matrix, unweight
 from pipeline.metrics.uncertainty import Statistic, bootstrap_interval, rate
 from pipeline.tasks.kinds import KINDS, label_classes
 from pipeline.tasks.se.metrics import rates as token_rates
+from pipeline.tasks.tts.metrics import WRONG, early, late
 
 WEIGHT, SPREAD = "weight_", "weight_spread_"
 """What begins the columns of a layer's mean weight, and of its standard deviation over an utterance's frames."""
@@ -31,12 +32,8 @@ def has_classes(task: str) -> bool:
 
 def measures(task: str, rows: Rows) -> dict[str, dict[str, float]]:
     """Give each metric of a side as ``value``, ``low`` and ``high``: a bootstrap interval of 95 % over utterances."""
-    if has_classes(task):
-        statistics = _shares(rows)
-    elif task == "se":
-        statistics = {name: rate(*counted) for name, counted in token_rates(rows).items()}
-    else:
-        statistics = _rates(rows)
+    counted: dict[str, Callable[[Rows], dict[str, Statistic]]] = {"asr": _rates, "se": _enhanced, "tts": _written}
+    statistics = counted.get(task, _shares)(rows)
     return {name: asdict(bootstrap_interval(statistic, len(rows))) for name, statistic in statistics.items()}
 
 
@@ -47,6 +44,22 @@ def _rates(rows: Rows) -> dict[str, Statistic]:
         errors = np.array([sum(row[f"{unit}_{kind}"] for kind in kinds) for row in rows])
         found[name] = rate(errors, np.array([row[f"{unit}_length"] for row in rows]))
     return found
+
+
+def _enhanced(rows: Rows) -> dict[str, Statistic]:
+    return {name: rate(*found) for name, found in token_rates(rows).items()}
+
+
+def _written(rows: Rows) -> dict[str, Statistic]:
+    columns = [name for name in rows[0] if name.startswith(WRONG)]
+    frames, one = np.array([row["num_tokens"] for row in rows]), np.ones(len(rows))
+    wrong = {column: np.array([row[column] for row in rows]) for column in columns}
+    return {
+        "token_error_rate": rate(np.sum(list(wrong.values()), axis=0), frames * len(columns)),
+        **{f"token_error_{column.removeprefix(WRONG)}": rate(counts, frames) for column, counts in wrong.items()},
+        "stop_early": rate(np.array([float(early(row)) for row in rows]), one),
+        "stop_late": rate(np.array([float(late(row)) for row in rows]), one),
+    }
 
 
 def _shares(rows: Rows) -> dict[str, Statistic]:

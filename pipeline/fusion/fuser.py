@@ -61,7 +61,7 @@ class Fuser(torch.nn.Module):
         Args:
             values: Tokens, integers (B, T, L), or features (B, T, L, D), the layers in the order of the spec.
             mask: bool (B, T), True in real frames.
-            present: bool (L,) or (B, L), the layers that are there; None: all.
+            present: bool (L,), (B, L) or (B, T, L), the layers that are there; None: all.
 
         Raises:
             ValueError: Shapes do not fit, a token is none of its codebook's, or a row has no layer that could be fused.
@@ -97,9 +97,11 @@ class Fuser(torch.nn.Module):
             raise ValueError("the masks of frames and of layers are bool")
         if present is None:
             return mask.unsqueeze(-1).expand(*mask.shape, len(columns))
-        if present.shape not in ((len(columns),), (len(mask), len(columns))):
-            raise ValueError(f"present says of {len(columns)} layers, or of each row, got {tuple(present.shape)}")
-        usable = mask.unsqueeze(-1) & present.expand(len(mask), -1).unsqueeze(1)
+        if present.shape not in ((len(columns),), (len(mask), len(columns)), (*mask.shape, len(columns))):
+            raise ValueError(
+                f"present says of {len(columns)} layers, or of each row, or of each frame, got {tuple(present.shape)}"
+            )
+        usable = mask.unsqueeze(-1) & (present if present.ndim == 3 else present.expand(len(mask), -1).unsqueeze(1))
         lacking = mask.any(dim=1) & ~usable[..., self._used].any(dim=2).any(dim=1)
         if bool(lacking.any()):
             rows = ", ".join(str(row) for row in lacking.nonzero().flatten().tolist())

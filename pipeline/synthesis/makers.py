@@ -1,29 +1,24 @@
 """What a worker of synthesize does: the tokens of a shard in, its speech out."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline import faults, schema
-from pipeline.audio.flac import flac_bytes, sixteen_bits
 from pipeline.audio.loading import Manifest
 from pipeline.errors import CorruptDatasetError
 from pipeline.features.numerics import numerics_key
 from pipeline.schema import Reason
-from pipeline.store.dataset import Output, Plan, parquet_bytes
+from pipeline.store.dataset import Output, Plan
 from pipeline.synthesis.inputs import SpokenInput
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import Speakers
+from pipeline.synthesis.spoken import LABELS, ToSpeak, speak_shard
 from pipeline.vocoder.settings import PREDICTED
 from pipeline.vocoder.voice import Said, Voice, stacked
-from pipeline.work.units import Reject, Utterance, rejects_table
-from pipeline.work.waiting import Work
+from pipeline.work.units import Reject, Utterance
 
-LABELS = ("text", "speaker", "emotion", "language", "split")
 STAGE = "speech"
 
 
@@ -72,38 +67,21 @@ class SpeechMaker:
     def make(self, unit: str, utterances: Sequence[Utterance]) -> Output:
         """Speak a shard; ``utterances`` is empty, the tokens are read here."""
         labels = self._labels(unit)
-        ids: list[str] = []
-        said: list[Said] = []
+        found: list[ToSpeak] = []
         rejects: list[Reject] = []
         for utterance_id, tokens in self.rows(unit):
             if not len(tokens[self._task.columns[0]]):
                 rejects.append(self._reject(utterance_id, Reason.TOO_SHORT, "there is no frame to speak"))
                 continue
-            ids.append(utterance_id)
-            said.append(self._said(utterance_id, tokens, labels))
-        began = time.time()
-        rows: dict[int, dict[str, Any]] = {}
-        clipped = 0
-        for place, waveform in self._voice.speak(said, self._task.columns):
-            faults.point("speak", ids[place])
-            if not np.isfinite(waveform).all():
-                rejects.append(self._reject(ids[place], Reason.NOT_FINITE, "the vocoder gives samples not finite"))
-                continue
-            recording = sixteen_bits(waveform)
-            clipped += recording.clipped
-            rows[place] = self._row(ids[place], recording.samples, labels)
-        ended = time.time()
-        table = pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=schema.SPEECH)
-        hop = self._voice.spec.hop_length
-        num_samples = sum(row["num_samples"] for row in rows.values())
-        return Output(
-            data=parquet_bytes(table, self._task.plan.lineage),
-            rows=len(rows),
-            rejects=rejects_table(sorted(rejects, key=lambda reject: reject.utterance_id)),
-            seconds=num_samples / self._voice.spec.sample_rate,
-            num_frames=num_samples // hop,
-            notes={"clipped_samples": clipped},
-            work=(Work(kind="encode", began=began, ended=ended, busy=ended - began),),
+            said = self._said(utterance_id, tokens, labels)
+            found.append(ToSpeak(utterance_id=utterance_id, said=said, labels=self._told(utterance_id, labels)))
+        return speak_shard(
+            self._voice,
+            self._task.columns,
+            found,
+            rejects=rejects,
+            rejecting=self._reject,
+            lineage=self._task.plan.lineage,
         )
 
     def rows(self, unit: str) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
@@ -137,19 +115,9 @@ class SpeechMaker:
             self._voice.timed(said, self._task.columns) if self._task.config.speaking.durations == PREDICTED else said
         )
 
-    def _row(self, utterance_id: str, samples: np.ndarray, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        rate = self._voice.spec.sample_rate
-        found = {**dict.fromkeys(LABELS), **labels.get(utterance_id, {})}
-        if self._task.speakers.one is not None:
-            found["speaker"] = self._task.config.speaker
-        audio = {"bytes": flac_bytes(samples, rate), "path": f"{utterance_id}.flac"}
-        return {
-            "utterance_id": utterance_id,
-            "audio": audio,
-            "num_samples": len(samples),
-            "sample_rate": rate,
-            **found,
-        }
+    def _told(self, utterance_id: str, labels: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        found = labels.get(utterance_id, {})
+        return found if self._task.speakers.one is None else {**found, "speaker": self._task.config.speaker}
 
     def _reject(self, utterance_id: str, reason: str, detail: str) -> Reject:
         return Reject(

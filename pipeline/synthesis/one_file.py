@@ -12,14 +12,12 @@ import soundfile
 from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
 from pipeline.metrics.speech.judge import SAMPLE_RATE
-from pipeline.synthesis.recording import read_recording
+from pipeline.synthesis.recording import local_target, read_recording
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import check_reference
 from pipeline.tokenizer import Tokenizer
 from pipeline.vocoder.speaker_vectors import silent_reference
 from pipeline.work.runtime import kept_threads
-
-_FORMATS = (".wav", ".flac")
 
 Between = Callable[[Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
 """Gives tokens (T,), or (T, Q) with residual stages, by layer from others."""
@@ -83,17 +81,11 @@ def check_target(config: SynthesizeConfig) -> Path:
     Raises:
         SettingsError: So it is.
     """
-    if config.output.startswith("s3://"):
-        raise SettingsError(f"--output of --file is a local recording, got {config.output}")
-    target = Path(config.output)
-    if target.suffix.lower() not in _FORMATS:
-        raise SettingsError(f"--output of --file ends in {' or '.join(_FORMATS)}, got {target.name}")
+    target = local_target(config.output, "file")
     for name in ("file", "speaker_reference"):
         source = getattr(config, name)
         if source is not None and Path(source).exists() and target.exists() and target.samefile(source):
             raise SettingsError(f"--output would replace the recording of --{name.replace('_', '-')}: {source}")
-    if not target.parent.is_dir():
-        raise SettingsError(f"the folder {target.parent} of --output is not there; make it first")
     return target
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.audio.loading import Manifest
 from pipeline.errors import SettingsError
 from pipeline.store.dataset import sha256
-from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.vocoder.saved import SavedVocoder
 from pipeline.vocoder.speaker_vectors import Speaker, SpeakerVectors, check_encoder, known_speakers, silent_reference
 from pipeline.vocoder.spec import VocoderSpec
@@ -30,7 +29,31 @@ class Speakers:
     vectors_sha256: str | None = None
 
 
-def choose_speakers(config: SynthesizeConfig, saved: SavedVocoder) -> Speakers:
+class WhoSpeaks(Protocol):
+    """What settings say of who speaks, as those of ``synthesize`` do."""
+
+    @property
+    def vocoder(self) -> str | None:
+        """The vocoder's folder."""
+
+    @property
+    def speaker(self) -> str | None:
+        """Who speaks all of it, by name."""
+
+    @property
+    def speaker_reference(self) -> str | None:
+        """A recording of who speaks all of it."""
+
+    @property
+    def manifest(self) -> str | None:
+        """Manifest that names each utterance's own speaker."""
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Compute threads."""
+
+
+def choose_speakers(config: WhoSpeaks, saved: SavedVocoder) -> Speakers:
     """Choose who speaks, and refuse a speaker who is absent, too many, or unknown.
 
     Needs torch for ``speaker_reference`` alone.
@@ -65,7 +88,7 @@ def choose_speakers(config: SynthesizeConfig, saved: SavedVocoder) -> Speakers:
     return Speakers(known=known_speakers(config.vocoder, spec), vectors_sha256=saved.voices_sha256)
 
 
-def check_reference(config: SynthesizeConfig, spec: VocoderSpec) -> None:
+def check_reference(config: WhoSpeaks, spec: VocoderSpec) -> None:
     """Refuse ``speaker_reference`` where the vocoder takes no vectors, or not those of the encoder that is installed.
 
     Raises:

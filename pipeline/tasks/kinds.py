@@ -11,6 +11,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN, VALIDATION
 from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
+from pipeline.store.dataset import Dataset
 from pipeline.tasks.division import Division
 from pipeline.tasks.settings import TrainTaskConfig
 
@@ -30,6 +31,7 @@ class TaskKind:
         label: Column of the manifest that it predicts.
         unheard: Whether it is judged by speakers that training never heard.
         parts: What is counted of labels before it is made; None: the values of its label.
+        also: Further label columns that it needs, by the settings.
         crop_seconds: Crop of each utterance in training, seconds, where nothing else is asked for; None: all of it.
         make: Makes it for a corpus, from the settings and the labels that are there.
         again: Makes it again from what ``Task.to_json`` gave.
@@ -41,6 +43,7 @@ class TaskKind:
     crop_seconds: float | None
     make: "Callable[[TrainTaskConfig, Manifest, Division], Task]"
     again: "Callable[[Mapping[str, Any]], Task]"
+    also: Callable[[TrainTaskConfig], tuple[str, ...]] = lambda _: ()
 
 
 def label_classes(kind: TaskKind) -> tuple[str, ...]:
@@ -156,10 +159,37 @@ def _se_again(given: Mapping[str, Any]) -> "Task":
     return SeTask.from_json(given)
 
 
+def _tts(config: TrainTaskConfig, manifest: Manifest, division: Division) -> "Task":
+    from pipeline.tasks.tts.making import make_tts
+
+    assert config.data.tokens is not None
+    tokens = Dataset.open(config.data.tokens, kind="tokens")
+    return make_tts(config.text, config.tts, tokens, config.data.layers, manifest, division)
+
+
+def _tts_parts(config: TrainTaskConfig) -> tuple[Parts, ...]:
+    from pipeline.tasks.tts.making import spoken_parts
+
+    return spoken_parts(config.text, config.tts)
+
+
+def _tts_again(given: Mapping[str, Any]) -> "Task":
+    from pipeline.tasks.tts.task import TtsTask
+
+    return TtsTask.from_json(given)
+
+
+def _tts_speakers(config: TrainTaskConfig) -> tuple[str, ...]:
+    return (SPEAKER,) if config.tts.speaker_input == "table" else ()
+
+
 KINDS: Mapping[str, TaskKind] = {
     "asr": TaskKind(label=TEXT, unheard=False, parts=_transcripts, crop_seconds=None, make=_asr, again=_asr_again),
     "sid": TaskKind(label=SPEAKER, unheard=False, parts=None, crop_seconds=3.0, make=_sid, again=_sid_again),
     "er": TaskKind(label=EMOTION, unheard=True, parts=None, crop_seconds=None, make=_er, again=_er_again),
     "se": TaskKind(label=CLEAN_URI, unheard=False, parts=lambda _: (), crop_seconds=None, make=_se, again=_se_again),
+    "tts": TaskKind(
+        label=TEXT, unheard=False, parts=_tts_parts, crop_seconds=None, make=_tts, again=_tts_again, also=_tts_speakers
+    ),
 }
 """Tasks by name."""

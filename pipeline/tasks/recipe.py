@@ -11,7 +11,7 @@ import torch
 
 from pipeline.fusion.fuser import Fused, build_fuser
 from pipeline.fusion.spec import FuserSpec
-from pipeline.tasks.source import FRAMES, TaskData, TaskSource
+from pipeline.tasks.source import FRAMES, PRESENT, TaskData, TaskSource
 from pipeline.tasks.task import Task
 from pipeline.training.progress import UTTERANCES, Unit
 from pipeline.training.recipe import Judged, Losses, Modules, Phase, Recipe, Row, Sums, Tensors
@@ -32,14 +32,16 @@ class TaskModel(torch.nn.Module):
         """Fuse and predict.
 
         Args:
-            batch: ``frames`` (B, T, L) or (B, T, L, D), ``frames_mask`` bool (B, T).
+            batch: ``frames`` (B, T, L) or (B, T, L, D), ``frames_mask`` bool (B, T); ``frames_present`` bool (B, T, L)
+                where frames lack layers; what the task's network names as ``further``, where it is there.
 
         Returns:
             What was fused, and what the task's network gives.
         """
         mask = batch[f"{FRAMES}_mask"]
-        fused: Fused = self.fuser(batch[FRAMES], mask)
-        return fused, self.head(fused.values, mask)
+        fused: Fused = self.fuser(batch[FRAMES], mask, batch.get(PRESENT))
+        further: tuple[str, ...] = getattr(self.head, "further", ())
+        return fused, self.head(fused.values, mask, **{name: batch[name] for name in further if name in batch})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from pipeline.tasks.blocks.settings import ConformerSettings, EcapaSettings
 from pipeline.tasks.division import DivisionSettings
 from pipeline.tasks.er.settings import ErSettings
 from pipeline.tasks.sid.settings import SidSettings
+from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.training.settings import OptimizerSettings, TrainingSettings, check_together
 
-TaskName = Literal["asr", "sid", "er", "se"]
+TaskName = Literal["asr", "sid", "er", "se", "tts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ class TrainTaskConfig(Settings):
     """Settings of train_task."""
 
     task: TaskName
-    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion, se is clean tokens of noisy ones."""
+    """Task: asr is recognition by CTC, sid is who speaks, er is which emotion, se is clean tokens of noisy ones, tts is
+    text to speech."""
     output: str
     """Folder of the trained task, local or s3://."""
     data: TaskDataSettings
@@ -86,7 +88,7 @@ class TrainTaskConfig(Settings):
     asr: AsrSettings = field(default_factory=AsrSettings)
     """Sizes of the recogniser."""
     text: TextSettings = field(default_factory=TextSettings)
-    """What transcripts are made of, for asr."""
+    """What transcripts are made of, for asr and tts."""
     ecapa: EcapaSettings = field(default_factory=EcapaSettings)
     """Sizes of the ECAPA-TDNN of sid and er."""
     sid: SidSettings = field(default_factory=SidSettings)
@@ -95,6 +97,8 @@ class TrainTaskConfig(Settings):
     """The loss of er."""
     conformer: ConformerSettings = field(default_factory=ConformerSettings)
     """Sizes of the Conformer of se."""
+    tts: TtsSettings = field(default_factory=TtsSettings)
+    """The network of tts."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """How weights are updated."""
 
@@ -102,6 +106,7 @@ class TrainTaskConfig(Settings):
         if self.task not in get_args(TaskName):
             raise SettingsError(f"task must be one of {', '.join(get_args(TaskName))}, got {self.task!r}")
         self._check_clean()
+        self._check_spoken()
         check_together(self.training, self.optimizer)
 
     def _check_clean(self) -> None:
@@ -112,6 +117,16 @@ class TrainTaskConfig(Settings):
             raise SettingsError(
                 f"clean_tokens, clean_manifest and target_layers are settings of se, and the task is {self.task}"
             )
+
+    def _check_spoken(self) -> None:
+        if self.task == "tts" and self.data.tokens is None:
+            raise SettingsError("tts writes tokens: give --tokens, not --features")
+        if self.task == "tts" and self.data.crop_seconds is not None:
+            raise SettingsError("crop_seconds is no setting of tts, which learns whole texts with all of their frames")
+        if self.task == "tts" and self.tts.stream_pattern == "delay" and self.fusing.fusion == "single":
+            raise SettingsError("with stream_pattern delay the first steps lack later layers: take another fusion")
+        if self.task != "tts" and self.tts != TtsSettings():
+            raise SettingsError(f"the settings of the network of tts are set, and the task is {self.task}")
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""

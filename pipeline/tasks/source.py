@@ -10,6 +10,8 @@ import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from pipeline.audio.clock import Clock
 from pipeline.batches.clean import CleanPieces
 from pipeline.batches.collate import pad_rows
@@ -25,6 +27,8 @@ CLEAN = "clean"
 """Name of the clean tokens in a micro-batch of a task that enhances, int64 (B, T, L)."""
 FRAMES = "frames"
 """Name of the tokens or features in a micro-batch: ``frames``, ``frames_lengths``, ``frames_mask``."""
+PRESENT = f"{FRAMES}_present"
+"""Name of what says which layers each frame has, bool (B, T, L); where it is absent, all."""
 
 
 class Targets(abc.ABC):
@@ -35,9 +39,22 @@ class Targets(abc.ABC):
     def label(self) -> str:
         """Column of the manifest that it comes from."""
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Label columns without which an utterance is of no use."""
+        return (self.label,)
+
     @abc.abstractmethod
     def tensors(self, labels: Sequence[str]) -> Tensors:
         """Give the targets of a micro-batch, from the labels of its utterances."""
+
+    def of(self, pieces: Sequence[Piece]) -> Tensors:
+        """Give the targets of a micro-batch, from its utterances; from the label alone, where a task needs no more."""
+        return self.tensors([str(piece.labels[self.label]) for piece in pieces])
+
+    def laid(self, rows: Sequence[np.ndarray]) -> Tensors:
+        """Lay tokens (T, L) or features (T, L, D) side by side; a task may have another order of its frames."""
+        return pad_rows(rows).tensors(FRAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +130,7 @@ class TaskSource:
             longest=data.longest,
             min_frames=data.min_frames,
             pad=True,
-            needed=(targets.label,),
+            needed=targets.needed,
         )
         self._held_out = Pools(utterances, data.sides, whole)
         cropped = whole if data.crop_frames is None else replace(whole, longest=data.crop_frames, pad=False)
@@ -148,8 +165,7 @@ class TaskSource:
             for piece, length in zip(ticket.pieces, ticket.lengths, strict=True)
         ]
         rows = [piece.features if self._data.tokens is None else piece.tokens for piece in pieces]
-        labels = [str(piece.labels[self._targets.label]) for piece in pieces]
-        return {**pad_rows(rows).tensors(FRAMES), **self._targets.tensors(labels), **self._partners(ticket, pieces)}
+        return {**self._targets.laid(rows), **self._targets.of(pieces), **self._partners(ticket, pieces)}
 
     def _partners(self, ticket: BatchTicket, pieces: Sequence[Piece]) -> Tensors:
         """Give the clean tokens of the same frames, where they are asked for."""

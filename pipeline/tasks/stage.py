@@ -223,7 +223,7 @@ def task_data(config: TrainTaskConfig, inputs: Inputs, division: Division) -> "T
         layers=() if tokens else tuple(int(name.removeprefix("layer_")) for name in inputs.fuser.columns),
         clock=clock,
         sides=division.sides,
-        labels=tuple(dict.fromkeys([kind.label, *division.sides.columns])),
+        labels=tuple(dict.fromkeys([kind.label, *kind.also(config), *division.sides.columns])),
         seed=config.training.seed,
         max_samples=int(data.batch_seconds * rate),
         crop_frames=None if crop is None else max(1, clock.num_frames(int(crop * rate))),

@@ -17,7 +17,7 @@ class Task(Targets):
     """A task. It travels to the workers, so it holds settings, alphabets and classes, and no tensors."""
 
     name: str
-    """What it is called: asr, sid, er."""
+    """What it is called: asr, sid, er, tts."""
     loss_name: str
     """What its loss is called in metrics."""
     best_by: str
@@ -28,6 +28,8 @@ class Task(Targets):
     @abc.abstractmethod
     def head(self, dim: int) -> torch.nn.Module:
         """Make the network: ``forward(fused (B, T, H), mask bool (B, T))`` gives what the methods below take.
+
+        One that takes more of a micro-batch names it as ``further``.
 
         Args:
             dim: Width of the fused sequence (H).

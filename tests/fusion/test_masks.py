@@ -72,6 +72,22 @@ def test_whatever_stands_in_an_absent_layer_changes_no_output(fusion, kind, rows
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fusion", [fusion for fusion in FUSIONS if fusion != "single"])
+def test_each_frame_may_have_layers_of_its_own(fusion, kind, tmp_path):
+    made = fuser(spec_of(kind, tmp_path, fusion))
+    batch = values(made.spec)
+    sets = torch.tensor([[True, False, False], [True, True, False], [False, True, True]])
+    chosen = torch.arange(12).reshape(2, 6) % 3
+    mixed = made(batch, mask(), sets[chosen])
+    for number, present in enumerate(sets):
+        whole = made(batch, mask(), present)
+        here = (chosen == number) & mask()
+        assert torch.equal(mixed.values[here], whole.values[here])
+        assert mixed.weights is None or torch.equal(mixed.weights[here], whole.weights[here])
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("fusion", [fusion for fusion in WEIGHING if fusion != "single"])
 def test_an_absent_layer_is_a_fuser_without_it(fusion, tmp_path):
     made = fuser(tokens_spec(tmp_path, fusion))
@@ -178,5 +194,5 @@ def test_masks_that_are_not_bool_or_of_other_shapes_are_refused(tmp_path):
         made(batch, mask().float())
     with pytest.raises(ValueError, match=r"rows and frames as the mask \(2, 5\)"):
         made(batch, mask()[:, :5])
-    with pytest.raises(ValueError, match=r"present says of 3 layers, or of each row, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"present says of 3 layers, or of each row, or of each frame, got \(2,\)"):
         made(batch, mask(), torch.ones(2, dtype=torch.bool))

@@ -11,7 +11,7 @@ from made_tasks import task_config, write_task_corpus
 from pipeline.audio.loading import Manifest
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.batches.sides import TRAIN
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SettingsError
 from pipeline.fusion.fuser import build_fuser
 from pipeline.fusion.saved import write_fuser
 from pipeline.tasks.stage import prepare, train_task
@@ -85,6 +85,17 @@ BAD = {
         {},
         "has no emotion for any of the 3 utterances of t",
     ),
+    "no text to speak": ("tts", everywhere(text=None), {}, "has no text for any of the"),
+    "texts that are empty": ("tts", everywhere(text=" "), {}, "transcripts are all empty"),
+    "characters to speak": ("tts", on(0, text="abz"), {"alphabet": "abcdefgh"}, "outside the alphabet: 'Z' in"),
+    "pieces to speak": ("tts", everywhere(), {"units": "bpe"}, "tts reads characters; --units bpe is for asr"),
+    "nobody speaks": ("tts", everywhere(speaker=None), {"speaker_input": "table"}, "names no speaker in training"),
+    "a stranger speaks": (
+        "tts",
+        on(4, speaker="new"),
+        {"speaker_input": "table", "valid_fraction": 0.0},
+        r"test has speaker new, which training never has \(utterances: 1\)",
+    ),
     "other codebooks": (
         "er",
         everywhere(),
@@ -92,6 +103,36 @@ BAD = {
         "encoder-small lacks the codebooks that the tokens were made with: layer_00",
     ),
 }
+
+
+BAD_SETTINGS = {
+    "features": ({"tokens": None, "features": "f"}, "tts writes tokens: give --tokens"),
+    "crops": ({"crop_seconds": 1.0}, "crop_seconds is no setting of tts"),
+    "delay": ({"stream_pattern": "delay", "fusion": "single", "fusion_layer": "layer_00"}, "take another fusion"),
+    "width": ({"tts_width": 18}, "tts_width must be a multiple of twice tts_heads"),
+    "speakers": ({"speaker_input": "vector"}, "speaker_input must be none or table"),
+    "order": ({"stream_pattern": "flat"}, "stream_pattern must be parallel or delay"),
+    "dropout": ({"target_dropout": 1.0}, r"target_dropout must be in \[0, 1\)"),
+    "sigma": ({"guided_sigma": 0.0}, "guided_sigma must be above 0"),
+    "task": ({"task": "asr"}, "and the task is asr"),
+    "no task": ({"task": "sing"}, "task must be one of asr, sid, er, tts"),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_settings_of_text_to_speech_that_do_not_fit_are_refused(tmp_path, settings, said):
+    with pytest.raises(SettingsError, match=said) as caught:
+        task_config(tmp_path, tmp_path / "out", "tts").but(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_without_a_character_are_told(tmp_path, caplog):
+    write_task_corpus(tmp_path, 12, change=on(0, text=" "))
+    with caplog.at_level(logging.WARNING):
+        prepare(task_config(tmp_path, tmp_path / "out", "tts", valid_fraction=0.0))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "has 1 texts without a character in training" in told[0]
 
 
 @pytest.mark.parametrize(("task", "change", "settings", "said"), BAD.values(), ids=BAD)

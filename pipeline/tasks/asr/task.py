@@ -51,7 +51,7 @@ class AsrTask(Task):
         symbols = [np.array(self.alphabet.encode(label), np.int64) for label in labels]
         texts = [np.frombuffer(label.encode(), np.uint8) for label in labels]
         found = pad_rows(symbols).tensors(_TARGETS)
-        return {name: tensor for name, tensor in found.items() if not name.endswith("_mask")} | _spelt(texts)
+        return {name: tensor for name, tensor in found.items() if not name.endswith("_mask")} | spelt(texts)
 
     def count(self, batch: Tensors) -> torch.Tensor:
         """Symbols of the utterances that have an alignment."""
@@ -102,6 +102,7 @@ def references(batch: Tensors) -> list[str]:
     return [bytes(row[:length]).decode() for row, length in rows]
 
 
-def _spelt(texts: Sequence[np.ndarray]) -> Tensors:
+def spelt(texts: Sequence[np.ndarray]) -> Tensors:
+    """Give the bytes of texts as ``references`` takes them."""
     found = pad_rows(texts)
     return {"texts": torch.from_numpy(found.values), "texts_lengths": torch.from_numpy(found.lengths)}
