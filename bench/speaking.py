@@ -4,8 +4,8 @@
 
 The tts of the preset tts_small and the vocoder of vocoder_small, three layers of K = 500, weights random, in this
 process. The stop decision is held off, so that each text is written to its limit of --seconds; texts have as many
-characters as such speech. "tokens / s" counts all layers of all texts. Without kept keys a step computes all steps before
-it again, which one text alone is timed with. The last columns time writing and speaking in turns; loading is left out,
+characters as such speech. "tokens / s" counts all layers of all texts. Without kept keys a step computes all before it
+again, which one text alone is timed with. The last columns time writing and speaking in turns; loading is left out,
 and nothing is encoded as FLAC.
 """
 
