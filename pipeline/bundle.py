@@ -1,10 +1,10 @@
 """Everything that a tokenizer's folder holds, bound by hashes: tokenizer, vocoder, and what works on tokens between.
 
-bundle = Bundle.from_pretrained("out/tokenizer")             # with vocoder/ and se/ inside
+bundle = Bundle.from_pretrained("out/tokenizer")             # with vocoder/, se/ and tts/ inside
 waveform = bundle.enhance(noisy, sample_rate=16_000)         # float32 (hop * T): noisy -> tokens -> clean tokens
+waveform = bundle.speak("one two three")                     # float32 (hop * T): text -> tokens
 
-What makes tokens of text will be a part like the others: a folder ``tts/`` beside ``se/``, bound in ``from_pretrained``
-by its targets, and a method ``speak(text)`` beside ``enhance``. Letters: S samples, T frames, Q residual stages.
+Letters: S samples, T frames, Q residual stages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,29 +19,35 @@ from pipeline.store.storage import join
 from pipeline.tasks.enhancement import ENHANCEMENT
 from pipeline.tasks.enhancer import Enhancer
 from pipeline.tasks.trained import SPEC, check_lineage
+from pipeline.tasks.tts.settings import GenerationSettings
+from pipeline.tasks.writer import TextWriter, ToWrite
+from pipeline.tasks.writing import TTS
 from pipeline.tokenizer import Tokenizer
 from pipeline.vocoder.choosing import choose_columns
 
 
 class Bundle:
-    """A tokenizer with its vocoder, and the enhancement of its tokens.
+    """A tokenizer with its vocoder, the enhancement of its tokens, and what writes them for texts.
 
     Attributes:
         tokenizer: Speech to tokens and back.
         enhancer: Noisy tokens to clean ones; None where there is none.
+        writer: Texts to tokens; None where there is none.
     """
 
-    def __init__(self, tokenizer: Tokenizer, enhancer: Enhancer | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, enhancer: Enhancer | None, writer: TextWriter | None) -> None:
         """Bind the parts.
 
         Raises:
             CodebookMismatchError: They do not belong together; the message names what differs.
             SettingsError: A layer that one part needs is none that the others have.
         """
-        self.tokenizer, self.enhancer = tokenizer, enhancer
-        if enhancer is not None:
-            _check_heard(tokenizer, enhancer)
-            _check_said(tokenizer, enhancer)
+        self.tokenizer, self.enhancer, self.writer = tokenizer, enhancer, writer
+        for part in (enhancer, writer):
+            if part is not None:
+                # Of what is written, the layers that steps hear are those that they write.
+                check_lineage(part.trained, _lineage(tokenizer), "the tokenizer")
+                _check_said(tokenizer, part.trained.dataset.uri, part.said)
 
     @classmethod
     def from_pretrained(
@@ -52,6 +58,8 @@ class Bundle:
         threads: int = 1,
         vocoder: str | None = None,
         enhancement: str | None = None,
+        tts: str | None = None,
+        generation: GenerationSettings | None = None,
     ) -> Self:
         """Load a tokenizer's folder and what it holds.
 
@@ -61,17 +69,22 @@ class Bundle:
             threads: Compute threads of the encoder on CPU; the corpus job's default is 1.
             vocoder: The vocoder's folder; default: that inside the tokenizer's, where there is one.
             enhancement: The folder of a task se; default: that inside the tokenizer's, where there is one.
+            tts: The folder of a task tts; default: that inside the tokenizer's, where there is one.
+            generation: How tokens are written for texts.
 
         Raises:
             CodebookMismatchError: A part is of another encoder or other codebooks; the message names what differs.
             CorruptDatasetError: A part is damaged.
-            DatasetError: The enhancement is something else, or not finished.
+            DatasetError: A task's folder is something else, or not finished.
             SettingsError: A part is not there, or a layer that one needs is none that the others have.
         """
         tokenizer = Tokenizer.from_pretrained(folder, device=device, threads=threads, vocoder=vocoder)
-        if enhancement is None and (Path(folder) / ENHANCEMENT / SPEC).exists():
-            enhancement = join(folder, ENHANCEMENT)
-        return cls(tokenizer, None if enhancement is None else Enhancer(enhancement, device))
+        enhancement, tts = _inside(folder, ENHANCEMENT, enhancement), _inside(folder, TTS, tts)
+        return cls(
+            tokenizer,
+            None if enhancement is None else Enhancer(enhancement, device),
+            None if tts is None else TextWriter(tts, device, generation),
+        )
 
     def choose_layers(self, layers: Sequence[int] = ()) -> tuple[int, ...]:
         """Give the layers that enhanced speech is spoken from; none asked for: all that are said and can be spoken.
@@ -99,7 +112,57 @@ class Bundle:
             SettingsError: There is no enhancement, or a layer is none of the tokenizer's.
             ValueError: A layer is absent, layers differ in length, or an id is none of its codebook's.
         """
-        said = self._enhancer()(self.tokenizer.by_column(tokens))
+        return self._by_layer(self._enhancer()(self.tokenizer.by_column(tokens)))
+
+    def write(self, text: str, *, speaker: str | None = None, key: str = "text") -> dict[int, np.ndarray]:
+        """Give the tokens of a text.
+
+        Args:
+            text: The text.
+            speaker: Who is to speak, where the task tts tells several apart.
+            key: Its draws depend on it: the utterance id of ``speak``.
+
+        Returns:
+            uint16 (T,), or (T, Q) with residual stages, of each layer that is written.
+
+        Raises:
+            SettingsError: There is no text to speech, the text cannot be read, did not stop, or the speaker is absent
+                or unknown; the message is one sentence.
+        """
+        writer = self._writer()
+        if problem := writer.problem(text, speaker):
+            raise SettingsError(f"the text cannot be spoken: {problem[1]}")
+        (written,) = writer.write([ToWrite(key=key, text=text, speaker=speaker)])
+        if problem := writer.endless(written):
+            raise SettingsError(f"the text cannot be spoken: {problem[1]}")
+        tokens = written.tokens.astype(np.uint16)
+        return self._by_layer({column: tokens[:, place] for place, column in enumerate(writer.columns)})
+
+    def speak(
+        self, text: str, *, layers: Sequence[int] = (), speaker: str | None = None, voice: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Speak a text.
+
+        Args:
+            text: The text.
+            layers: Layers to speak from; default: all that are written and that the vocoder knows.
+            speaker: Who is to speak, where text to speech or vocoder tell several apart.
+            voice: For a vocoder that takes vectors, who is to be heard, in place of the speaker's own vector.
+
+        Returns:
+            float32 (hop_length * T) at the tokenizer's ``sample_rate``.
+
+        Raises:
+            SettingsError: As ``write`` and ``Tokenizer.decode``.
+        """
+        tokens = self.write(text, speaker=speaker if self._writer().speakers else None)
+        spec = self.tokenizer.vocoder
+        told = spec is not None and (spec.settings.speaker_input != "none" or not self._writer().speakers)
+        who = voice if voice is not None else speaker if told else None
+        return self.tokenizer.decode(tokens, layers=tuple(layers) or None, speaker=who)
+
+    def _by_layer(self, said: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+        """Give tokens (T,) by column as ``Tokenizer.decode`` takes them."""
         stages: dict[int, list[np.ndarray]] = {}
         for book in self.tokenizer.codebooks:
             if book.column in said:
@@ -149,6 +212,21 @@ class Bundle:
             )
         return self.enhancer
 
+    def _writer(self) -> TextWriter:
+        if self.writer is None:
+            raise SettingsError(
+                f"this tokenizer's folder holds no text to speech; train one with `train_task --task tts --output "
+                f"FOLDER/{TTS}`, or give another one's folder: from_pretrained(..., tts=FOLDER)"
+            )
+        return self.writer
+
+
+def _inside(folder: str, name: str, given: str | None) -> str | None:
+    """Give the folder of a part: the one that was given, or that inside the tokenizer's, where there is one."""
+    if given is None and (Path(folder) / name / SPEC).exists():
+        return join(folder, name)
+    return given
+
 
 def _lineage(tokenizer: Tokenizer) -> dict[str, Any]:
     """Give what a tokens dataset of this tokenizer would say of itself."""
@@ -159,29 +237,21 @@ def _lineage(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _check_heard(tokenizer: Tokenizer, enhancer: Enhancer) -> None:
-    """Refuse an enhancement that hears other tokens than the tokenizer gives."""
-    check_lineage(enhancer.trained, _lineage(tokenizer), "the tokenizer")
-
-
-def _check_said(tokenizer: Tokenizer, enhancer: Enhancer) -> None:
-    """Refuse an enhancement that says tokens which tokenizer and vocoder do not know, or half of a layer's stages."""
-    books, said = _lineage(tokenizer)["codebooks"], enhancer.said["codebooks"]
+def _check_said(tokenizer: Tokenizer, uri: str, lineage: Mapping[str, Any]) -> None:
+    """Refuse a part that says tokens which tokenizer and vocoder do not know, or half of a layer's stages."""
+    books, said = _lineage(tokenizer)["codebooks"], lineage["codebooks"]
     if absent := [column for column in said if column not in books]:
-        raise SettingsError(
-            f"{enhancer.trained.dataset.uri} says {', '.join(said)}, and the tokenizer lacks {', '.join(absent)}"
-        )
+        raise SettingsError(f"{uri} says {', '.join(said)}, and the tokenizer lacks {', '.join(absent)}")
     if other := [column for column in said if books[column] != said[column]]:
         told = "; ".join(f"codebook of {name} {said[name][:12]} there, {books[name][:12]} here" for name in other)
         raise CodebookMismatchError(
-            f"{enhancer.trained.dataset.uri} says other tokens than the tokenizer's: {told}; train it on tokens of "
-            "these codebooks"
+            f"{uri} says other tokens than the tokenizer's: {told}; train it on tokens of these codebooks"
         )
     layers = {book.layer for book in tokenizer.codebooks if book.column in said}
     if half := [book.column for book in tokenizer.codebooks if book.layer in layers and book.column not in said]:
         raise SettingsError(
-            f"{enhancer.trained.dataset.uri} says {', '.join(said)}, and a layer is heard with all its residual "
+            f"{uri} says {', '.join(said)}, and a layer is heard with all its residual "
             f"stages; it lacks {', '.join(half)}"
         )
     if tokenizer.vocoder is not None:
-        tokenizer.vocoder.check_tokens(enhancer.said)
+        tokenizer.vocoder.check_tokens(lineage)

@@ -1,20 +1,19 @@
 """What a worker of speak does: the texts of a shard in, their speech out. Texts that cannot be spoken say why."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.errors import DatasetError
 from pipeline.features.numerics import numerics_key
-from pipeline.schema import Reason
 from pipeline.store.dataset import Output, Plan
 from pipeline.synthesis.speaking.parts import Parts
 from pipeline.synthesis.speaking.settings import SpeakConfig
-from pipeline.synthesis.speaking.texts import Problem, Text, read_texts
+from pipeline.synthesis.speaking.texts import Text, read_texts
 from pipeline.synthesis.spoken import ToSpeak, speak_shard
-from pipeline.tasks.tts.decoding import ReadText, Writer, WrittenTokens, most_frames
-from pipeline.tasks.tts.task import TtsTask
+from pipeline.tasks.tts.decoding import WrittenTokens
+from pipeline.tasks.tts.reading import Problem
+from pipeline.tasks.writer import TextWriter, ToWrite
 from pipeline.vocoder.voice import Said, Voice, stacked
 from pipeline.work.units import Reject, Utterance
 
@@ -35,13 +34,9 @@ class TextSpeaker:
 
     def __init__(self, parts: Parts, config: SpeakConfig, device: str) -> None:
         assert config.vocoder is not None
-        self._parts, self._settings = parts, config.generation
-        task = parts.trained.task()
-        assert isinstance(task, TtsTask)
-        drops = replace(task.alphabet, drops_unknown=parts.drops_unknown)
-        self._task = replace(task, alphabet=drops)
-        self._writer = Writer(parts.trained.model(task), task, config.generation, device)
-        self._turn = threading.Lock()
+        self._parts = parts
+        uri, drops = parts.trained.dataset.uri, parts.drops_unknown
+        self._writer = TextWriter(uri, device, config.generation, drops_unknown=drops)
         self.voice = Voice(config.vocoder, device, config.speaking)
 
     def write(self, texts: Sequence[Text], reject: Callable[[Text, Problem], None]) -> list[ToSpeak]:
@@ -61,37 +56,23 @@ class TextSpeaker:
                 good.append(text)
             else:
                 reject(text, problem)
-        with self._turn:
-            written = dict(self._writer.write([self._read(text) for text in good]))
+        asked = [ToWrite(key=each.utterance_id, text=each.text, speaker=self._parts.named(each)) for each in good]
         found = []
-        for place, text in enumerate(good):
-            if written[place].stopped:
-                found.append(self._to_speak(text, written[place]))
+        for text, written in zip(good, self._writer.write(asked), strict=True):
+            problem = self._writer.endless(written)
+            if problem is None:
+                found.append(self._to_speak(text, written))
             else:
-                reject(text, self._endless(written[place]))
+                reject(text, problem)
         return found
 
-    def _read(self, text: Text) -> ReadText:
-        symbols = tuple(self._task.symbols(text.text))
-        known, name = self._parts.known_to_tts, self._parts.named(text)
-        return ReadText(
-            key=text.utterance_id,
-            symbols=symbols,
-            speaker=known.index(name) if known and name is not None else None,
-            most_frames=most_frames(self._task, len(symbols), self._settings, self._parts.trained.clock.frame_rate),
-        )
-
     def _to_speak(self, text: Text, written: WrittenTokens) -> ToSpeak:
-        tokens = {column: written.tokens[:, place] for place, column in enumerate(self._task.columns)}
+        tokens = {column: written.tokens[:, place] for place, column in enumerate(self._writer.columns)}
         name, speakers = self._parts.named(text), self._parts.speakers
         speaker = speakers.known[name] if speakers.known and name is not None else speakers.one
         laid = stacked(tokens, self.voice.spec, self._parts.columns)
         labels = {"text": text.text, "speaker": name}
         return ToSpeak(utterance_id=text.utterance_id, said=Said(tokens=laid, speaker=speaker), labels=labels)
-
-    def _endless(self, written: WrittenTokens) -> Problem:
-        seconds = len(written.tokens) / self._parts.trained.clock.frame_rate
-        return Reason.NO_STOP, f"the tts did not stop within {seconds:.1f} s; --max-seconds allows more"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from pipeline.synthesis.recording import local_target
 from pipeline.synthesis.speaking.makers import TextSpeaker
 from pipeline.synthesis.speaking.parts import open_parts
 from pipeline.synthesis.speaking.settings import SpeakConfig
-from pipeline.synthesis.speaking.texts import Problem, Text
+from pipeline.synthesis.speaking.texts import Text
+from pipeline.tasks.tts.reading import Problem
 from pipeline.work.runtime import kept_threads
 
 

@@ -1,21 +1,18 @@
 """What speaks texts: a trained tts and a vocoder of its tokens, and who may speak. Knows no torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.errors import CodebookMismatchError, SettingsError
-from pipeline.schema import Reason
 from pipeline.synthesis.speakers import Speakers, choose_speakers
 from pipeline.synthesis.speaking.settings import SpeakConfig
-from pipeline.synthesis.speaking.texts import Problem, Text
+from pipeline.synthesis.speaking.texts import Text
 from pipeline.tasks.asr.text import Alphabet
-from pipeline.tasks.trained import TrainedTask, open_trained
+from pipeline.tasks.trained import TrainedTask
+from pipeline.tasks.tts.reading import Problem, speaker_problem, text_problem
+from pipeline.tasks.writing import TTS, open_tts, written_lineage
 from pipeline.vocoder.choosing import choose_columns
-from pipeline.vocoder.saved import SavedVocoder, read_spec
+from pipeline.vocoder.saved import VOCODER, SavedVocoder, read_spec
 from pipeline.vocoder.speaker_vectors import known_speakers
-
-_TOLD = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +49,12 @@ class Parts:
         if text.problem is not None:
             return text.problem
         alphabet = Alphabet.from_json(self.trained.spec["alphabet"])
-        letters = alphabet.normalize(text.text)
-        if not letters:
-            return Reason.EMPTY_TEXT, "the text has no character"
-        strange = sorted(set(letters) - alphabet.characters)
-        if strange and (not self.drops_unknown or not set(letters.replace(" ", "")) - set(strange)):
-            told = ", ".join(f"{character!a}" for character in strange[:_TOLD])
-            more = f" and {len(strange) - _TOLD} more" if len(strange) > _TOLD else ""
-            known = "the text has no character" if self.drops_unknown else "the text has characters"
-            which = "that the tts learned, only" if self.drops_unknown else "that the tts never learned:"
-            return Reason.UNKNOWN_CHARACTERS, f"{known} {which} {told}{more}"
-        return self._stranger(self.named(text))
-
-    def _stranger(self, name: str | None) -> Problem | None:
-        asked: Mapping[str, Any] = {"tts": self.known_to_tts, "vocoder": self.speakers.known}
-        for what, known in asked.items():
-            if known and name not in known:
-                told = ", ".join(sorted(known)[:5]) + (" and others" if len(known) > 5 else "")
-                who = "no speaker is named" if name is None else f"the speaker {name} is named"
-                return Reason.UNKNOWN_SPEAKER, f"{who}, and the {what} knows {told}"
-        return None
+        name = self.named(text)
+        return (
+            text_problem(alphabet, text.text, drops_unknown=self.drops_unknown)
+            or speaker_problem(self.known_to_tts, name, TTS)
+            or speaker_problem(tuple(self.speakers.known), name, VOCODER)
+        )
 
 
 def open_parts(config: SpeakConfig) -> Parts:
@@ -88,11 +71,8 @@ def open_parts(config: SpeakConfig) -> Parts:
     """
     assert config.task is not None
     assert config.vocoder is not None
-    trained, saved = open_trained(config.task), read_spec(config.vocoder)
-    if trained.name != "tts":
-        raise SettingsError(f"{config.task} is of the task {trained.name}; speak needs one of tts")
-    written = {"encoder_sha256": trained.fuser.encoder_sha256, "codebooks": dict(trained.fuser.codebook_sha256)}
-    shared = saved.spec.check_tokens(written)
+    trained, saved = open_tts(config.task), read_spec(config.vocoder)
+    shared = saved.spec.check_tokens(written_lineage(trained))
     clock, spec = trained.clock, saved.spec
     if (clock.sample_rate, clock.hop_length) != (spec.sample_rate, spec.hop_length):
         raise CodebookMismatchError(

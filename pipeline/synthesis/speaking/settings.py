@@ -8,13 +8,12 @@ from pipeline.settings import Settings
 from pipeline.store.storage import join, located
 from pipeline.tasks.blocks.settings import at_least
 from pipeline.tasks.tts.settings import GenerationSettings
+from pipeline.tasks.writing import TTS
+from pipeline.vocoder.saved import VOCODER
 from pipeline.vocoder.settings import SpeakingSettings
 from pipeline.vocoder.shipped import is_shipped
 from pipeline.work.choice import RunnerSettings
 from pipeline.work.worker_shape import Placement
-
-TTS, VOCODER = "tts", "vocoder"
-"""Where a bundle holds what writes tokens, and what speaks them."""
 
 
 @dataclass(frozen=True, kw_only=True)

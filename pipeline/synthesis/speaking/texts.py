@@ -14,9 +14,7 @@ from pipeline.errors import SettingsError
 from pipeline.schema import Reason
 from pipeline.store.dataset import sha256
 from pipeline.store.storage import open_store
-
-Problem = tuple[str, str]
-"""A reason, and a sentence."""
+from pipeline.tasks.tts.reading import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
