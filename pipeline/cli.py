@@ -360,11 +360,11 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     found = redact_json(report.to_json())
     text = json.dumps(found, sort_keys=True)
-    store = open_store(report.output)
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
-            store.write("report.json", text.encode())
+            open_store(report.output).write("report.json", text.encode())
+        # The output of a spoken file is no folder.
         elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
-            record_report(store, found)
+            record_report(open_store(report.output), found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)

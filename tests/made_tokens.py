@@ -96,9 +96,12 @@ def _row(utterance, shard):
     }
 
 
-def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("layer_00",)):
-    """Write the tokens of utterances; each further column has the tokens of the one before it plus one."""
-    parts = [made[start : start + per_shard] for start in range(0, len(made), per_shard)]
+def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("layer_00",), parts=None):
+    """Write the tokens of utterances; each further column has the tokens of the one before it plus one.
+
+    ``parts`` are the utterances of each shard, where some of a manifest's have no tokens.
+    """
+    parts = parts or [made[start : start + per_shard] for start in range(0, len(made), per_shard)]
     units = [f"shard-{number:05d}" for number in range(len(parts))]
     lineage = {
         "encoder": "made",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import made_flags
 import pytest
+import soundfile
+from made_audio import noise
 
 from pipeline import cli
 from pipeline.errors import SettingsError
@@ -250,3 +252,12 @@ def test_every_preset_is_accepted_by_the_job(path):
 def test_an_unknown_preset_names_the_shipped_ones():
     with pytest.raises(SettingsError, match="laptop"):
         cli.preset_file("nothing")
+
+
+def test_one_spoken_file_ends_well_and_is_reported(tmp_path):
+    soundfile.write(tmp_path / "in.wav", noise(16_000), 16_000)
+    flags = ["--file", tmp_path / "in.wav", "--tokenizer", "encoder-small", "--output", tmp_path / "out.wav"]
+    done = job("synthesize", *flags)
+    assert (done.returncode, done.stderr) == (0, done.stderr.replace("error:", ""))
+    assert json.loads(done.stdout.splitlines()[-1])["output"] == str(tmp_path / "out.wav")
+    assert soundfile.info(tmp_path / "out.wav").frames == 49 * 320

@@ -8,8 +8,8 @@ driver, before anything is trained. What may stand in ``clean_uri``, and the mem
 from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest, decoded_lengths
 from pipeline.audio.partners import Partners
-from pipeline.batches.pieces import Piece
-from pipeline.batches.utterances import Utterances
+from pipeline.batches.pieces import Piece, PieceSettings
+from pipeline.batches.utterances import Shard, Utterances
 from pipeline.errors import DatasetError, SettingsError
 
 CLEAN = "clean_uri"
@@ -58,6 +58,37 @@ class CleanPieces:
                 f"{self._utterances.uri}; both must have the same"
             )
         return partner
+
+    def lacks(self, piece: Piece) -> bool:
+        """Say whether a piece names a clean recording of the manifest that has no tokens, as one that was rejected."""
+        place = self._places.find(piece.labels[CLEAN])
+        return place is not None and place[1] in self._without(place[0])
+
+    def _without(self, unit: str) -> frozenset[str]:
+        (shard,) = self._utterances.shards([unit])
+        return frozenset(shard.unmatched)
+
+
+class NoisyUtterances(Utterances):
+    """Utterances of which those whose clean recording has no tokens count as unmatched."""
+
+    def __init__(self, settings: PieceSettings, partners: CleanPieces) -> None:
+        """Open the datasets.
+
+        Args:
+            settings: What to open; ``clean_uri`` among its labels.
+            partners: Finds the clean recordings.
+        """
+        super().__init__(settings)
+        self._partners = partners
+
+    def _joined(self, unit: str) -> Shard:
+        found = super()._joined(unit)
+        lacking = {piece.utterance_id for piece in found.pieces if self._partners.lacks(piece)}
+        return Shard(
+            pieces=tuple(piece for piece in found.pieces if piece.utterance_id not in lacking),
+            unmatched=(*found.unmatched, *sorted(lacking)),
+        )
 
 
 def _places(manifest: Manifest) -> Partners[tuple[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.audio.clock import Clock
-from pipeline.batches.clean import CleanPieces
+from pipeline.batches.clean import CleanPieces, NoisyUtterances
 from pipeline.batches.collate import pad_rows
 from pipeline.batches.cropping import crop_piece
 from pipeline.batches.pieces import Piece, PieceSettings
@@ -122,7 +122,8 @@ class TaskSource:
             targets: What is predicted.
         """
         self._data, self._targets = data, targets
-        utterances = Utterances(data.pieces())
+        clean = None if data.clean is None else CleanPieces(Utterances(data.clean))
+        utterances = Utterances(data.pieces()) if clean is None else NoisyUtterances(data.pieces(), clean)
         whole = PoolSettings(
             seed=data.seed,
             shuffle_hours=data.shuffle_hours,
@@ -135,7 +136,7 @@ class TaskSource:
         self._held_out = Pools(utterances, data.sides, whole)
         cropped = whole if data.crop_frames is None else replace(whole, longest=data.crop_frames, pad=False)
         self._training = Pools(utterances, data.sides, cropped)
-        self._clean = None if data.clean is None else CleanPieces(Utterances(data.clean))
+        self._clean = clean
 
     def tickets(self, cursor: Json) -> Iterator[tuple[BatchTicket, Json]]:
         """Give micro-batches without end; see ``Pools.tickets``."""

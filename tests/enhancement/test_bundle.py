@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_enhancement import TINY
+from made_features import make_codebook, write_codebooks
 from made_mixtures import mixing, rows_of, speech, write_clean, write_noises
 from made_tasks import SMALL
 from made_tokenizer import HOP, RATE, shipped_books, write_loud_vocoder, write_tokenizer
@@ -30,20 +31,25 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("bundle")
     clean, noises = write_clean(root / "speech"), write_noises(root / "noises")
     mix_corpus(mixing(clean, noises, root / "noisy", snrs=(0.0,)))
-    encoder = {"encoder": "encoder-small", "codebooks": "encoder-small", "layers": LAYERS, "num_clusters": 100}
-    encoder |= {"normalize_waveform": False}  # as the folder of `write_tokenizer`
-    for manifest, name in ((clean, "clean_tokens"), (f"{root}/noisy/_manifest", "noisy_tokens")):
-        tokenize_corpus(TokenizeCorpusConfig.of(manifest=manifest, output=f"{root}/{name}", runner="here", **encoder))
+    tokenize(root, "{}_tokens", "encoder-small", LAYERS)
     write_tokenizer(root / "tokenizer", shipped_books())
     write_loud_vocoder(root / "tokenizer" / "vocoder", shipped_books())
     train(root, root / "tokenizer" / "se")
     return root
 
 
-def train(root, output, **changes):
+def tokenize(root, tokens, codebooks, layers):
+    """Make tokens of both sides; not normalised, as in the folder of ``write_tokenizer``."""
+    encoder = {"encoder": "encoder-small", "codebooks": str(codebooks), "layers": layers, "num_clusters": 100}
+    for manifest, side in ((f"{root}/speech/manifest", "clean"), (f"{root}/noisy/_manifest", "noisy")):
+        settings = {"manifest": manifest, "output": f"{root}/{tokens.format(side)}", "normalize_waveform": False}
+        tokenize_corpus(TokenizeCorpusConfig.of(**settings, **encoder, runner="here"))
+
+
+def train(root, output, tokens="{}_tokens", **changes):
     """Train so little that what is said depends on what is heard."""
-    data = {"manifest": f"{root}/noisy/_manifest", "tokens": f"{root}/noisy_tokens"}
-    data |= {"clean_manifest": f"{root}/speech/manifest", "clean_tokens": f"{root}/clean_tokens"}
+    data = {"manifest": f"{root}/noisy/_manifest", "tokens": f"{root}/{tokens.format('noisy')}"}
+    data |= {"clean_manifest": f"{root}/speech/manifest", "clean_tokens": f"{root}/{tokens.format('clean')}"}
     little = {"num_steps": 1, "warmup_steps": 0, "lr": 1e-9, "validate_every": 0, "valid_fraction": 0.0}
     train_task(TrainTaskConfig.of(task="se", output=str(output), **{**SMALL, **TINY, **data, **little, **changes}))
 
@@ -156,3 +162,32 @@ def test_what_is_not_there_is_told_where_it_is_needed(root, tmp_path):
         silent.clean({layer: np.zeros(5, np.int64) for layer in (2, 6)})
     with pytest.raises(ValueError, match="layer_04 has ids from 0 to 99, and was given 100"):
         silent.clean({layer: np.full(5, 100 if layer == 4 else 0) for layer in LAYERS})
+
+
+def test_residual_stages_are_said_each_for_itself_and_heard_together(root, tmp_path):
+    low, _, high = shipped_books()
+    rng = np.random.default_rng(0)
+    second = make_codebook(
+        6,
+        high.centroids.std() * rng.standard_normal(high.centroids.shape),
+        encoder=high.lineage["encoder_sha256"],
+        prior=[high],
+    )
+    books = [low, high, second]
+    write_codebooks(tmp_path / "codebooks", books)
+    tokenize(root, "residual_{}", tmp_path / "codebooks", (2, 6))
+    write_tokenizer(tmp_path / "tokenizer", books)
+    write_loud_vocoder(tmp_path / "tokenizer" / "vocoder", books)
+    train(root, tmp_path / "tokenizer" / "se", "residual_{}")
+    bundle = Bundle.from_pretrained(str(tmp_path / "tokenizer"))
+    _, waveform = noisy(root)
+    tokens = bundle.tokenizer.encode(waveform, RATE)
+    cleaned = bundle.clean(tokens)
+    assert {layer: ids.shape for layer, ids in cleaned.items()} == {2: (len(tokens[2]),), 6: (len(tokens[2]), 2)}
+    said = bundle.enhancer({"layer_02": tokens[2], "layer_06": tokens[6][:, 0], "layer_06_q1": tokens[6][:, 1]})
+    assert np.array_equal(cleaned[6], np.stack([said["layer_06"], said["layer_06_q1"]], axis=1))
+    found = bundle.enhance(waveform, RATE, layers=(6,))
+    assert np.array_equal(found, bundle.tokenizer.decode({6: cleaned[6]}))
+    train(root, tmp_path / "half", "residual_{}", target_layers=(6,))
+    with pytest.raises(SettingsError, match="heard with all its residual stages; it lacks layer_06_q1"):
+        Bundle.from_pretrained(str(tmp_path / "tokenizer"), enhancement=str(tmp_path / "half"))

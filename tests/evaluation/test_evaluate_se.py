@@ -6,13 +6,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made_enhancement import se_config, write_pairs
+from made_features import write_features
 from made_tasks import COLUMNS, task_config, write_task_corpus
 
+from pipeline.cross_validation.settings import CrossValidateConfig
+from pipeline.cross_validation.stage import cross_validate
 from pipeline.errors import CodebookMismatchError, DatasetError, SettingsError
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.stage import evaluate
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.tasks.enhancement import open_enhancement
 from pipeline.tasks.stage import train_task
 from pipeline.tasks.trained import open_trained
 
@@ -157,3 +161,39 @@ def test_clean_tokens_are_a_setting_of_no_other_task(tmp_path):
     )
     with pytest.raises(SettingsError, match="clean_tokens is a setting of se; .* is of the task sid"):
         evaluate(config)
+
+
+def test_speakers_are_left_out_in_turn_and_all_are_pooled(folder, tmp_path):
+    root, made = folder
+    config = se_config(root, tmp_path / "folds", num_steps=2, checkpoint_every=2, validate_every=2).flat()
+    plain = {name: value for name, value in config.items() if name not in ("output", "task", "valid_fraction")}
+    cross_validate(CrossValidateConfig.of(task="se", output=str(tmp_path / "folds"), **plain, examples=0))
+    found = rows_of(tmp_path / "folds")
+    assert sorted(row["utterance_id"] for row in found) == sorted(made)
+    wrong = sum(row[f"wrong_{name}"] for row in found for name in COLUMNS)
+    told = facts(tmp_path / "folds", "metrics")["sides"]
+    ((_, side),) = told.items()
+    frames = sum(row["num_frames"] for row in found)
+    assert side["metrics"]["token_error_rate"]["value"] == pytest.approx(wrong / 3 / frames)
+    assert "confusion" not in side
+
+
+def test_clean_tokens_are_said_of_noisy_features_too(tmp_path):
+    made = write_pairs(tmp_path, 20)
+    digest = json.loads((tmp_path / "noisy" / "manifest" / "_SUCCESS").read_text())["dataset_sha256"]
+    rng, shards = np.random.default_rng(0), []
+    noisy = [one for one, _ in made.values()]
+    for start in range(0, len(noisy), 8):
+        rows = []
+        for one in noisy[start : start + 8]:
+            values = np.eye(8)[one.tokens] + 0.1 * rng.standard_normal((len(one.tokens), 8))
+            rows.append((one.utterance_id, np.arange(len(one.tokens)), values.astype(np.float16)))
+        shards.append(rows)
+    write_features(tmp_path / "features", shards, (3, 6), input_sha256=digest)
+    features = {"tokens": None, "features": str(tmp_path / "features"), "embedding_dim": None}
+    train_task(se_config(tmp_path, tmp_path / "se", **features))
+    report = evaluate(EvaluateConfig.of(model=str(tmp_path / "se"), output=str(tmp_path / "out")))
+    metrics = report.sides["test"]["metrics"]
+    assert set(metrics) == {"token_error_rate", "token_error_rate_layer_03", "token_error_rate_layer_06"}
+    with pytest.raises(SettingsError, match="trained on features, and enhancement hears tokens"):
+        open_enhancement(str(tmp_path / "se"))

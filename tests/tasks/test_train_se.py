@@ -8,12 +8,14 @@ import pytest
 import torch
 from made_enhancement import se_config, with_noise, write_pairs, write_side
 from made_tasks import COLUMNS
-from made_tokens import speak
+from made_tokens import speak, write_tokens
 from made_training import run, stopped
 from safetensors.torch import load_file
 
+from pipeline.audio.loading import Manifest
 from pipeline.batches.sides import TRAIN
 from pipeline.errors import CodebookMismatchError, DatasetError, PipelineError, PlanMismatchError, SettingsError
+from pipeline.store.completion import success
 from pipeline.store.dataset import Dataset
 from pipeline.store.storage import open_store
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
@@ -137,6 +139,23 @@ def test_utterances_without_a_partner_are_left_out_counted_and_told(tmp_path, ca
     report = train_task(config)
     assert dict(report.lines())["without a label, left out"] == str(len(trained))
     assert any("has 4 utterances without a clean_uri" in record.getMessage() for record in caplog.records)
+
+
+def test_utterances_whose_clean_recording_has_no_tokens_are_left_out_and_counted(tmp_path):
+    made = write_pairs(tmp_path, 20)
+    # The encoder rejected two of the clean ones.
+    kept = [clean for _, clean in list(made.values())[::-1] if clean.utterance_id not in ("u001", "u007")]
+    digest = success(Dataset.open(f"{tmp_path}/clean/manifest"))["dataset_sha256"]
+    parts = [[one for one in kept if one.utterance_id in names] for names in shards_of(f"{tmp_path}/clean/manifest")]
+    write_tokens(f"{tmp_path}/rejected", kept, parts=parts, input_sha256=digest, columns=COLUMNS)
+    config = se_config(tmp_path, tmp_path / "out", clean_tokens=f"{tmp_path}/rejected", valid_fraction=0.0)
+    report = train_task(config.but(num_steps=12, validate_every=0))
+    assert dict(report.lines())["without tokens or features, left out"] == "2"
+
+
+def shards_of(uri):
+    """Give the ids of each shard of a manifest."""
+    return [set(rows["utterance_id"].to_pylist()) for _, rows in Manifest(uri).scan(["utterance_id"])]
 
 
 def test_a_run_on_other_clean_tokens_is_another_run(tmp_path):
