@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pipeline.errors import CodebookMismatchError, SettingsError
@@ -43,6 +44,11 @@ class Parts:
         """Speakers whom the tts tells apart."""
         return tuple(self.trained.spec["speakers"])
 
+    @cached_property
+    def alphabet(self) -> Alphabet:
+        """What the tts can read."""
+        return Alphabet.from_json(self.trained.spec["alphabet"])
+
     def named(self, text: Text) -> str | None:
         """Say who is named for a text."""
         return text.speaker if self.speaker is None else self.speaker
@@ -51,11 +57,10 @@ class Parts:
         """Say why a text cannot be spoken; None where it can."""
         if text.problem is not None:
             return text.problem
-        alphabet = Alphabet.from_json(self.trained.spec["alphabet"])
-        letters = alphabet.normalize(text.text)
+        letters = self.alphabet.normalize(text.text)
         if not letters:
             return Reason.EMPTY_TEXT, "the text has no character"
-        strange = sorted(set(letters) - alphabet.characters)
+        strange = sorted(set(letters) - self.alphabet.characters)
         if strange and (not self.drops_unknown or not set(letters.replace(" ", "")) - set(strange)):
             told = ", ".join(f"{character!a}" for character in strange[:_TOLD])
             more = f" and {len(strange) - _TOLD} more" if len(strange) > _TOLD else ""
