@@ -14,7 +14,7 @@ from pipeline.batches.sides import TRAIN
 from pipeline.export.ids.patterns import delay
 from pipeline.tasks.stage import prepare, train_task
 from pipeline.tasks.trained import open_trained
-from pipeline.tasks.tts.attention import rotate
+from pipeline.tasks.tts.attention import places_at, rotate
 from pipeline.tasks.tts.criterion import guided_losses, stop_losses, token_losses
 from pipeline.tasks.tts.decoding import ReadText, Writer
 from pipeline.tasks.tts.metrics import measure, rows
@@ -105,7 +105,8 @@ def test_a_rotation_makes_products_depend_on_distance_alone():
     query, key = torch.randn(2, 1, 1, 1, 8)
 
     def product(place, other):
-        return float((rotate(query, torch.tensor([place])) * rotate(key, torch.tensor([other]))).sum())
+        turned = [rotate(x, places_at(torch.tensor([at]), 8)) for x, at in ((query, place), (key, other))]
+        return float((turned[0] * turned[1]).sum())
 
     assert product(0.0, 0.0) == pytest.approx(float((query * key).sum()), abs=1e-5)
     assert product(7.0, 4.5) == pytest.approx(product(1002.5, 1000.0), abs=1e-3)

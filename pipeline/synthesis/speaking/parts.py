@@ -1,6 +1,7 @@
 """What speaks texts: a trained tts and a vocoder of its tokens, and who may speak. Knows no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pipeline.errors import CodebookMismatchError, SettingsError
 from pipeline.synthesis.speakers import Speakers, choose_speakers
@@ -40,6 +41,11 @@ class Parts:
         """Speakers whom the tts tells apart."""
         return tuple(self.trained.spec["speakers"])
 
+    @cached_property
+    def alphabet(self) -> Alphabet:
+        """What the tts can read."""
+        return Alphabet.from_json(self.trained.spec["alphabet"])
+
     def named(self, text: Text) -> str | None:
         """Say who is named for a text."""
         return text.speaker if self.speaker is None else self.speaker
@@ -48,10 +54,9 @@ class Parts:
         """Say why a text cannot be spoken; None where it can."""
         if text.problem is not None:
             return text.problem
-        alphabet = Alphabet.from_json(self.trained.spec["alphabet"])
         name = self.named(text)
         return (
-            text_problem(alphabet, text.text, drops_unknown=self.drops_unknown)
+            text_problem(self.alphabet, text.text, drops_unknown=self.drops_unknown)
             or speaker_problem(self.known_to_tts, name, TTS)
             or speaker_problem(tuple(self.speakers.known), name, VOCODER)
         )

@@ -17,13 +17,30 @@ import torch.nn.functional as F
 _BASE = 10_000.0
 
 
-def rotate(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Turn pairs of values (B, A, T, D) by angles that grow with their places (T,), floats; the lengths stay."""
-    half = values.shape[-1] // 2
-    steps = torch.arange(half, device=values.device, dtype=torch.float32) / half
-    angles_TD = places.to(torch.float32)[:, None] * _BASE**-steps
-    cosines, sines = angles_TD.cos().to(values.dtype), angles_TD.sin().to(values.dtype)
-    first, second = values[..., :half], values[..., half:]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Places:
+    """Places as angles, made once for all layers.
+
+    Attributes:
+        cosines: float32 (T, D / 2).
+        sines: float32 (T, D / 2).
+    """
+
+    cosines: torch.Tensor
+    sines: torch.Tensor
+
+
+def places_at(numbers: torch.Tensor, width: int) -> Places:
+    """Give places (T,), whole or not, as angles for heads of a width (D)."""
+    steps = torch.arange(width // 2, device=numbers.device, dtype=torch.float32) / (width // 2)
+    angles = numbers.to(torch.float32)[:, None] * _BASE**-steps
+    return Places(cosines=angles.cos(), sines=angles.sin())
+
+
+def rotate(values: torch.Tensor, places: Places) -> torch.Tensor:
+    """Turn pairs of values (B, A, T, D) by the angles of their places; the lengths stay."""
+    cosines, sines = places.cosines.to(values.dtype), places.sines.to(values.dtype)
+    first, second = values.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1)
 
 
@@ -61,17 +78,17 @@ class Attention(torch.nn.Module):
         self.key_value = torch.nn.Linear(width, 2 * width)
         self.output = torch.nn.Linear(width, width)
 
-    def keep(self, memory: torch.Tensor, places: torch.Tensor) -> Kept:
-        """Give keys and values of (B, N, W) at places (N,)."""
+    def keep(self, memory: torch.Tensor, places: Places) -> Kept:
+        """Give keys and values of (B, N, W) at N places."""
         keys, values = self.key_value(memory).chunk(2, dim=-1)
         return Kept(keys=rotate(self._split(keys), places), values=self._split(values))
 
-    def forward(self, x: torch.Tensor, places: torch.Tensor, kept: Kept, allowed: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, places: Places, kept: Kept, allowed: torch.Tensor | None) -> torch.Tensor:
         """Look.
 
         Args:
             x: (B, T, W).
-            places: Of x, (T,).
+            places: Of x.
             kept: What is looked at.
             allowed: bool, broadcast to (B, A, T, N); each query has a key that it may see. None: all.
 
@@ -84,7 +101,7 @@ class Attention(torch.nn.Module):
         return self._joined(found)
 
     def weighed(
-        self, x: torch.Tensor, places: torch.Tensor, kept: Kept, allowed: torch.Tensor
+        self, x: torch.Tensor, places: Places, kept: Kept, allowed: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Look, and say how much at what: as ``forward``, and the mean weights of the heads, float32 (B, T, N)."""
         queries = rotate(self._split(self.query(x)), places)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.tasks.tts.attention import GrowingKept, Kept
+from pipeline.tasks.tts.attention import GrowingKept, Kept, Places, places_at
 from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.tasks.tts.transformer import ReadingLayer, WritingLayer
 
@@ -96,7 +96,7 @@ class TtsModel(torch.nn.Module):
         """
         super().__init__()
         width = settings.tts_width
-        self.frames_per_symbol = frames_per_symbol
+        self.frames_per_symbol, self._head_width = frames_per_symbol, width // settings.tts_heads
         self.symbols = torch.nn.Embedding(num_symbols, width)
         self.reader = torch.nn.ModuleList(ReadingLayer(settings) for _ in range(settings.text_layers))
         self.read_norm = torch.nn.LayerNorm(width)
@@ -127,12 +127,12 @@ class TtsModel(torch.nn.Module):
             text_mask: bool (B, N), its real symbols.
             speakers: int64 (B,), where the network has a table of them.
         """
-        places = torch.arange(fused.shape[1], device=fused.device)
+        steps = torch.arange(fused.shape[1], device=fused.device)
         inputs = self.target_dropout(self.input(fused[:, :-1]))
         x = torch.cat([self.begin.expand(len(fused), 1, -1).to(inputs.dtype), inputs], dim=1)
         speaker = self._speaker(speakers)
         x = self.dropout(x if speaker is None else x + speaker)
-        before = places[:, None] >= places
+        before, places = steps[:, None] >= steps, self._places(steps)
         allowed = text_mask[:, None, None]
         attention: torch.Tensor | None = None
         for layer, kept in zip(self.writer, self._texts(text, text_mask), strict=True):
@@ -162,7 +162,7 @@ class TtsModel(torch.nn.Module):
         """
         x = self.begin.expand(len(state.allowed), 1, -1) if fused is None else self.input(fused).unsqueeze(1)
         x = x if state.speaker is None else x + state.speaker
-        place = torch.tensor([state.place], device=x.device)
+        place = self._places(torch.tensor([state.place], device=x.device))
         for layer, own, text in zip(self.writer, state.own, state.texts, strict=True):
             x = layer.step(x, place, own, text, state.allowed)  # type: ignore[operator]
         state.place += 1
@@ -171,12 +171,16 @@ class TtsModel(torch.nn.Module):
     def _texts(self, text: torch.Tensor, text_mask: torch.Tensor) -> list[Kept]:
         """Read texts and give their keys and values for each layer of the writer."""
         x = self.dropout(self.symbols(text))
-        places = torch.arange(text.shape[1], device=text.device)
+        numbers = torch.arange(text.shape[1], device=text.device)
+        places = self._places(numbers)
         for layer in self.reader:
             x = layer(x, places, text_mask[:, None, None])
         memory = self.read_norm(x)
-        frames = places * self.frames_per_symbol
+        frames = self._places(numbers * self.frames_per_symbol)
         return [layer.text.keep(memory, frames) for layer in self.writer]  # type: ignore[union-attr,operator]
+
+    def _places(self, numbers: torch.Tensor) -> Places:
+        return places_at(numbers, self._head_width)
 
     def _speaker(self, speakers: torch.Tensor | None) -> torch.Tensor | None:
         return None if self.speakers is None or speakers is None else self.speakers(speakers).unsqueeze(1)

@@ -65,9 +65,9 @@ class TtsSettings(Settings):
 class GenerationSettings(Settings):
     """How tokens are written for a text."""
 
-    temperature: float = 0.8
+    temperature: float = 1.0
     """What logits are divided by before a token is drawn; 0 takes the likeliest token."""
-    top_p: float = 0.9
+    top_p: float = 0.95
     """Tokens are drawn from the likeliest ones that together have this probability."""
     seed: int = 0
     """Seed of the draws; each utterance has draws of its own, whatever is spoken beside it."""

@@ -6,7 +6,7 @@ Letters: B batch, T steps, N symbols of a text, W width.
 import torch
 import torch.nn.functional as F
 
-from pipeline.tasks.tts.attention import Attention, GrowingKept, Kept
+from pipeline.tasks.tts.attention import Attention, GrowingKept, Kept, Places
 from pipeline.tasks.tts.settings import TtsSettings
 
 
@@ -40,8 +40,8 @@ class ReadingLayer(torch.nn.Module):
         self.feed_forward = FeedForward(settings)
         self.dropout = torch.nn.Dropout(settings.tts_dropout)
 
-    def forward(self, x: torch.Tensor, places: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Read (B, N, W) at places (N,); symbols see those that are allowed, bool (B, 1, 1, N)."""
+    def forward(self, x: torch.Tensor, places: Places, allowed: torch.Tensor) -> torch.Tensor:
+        """Read (B, N, W) at N places; symbols see those that are allowed, bool (B, 1, 1, N)."""
         normed = self.norm(x)
         x = x + self.dropout(self.attention(normed, places, self.attention.keep(normed, places), allowed))
         found: torch.Tensor = x + self.feed_forward(x)
@@ -61,13 +61,13 @@ class WritingLayer(torch.nn.Module):
         self.dropout = torch.nn.Dropout(settings.tts_dropout)
 
     def forward(
-        self, x: torch.Tensor, places: torch.Tensor, before: torch.Tensor, text: Kept, allowed: torch.Tensor
+        self, x: torch.Tensor, places: Places, before: torch.Tensor, text: Kept, allowed: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write all steps at once, as in training.
 
         Args:
             x: (B, T, W).
-            places: (T,).
+            places: Of the steps.
             before: bool (T, T), which steps a step may see.
             text: Keys and values of the text.
             allowed: bool (B, 1, 1, N), its real symbols.
@@ -81,10 +81,8 @@ class WritingLayer(torch.nn.Module):
         x = x + self.dropout(looked)
         return x + self.feed_forward(x), weights
 
-    def step(
-        self, x: torch.Tensor, place: torch.Tensor, own: GrowingKept, text: Kept, allowed: torch.Tensor
-    ) -> torch.Tensor:
-        """Write one step, (B, 1, W) at a place (1,), and keep its keys and values beside those of the steps before."""
+    def step(self, x: torch.Tensor, place: Places, own: GrowingKept, text: Kept, allowed: torch.Tensor) -> torch.Tensor:
+        """Write one step, (B, 1, W) at a place, and keep its keys and values beside those of the steps before."""
         normed = self.own_norm(x)
         x = x + self.own(normed, place, own.add(self.own.keep(normed, place)), None)
         x = x + self.text(self.text_norm(x), place, text, allowed)
