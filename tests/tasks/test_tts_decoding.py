@@ -104,6 +104,7 @@ def test_speakers_change_what_is_written_and_each_row_has_its_own():
 def test_the_limit_follows_the_text_or_the_setting():
     task = task_of()
     assert most_frames(task, 10, GREEDY, 50.0) == 100 + 90
+    assert most_frames(task, 1_000_000, GREEDY, 50.0) == 3_000
     assert most_frames(task, 10, GenerationSettings(max_seconds=1.5), 50.0) == 75
 
 

@@ -21,8 +21,9 @@ from pipeline.tasks.tts.model import TtsModel, Written
 from pipeline.tasks.tts.settings import GenerationSettings
 from pipeline.tasks.tts.task import TtsTask
 
-_LEAST_SECONDS, _TIMES_USUAL = 2.0, 3.0
-"""How long a text may take where nothing is said: so much, and so many times what texts of its length usually take."""
+_LEAST_SECONDS, _TIMES_USUAL, _MOST_SECONDS = 2.0, 3.0, 60.0
+"""How long a text may take where nothing is said: so much and so many times what texts of its length usually take, and
+at most so much: a line of a megabyte, which is no sentence, costs a minute of speech and not a day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def most_frames(task: TtsTask, symbols: int, settings: GenerationSettings, frame
     """Say how many frames a text of so many symbols may have."""
     if settings.max_seconds is not None:
         return max(1, int(settings.max_seconds * frame_rate))
-    return int(_LEAST_SECONDS * frame_rate + _TIMES_USUAL * symbols * task.frames_per_symbol)
+    usual = symbols * task.frames_per_symbol
+    return int(min(_LEAST_SECONDS * frame_rate + _TIMES_USUAL * usual, _MOST_SECONDS * frame_rate))
 
 
 class Steps(Protocol):

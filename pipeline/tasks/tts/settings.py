@@ -72,7 +72,8 @@ class GenerationSettings(Settings):
     seed: int = 0
     """Seed of the draws; each utterance has draws of its own, whatever is spoken beside it."""
     max_seconds: float | None = None
-    """Speech of a text at most, seconds; default: 2 s and three times what training's texts of its length last."""
+    """Speech of a text at most, seconds; default: 2 s and three times what texts of its length last in training, and at
+    most 60 s."""
     texts_per_batch: int = 16
     """Texts that are spoken at once, of about equal length."""
 
