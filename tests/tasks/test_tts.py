@@ -12,9 +12,9 @@ from made_tts import BY_HEART, COLUMNS, SIZES, model_of, task_of
 
 from pipeline.batches.sides import TRAIN
 from pipeline.export.ids.patterns import delay
+from pipeline.tasks.blocks.rotary import places_at, rotate
 from pipeline.tasks.stage import prepare, train_task
 from pipeline.tasks.trained import open_trained
-from pipeline.tasks.tts.attention import places_at, rotate
 from pipeline.tasks.tts.criterion import guided_losses, stop_losses, token_losses
 from pipeline.tasks.tts.decoding import ReadText, Writer
 from pipeline.tasks.tts.metrics import measure, rows

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import glu, pad, scaled_dot_product_attention, silu
 
+from pipeline.tasks.blocks.rotary import places_at, rotate
 from pipeline.tasks.blocks.settings import ConformerSettings
-
-_LONGEST_WAVE = 10_000.0
-"""Base of the rotary angles, as in their paper."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,16 +75,11 @@ class WindowedAttention(torch.nn.Module):
         dropout: Share of attention weights set to 0 in training.
     """
 
-    waves: torch.Tensor
-
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.queries_keys_values = torch.nn.Linear(width, 3 * width)
         self.output = torch.nn.Linear(width, width)
-        half = width // heads // 2
-        waves = _LONGEST_WAVE ** -(torch.arange(half, dtype=torch.float32) / half)
-        self.register_buffer("waves", waves, persistent=False)
 
     def forward(self, values: torch.Tensor, around: Window) -> torch.Tensor:
         """Let frames (B, T, D) hear those around them; gives (B, T, D)."""
@@ -106,11 +99,8 @@ class WindowedAttention(torch.nn.Module):
 
     def _turned(self, values: torch.Tensor, *, first: int) -> torch.Tensor:
         """Turn each pair of channels of (B, N, F, A, E) by an angle that grows with the frame, from ``first`` on."""
-        places = torch.arange(first, first + values.shape[2], device=values.device, dtype=torch.float32)
-        angles = (places[:, None] * self.waves)[:, None]
-        one, other = values.chunk(2, dim=-1)
-        cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
-        return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+        numbers = torch.arange(first, first + values.shape[2], device=values.device)
+        return rotate(values, places_at(numbers, values.shape[-1]).before_heads())
 
 
 class FeedForward(torch.nn.Module):

@@ -3,8 +3,6 @@
 Only the distance between a query's place and a key's place counts, so nothing is tied to places that training has: a
 longer utterance than any of training meets no vector that it never saw.
 
-Source: rotation by place is that of Su et al. 2021, RoFormer, arXiv 2104.09864, section 3.2.
-
 Letters: B batch, A heads, T queries, N keys, W width, D width of a head.
 """
 
@@ -14,34 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-_BASE = 10_000.0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Places:
-    """Places as angles, made once for all layers.
-
-    Attributes:
-        cosines: float32 (T, D / 2).
-        sines: float32 (T, D / 2).
-    """
-
-    cosines: torch.Tensor
-    sines: torch.Tensor
-
-
-def places_at(numbers: torch.Tensor, width: int) -> Places:
-    """Give places (T,), whole or not, as angles for heads of a width (D)."""
-    steps = torch.arange(width // 2, device=numbers.device, dtype=torch.float32) / (width // 2)
-    angles = numbers.to(torch.float32)[:, None] * _BASE**-steps
-    return Places(cosines=angles.cos(), sines=angles.sin())
-
-
-def rotate(values: torch.Tensor, places: Places) -> torch.Tensor:
-    """Turn pairs of values (B, A, T, D) by the angles of their places; the lengths stay."""
-    cosines, sines = places.cosines.to(values.dtype), places.sines.to(values.dtype)
-    first, second = values.chunk(2, dim=-1)
-    return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1)
+from pipeline.tasks.blocks.rotary import Places, rotate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

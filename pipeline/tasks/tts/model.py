@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.tasks.tts.attention import GrowingKept, Kept, Places, places_at
+from pipeline.tasks.blocks.rotary import Places, places_at
+from pipeline.tasks.tts.attention import GrowingKept, Kept
 from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.tasks.tts.transformer import ReadingLayer, WritingLayer
 

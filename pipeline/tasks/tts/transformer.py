@@ -6,7 +6,8 @@ Letters: B batch, T steps, N symbols of a text, W width.
 import torch
 import torch.nn.functional as F
 
-from pipeline.tasks.tts.attention import Attention, GrowingKept, Kept, Places
+from pipeline.tasks.blocks.rotary import Places
+from pipeline.tasks.tts.attention import Attention, GrowingKept, Kept
 from pipeline.tasks.tts.settings import TtsSettings
 
 
