@@ -9,7 +9,7 @@ import torch
 from made_enhancement import se_config, with_noise, write_pairs, write_side
 from made_tasks import COLUMNS
 from made_tokens import speak, write_tokens
-from made_training import run, stopped
+from made_training import assert_alike, run, stopped, together
 from safetensors.torch import load_file
 
 from pipeline.audio.loading import Manifest
@@ -106,6 +106,13 @@ def test_a_run_stopped_and_resumed_has_the_losses_and_weights_of_one_that_was_no
     states = [latest_checkpoint(open_store(str(tmp_path / name))).states for name in ("whole", "parts")]
     for name, tensors in states[0].items():
         assert all(torch.equal(states[1][name][weight], tensor) for weight, tensor in tensors.items())
+
+
+def test_two_workers_train_to_the_losses_of_one(pairs, tmp_path):
+    folder, _ = pairs
+    prepared = prepare(se_config(folder, tmp_path / "out", batches_per_step=2, batch_seconds=3.0))
+    alone = run(prepared.recipe, prepared.training, tmp_path / "one")
+    assert_alike(together(prepared.recipe, prepared.training, tmp_path / "two"), alone, within=1e-4)
 
 
 def test_replaced_tokens_are_told_from_those_around_them(pairs, tmp_path):
