@@ -363,7 +363,7 @@ def _record(report: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
             store.write("report.json", text.encode())
-        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file", "spoken text"):
             record_report(store, found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)
