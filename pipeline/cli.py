@@ -359,11 +359,12 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     found = redact_json(report.to_json())
     text = json.dumps(found, sort_keys=True)
-    store = open_store(report.output)
+    # What has no folder of its own: a recording is a file.
+    beside = report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file", "spoken text")
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
-            store.write("report.json", text.encode())
-        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file", "spoken text"):
-            record_report(store, found)
+            open_store(report.output).write("report.json", text.encode())
+        elif beside:
+            record_report(open_store(report.output), found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)
