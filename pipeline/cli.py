@@ -359,12 +359,11 @@ def _record(report: Any) -> None:
     """Write the report beside the data, show it, and print it as JSON."""
     found = redact_json(report.to_json())
     text = json.dumps(found, sort_keys=True)
-    # What has no folder of its own: a recording is a file.
-    beside = report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file", "spoken text")
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
             open_store(report.output).write("report.json", text.encode())
-        elif beside:
+        # The output of a spoken file is no folder.
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
             record_report(open_store(report.output), found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)
