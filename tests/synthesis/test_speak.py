@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from pipeline.synthesis.speaking.stage import speak
 from pipeline.synthesis.stage import synthesize
 from pipeline.tasks.stage import train_task
 
+ROOT = Path(__file__).parents[2]
 HOP, RATE = CLOCK.hop_length, CLOCK.sample_rate
 
 
@@ -254,6 +258,19 @@ def test_what_does_not_fit_is_refused_in_one_sentence_before_anything_is_written
         assert "\n" not in str(told.value)
         assert not Path(out).exists()
         assert not Path(f"{out}.wav").exists()
+
+
+def test_the_job_speaks_a_text_and_ends_with_its_report(bundle, tmp_path):
+    folder, labels = bundle
+    text = next(iter(labels.values()))["text"]
+    flags = ["--text", text, "--bundle", str(folder), "--output", str(tmp_path / "out.flac"), "--temperature", "0"]
+    command = [sys.executable, str(ROOT / "jobs" / "speak.py"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["text"] == text
+    assert soundfile.info(tmp_path / "out.flac").frames == HOP * report["num_frames"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.flac"]
 
 
 @pytest.mark.ray

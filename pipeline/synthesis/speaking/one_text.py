@@ -36,7 +36,7 @@ class SpokenText:
     seconds: float
     clipped_samples: int
     times_real_time: float
-    stage: str = "spoken text"
+    stage: str = "spoken file"
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON values."""
