@@ -24,6 +24,7 @@ from pipeline.cards.facts import card_bytes
 from pipeline.errors import SettingsError
 from pipeline.evaluation.comparison import LAYER_USE, METRICS, compare, read_facts
 from pipeline.evaluation.facts import figures, layer_use
+from pipeline.evaluation.once import made_once
 from pipeline.evaluation.page import page
 from pipeline.evaluation.plots import draw
 from pipeline.evaluation.recorded.stage import evaluate_recorded
@@ -35,9 +36,8 @@ from pipeline.evaluation.speech.comparison import SpeechComparisonReport, compar
 from pipeline.evaluation.speech.report import SpeechReport
 from pipeline.evaluation.speech.stage import evaluate_vocoder
 from pipeline.evaluation.trials import TrialList, read_trials
-from pipeline.store.completion import finish, success
-from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes, sha256
-from pipeline.store.provenance import record_settings
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder, parquet_bytes, sha256
 from pipeline.store.storage import open_store
 from pipeline.tasks.asr.settings import DecodingSettings
 from pipeline.tasks.division import ALL, SPEAKER, TEST, Division, undivided
@@ -225,12 +225,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport | SpeechReport | Compar
     if config.recordings.recorded:
         return evaluate_recorded(config)
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
-    if not dataset.store.exists(SUCCESS):
-        if dataset.pending():
-            _make(dataset, prepared, config)
-        finish(dataset)
+    dataset = made_once(config, config.output, prepared.plan, lambda dataset: _make(dataset, prepared, config))
     return _report(dataset, time.monotonic() - began)
 
 

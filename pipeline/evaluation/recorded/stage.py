@@ -19,12 +19,12 @@ from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.cards.facts import card_bytes
 from pipeline.evaluation.comparison import METRICS
+from pipeline.evaluation.once import made_once
 from pipeline.evaluation.recorded.chosen import Chosen, choose
 from pipeline.evaluation.settings import REFERENCE, EvaluateConfig
 from pipeline.evaluation.speech.report import SpeechReport, report_of
-from pipeline.store.completion import finish, success
-from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes
-from pipeline.store.provenance import record_settings
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.store.storage import open_store
 
 if TYPE_CHECKING:
@@ -101,12 +101,7 @@ def evaluate_recorded(config: EvaluateConfig) -> SpeechReport:
     """
     began = time.monotonic()
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
-    if not dataset.store.exists(SUCCESS):
-        if dataset.pending():
-            _make(dataset, prepared, config)
-        finish(dataset)
+    dataset = made_once(config, config.output, prepared.plan, lambda dataset: _make(dataset, prepared, config))
     return report_of(dataset, time.monotonic() - began)
 
 

@@ -22,12 +22,12 @@ from pipeline.batches.sides import VALIDATION, Sides, Whole
 from pipeline.cards.facts import card_bytes
 from pipeline.errors import SettingsError
 from pipeline.evaluation.comparison import METRICS
+from pipeline.evaluation.once import made_once
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.speech.report import SpeechReport, report_of
 from pipeline.evaluation.speech.sets import layer_sets
-from pipeline.store.completion import finish, success
-from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, check_folder, parquet_bytes
-from pipeline.store.provenance import record_settings
+from pipeline.store.completion import success
+from pipeline.store.dataset import Dataset, Output, Plan, check_folder, parquet_bytes
 from pipeline.store.storage import open_store
 from pipeline.vocoder.saved import SavedVocoder, check_weights, read_spec
 from pipeline.vocoder.speaker_vectors import SpeakerVectors, check_encoder, known_speakers
@@ -169,12 +169,7 @@ def evaluate_vocoder(config: EvaluateConfig) -> SpeechReport:
     """
     began = time.monotonic()
     prepared = prepare(config)
-    dataset = Dataset.create(config.output, prepared.plan)
-    record_settings(dataset.store, config)
-    if not dataset.store.exists(SUCCESS):
-        if dataset.pending():
-            _make(dataset, prepared, config)
-        finish(dataset)
+    dataset = made_once(config, config.output, prepared.plan, lambda dataset: _make(dataset, prepared, config))
     return report_of(dataset, time.monotonic() - began)
 
 
