@@ -1,9 +1,12 @@
 """A tokens dataset with its manifest, a vocoder of random weights that fits it, and what synthesize is asked for."""
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
 from made_fusion import make_books
 from made_tokens import Made as MadeUtterance
@@ -79,3 +82,24 @@ def config_of(folder, output, **settings):
     return SynthesizeConfig.of(
         **{"vocoder": str(folder / "vocoder"), "output": str(output), "runner": "here"} | given | settings
     )
+
+
+def shards(output):
+    """Give the bytes of the shards of speech by name."""
+    return {path.name: path.read_bytes() for path in sorted(Path(output).glob("shard-*.parquet"))}
+
+
+def rows_of(output):
+    """Give the rows of speech by utterance id."""
+    return {
+        row["utterance_id"]: row
+        for data in shards(output).values()
+        for row in pq.read_table(io.BytesIO(data)).to_pylist()
+    }
+
+
+def samples_of(row):
+    """Decode the recording of a row, int16 (S,)."""
+    samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+    assert rate == row["sample_rate"]
+    return samples

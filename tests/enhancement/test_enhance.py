@@ -1,18 +1,24 @@
 """Noisy tokens become clean speech: each utterance as alone, the same bytes on every way, what does not fit refused."""
 
-import io
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 import torch
 from made_enhancement import enhance_config, hardly_trained, write_spoken_pairs
 from made_export import config_of as export_config
 from made_fusion import make_books
 from made_kills import KILLED, in_child
-from made_speech import COLUMNS, LENGTHS, RATE, config_of, write_small_vocoder, write_spoken_corpus
+from made_speech import (
+    COLUMNS,
+    LENGTHS,
+    RATE,
+    config_of,
+    rows_of,
+    samples_of,
+    shards,
+    write_small_vocoder,
+    write_spoken_corpus,
+)
 from made_tasks import task_config
 from made_vocoder import HOP
 
@@ -37,24 +43,6 @@ def pairs(tmp_path_factory):
     tokens = write_spoken_pairs(folder)
     hardly_trained(folder, folder / "one", layers=(3,), target_layers=(1, 3, 6))
     return folder, tokens
-
-
-def shards(output):
-    return {path.name: path.read_bytes() for path in sorted(Path(output).glob("shard-*.parquet"))}
-
-
-def rows_of(output):
-    return {
-        row["utterance_id"]: row
-        for data in shards(output).values()
-        for row in pq.read_table(io.BytesIO(data)).to_pylist()
-    }
-
-
-def samples_of(row):
-    samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-    assert rate == row["sample_rate"] == RATE
-    return samples
 
 
 def clean_tokens(task, tokens):

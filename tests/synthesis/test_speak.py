@@ -1,6 +1,5 @@
 """Texts become speech: those known by heart, the same bytes on every way, and a reason for what cannot be."""
 
-import io
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from made_kills import KILLED, in_child
+from made_speech import rows_of, samples_of, shards
 from made_tasks import task_config
 from made_tokens import CLOCK
 from made_tts import write_fitting_vocoder, write_tts
@@ -52,28 +52,12 @@ def config_of(folder, output, **settings):
     return SpeakConfig.of(**given | settings)
 
 
-def shards(output):
-    return {path.name: path.read_bytes() for path in sorted(Path(output).glob("shard-*.parquet"))}
-
-
-def rows_of(output):
-    return {
-        row["utterance_id"]: row
-        for data in shards(output).values()
-        for row in pq.read_table(io.BytesIO(data)).to_pylist()
-    }
-
-
 def rejects_of(output):
     return {
         row["utterance_id"]: (row["reason"], row["detail"])
         for path in sorted((Path(output) / "_rejects").glob("*.parquet"))
         for row in pq.read_table(path).to_pylist()
     }
-
-
-def samples_of(row):
-    return soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")[0].astype(int)
 
 
 def test_texts_known_by_heart_are_spoken_as_their_own_tokens_are(bundle, tmp_path):

@@ -1,19 +1,25 @@
 """Tokens become speech: of the right length, of the layers that were asked for, the same bytes on every way."""
 
-import io
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import soundfile
 import torch
 from made_export import config_of as export_config
 from made_fusion import make_books
 from made_kills import KILLED, in_child
-from made_speech import COLUMNS, LENGTHS, RATE, config_of, write_small_vocoder, write_spoken_corpus
+from made_speech import (
+    COLUMNS,
+    LENGTHS,
+    RATE,
+    config_of,
+    rows_of,
+    samples_of,
+    shards,
+    write_small_vocoder,
+    write_spoken_corpus,
+)
 from made_vocoder import HOP
 
 from pipeline.audio.decode import DecodeLimits
@@ -34,24 +40,6 @@ def corpus(tmp_path_factory):
     tokens = write_spoken_corpus(folder)
     write_small_vocoder(folder / "vocoder")
     return folder, tokens
-
-
-def shards(output):
-    return {path.name: path.read_bytes() for path in sorted(Path(output).glob("shard-*.parquet"))}
-
-
-def rows_of(output):
-    return {
-        row["utterance_id"]: row
-        for data in shards(output).values()
-        for row in pq.read_table(io.BytesIO(data)).to_pylist()
-    }
-
-
-def samples_of(row):
-    samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-    assert rate == row["sample_rate"] == RATE
-    return samples
 
 
 def alone(folder, tokens, columns):
