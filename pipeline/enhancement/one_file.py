@@ -2,7 +2,8 @@
 
 from pipeline.bundle import Bundle
 from pipeline.enhancement.settings import EnhanceConfig
-from pipeline.synthesis.one_file import SpokenFile, check_target, say_file
+from pipeline.synthesis.one_file import check_target, say_file
+from pipeline.synthesis.spoken_file import SpokenFile
 from pipeline.work.runtime import kept_threads
 
 

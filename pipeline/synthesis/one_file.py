@@ -2,61 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 
-from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
 from pipeline.metrics.speech.judge import SAMPLE_RATE
 from pipeline.synthesis.recording import local_target, read_recording
 from pipeline.synthesis.settings import SynthesizeConfig
 from pipeline.synthesis.speakers import check_reference
+from pipeline.synthesis.spoken_file import SpokenFile, write_spoken
 from pipeline.tokenizer import Tokenizer
 from pipeline.vocoder.speaker_vectors import silent_reference
 from pipeline.work.runtime import kept_threads
 
 Between = Callable[[Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
 """Gives tokens (T,), or (T, Q) with residual stages, by layer from others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpokenFile:
-    """What was done with one recording.
-
-    Attributes:
-        output: The recording that was written.
-        layers: Layers that it was spoken from.
-        num_frames: Frames of tokens.
-        seconds: Of speech.
-        clipped_samples: Samples that passed full scale and were cut to it.
-        times_real_time: Seconds of speech per second in which tokenizer and vocoder worked.
-    """
-
-    output: str
-    layers: tuple[int, ...]
-    num_frames: int
-    seconds: float
-    clipped_samples: int
-    times_real_time: float
-    stage: str = "spoken file"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return asdict(self)
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Give label and value pairs for a person."""
-        return [
-            ("written", self.output),
-            ("layers", " ".join(map(str, self.layers))),
-            ("speech", f"{self.seconds:.2f} s, {self.num_frames} frames"),
-            ("clipped", f"{self.clipped_samples} samples"),
-            ("times real time", f"{self.times_real_time:.1f}"),
-        ]
 
 
 def speak_file(config: SynthesizeConfig) -> SpokenFile:
@@ -106,16 +67,8 @@ def say_file(config: SynthesizeConfig, target: Path, voice: Tokenizer, between: 
     tokens = between(voice.encode(heard, voice.sample_rate))
     waveform = voice.decode(tokens, layers=layers, speaker=speaker, durations=config.speaking.durations)
     took = time.perf_counter() - began
-    recording = sixteen_bits(waveform)
-    soundfile.write(target, recording.samples, voice.sample_rate, subtype="PCM_16")
-    seconds = len(waveform) / voice.sample_rate
-    return SpokenFile(
-        output=str(target),
-        layers=layers,
-        num_frames=len(waveform) // voice.hop_length,
-        seconds=seconds,
-        clipped_samples=recording.clipped,
-        times_real_time=seconds / took,
+    return write_spoken(
+        target, waveform, sample_rate=voice.sample_rate, hop_length=voice.hop_length, layers=layers, took=took
     )
 
 

@@ -1,59 +1,19 @@
 """One text spoken and written as a recording, without Ray."""
 
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
 
-import soundfile
-
-from pipeline.audio.flac import sixteen_bits
 from pipeline.errors import SettingsError
 from pipeline.synthesis.recording import local_target
 from pipeline.synthesis.speaking.makers import TextSpeaker
 from pipeline.synthesis.speaking.parts import open_parts
 from pipeline.synthesis.speaking.settings import SpeakConfig
 from pipeline.synthesis.speaking.texts import Text
+from pipeline.synthesis.spoken_file import SpokenFile, write_spoken
 from pipeline.tasks.tts.reading import Problem
 from pipeline.work.runtime import kept_threads
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpokenText:
-    """What was done with one text.
-
-    Attributes:
-        output: The recording that was written.
-        text: The text.
-        num_frames: Frames of tokens.
-        seconds: Of speech.
-        clipped_samples: Samples that passed full scale and were cut to it.
-        times_real_time: Seconds of speech per second in which tts and vocoder worked.
-    """
-
-    output: str
-    text: str
-    num_frames: int
-    seconds: float
-    clipped_samples: int
-    times_real_time: float
-    stage: str = "spoken file"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return asdict(self)
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Give label and value pairs for a person."""
-        return [
-            ("written", self.output),
-            ("text", self.text),
-            ("speech", f"{self.seconds:.2f} s, {self.num_frames} frames"),
-            ("clipped", f"{self.clipped_samples} samples"),
-            ("times real time", f"{self.times_real_time:.1f}"),
-        ]
-
-
-def speak_text(config: SpeakConfig) -> SpokenText:
+def speak_text(config: SpeakConfig) -> SpokenFile:
     """Speak a text and write it: 16 bits, the vocoder's rate.
 
     Raises:
@@ -72,17 +32,16 @@ def speak_text(config: SpeakConfig) -> SpokenText:
         found = speaker.write([text], _refuse)
         ((_, waveform),) = speaker.voice.speak([each.said for each in found], parts.columns)
         took = time.perf_counter() - began
-    recording = sixteen_bits(waveform)
-    rate = parts.saved.spec.sample_rate
-    soundfile.write(target, recording.samples, rate, subtype="PCM_16")
-    seconds = len(waveform) / rate
-    return SpokenText(
-        output=str(target),
+    spec = parts.saved.spec
+    layers = dict.fromkeys(int(column.removeprefix("layer_").split("_q")[0]) for column in parts.columns)
+    return write_spoken(
+        target,
+        waveform,
+        sample_rate=spec.sample_rate,
+        hop_length=spec.hop_length,
+        layers=tuple(layers),
+        took=took,
         text=text.text,
-        num_frames=len(waveform) // parts.saved.spec.hop_length,
-        seconds=seconds,
-        clipped_samples=recording.clipped,
-        times_real_time=seconds / took,
     )
 
 
