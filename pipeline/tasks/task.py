@@ -21,7 +21,7 @@ class Task(Targets):
     loss_name: str
     """What its loss is called in metrics."""
     best_by: str
-    """Metric of its rows that says which weights are the best."""
+    """Metric of validation that says which weights are the best: one of its rows, or loss."""
     best_order: Literal["min", "max"]
     """Whether the best is the smallest or the largest."""
 

@@ -52,7 +52,8 @@ class TtsTask(Task):
     name = "tts"
     label = "text"
     loss_name = "written"
-    best_by = "token_error_rate"
+    # The token error rate is blind to a moment that is likely but never likelier than not, as the end of a sound.
+    best_by = "loss"
     best_order = "min"
 
     @property
