@@ -5,10 +5,10 @@ token layer makes the logits of its K tokens, and one more the stop decision.
 
 Source: Tokotron of Mousavi et al. 2024, arXiv 2406.14294 (DASB): sizes, a transformer over characters, one over frames
 that looks at it, L token streams in parallel, a gate that stops. Ours differs: the layers of a step are fused as the
-project's fuser says (theirs are concatenated; ``--fusion concat`` does so too); places are rotations (``attention.py``)
-and not added sinusoids; the text is given places of the frames that its symbols last on average, the position rate of
-Ping et al. 2018, Deep Voice 3, arXiv 1710.07654, section 3.3, so that text and frames run side by side from the first
-step on, however long they are.
+project's fuser says (theirs are concatenated; ``--fusion concat`` does so too); places are rotations
+(``blocks/rotary.py``) and not added sinusoids; the text is given places of the frames that its symbols last on average,
+the position rate of Ping et al. 2018, Deep Voice 3, arXiv 1710.07654, section 3.3, so that text and frames run side by
+side from the first step on, however long they are.
 
 Letters: B batch, T steps, L layers, K clusters, H width of a fused frame, N symbols of a text, W width.
 """
