@@ -115,7 +115,7 @@ BAD_SETTINGS = {
     "dropout": ({"target_dropout": 1.0}, r"target_dropout must be in \[0, 1\)"),
     "sigma": ({"guided_sigma": 0.0}, "guided_sigma must be above 0"),
     "task": ({"task": "asr"}, "and the task is asr"),
-    "no task": ({"task": "sing"}, "task must be one of asr, sid, er, tts"),
+    "no task": ({"task": "sing"}, "task must be one of asr, sid, er, se, tts"),
 }
 
 
