@@ -21,7 +21,7 @@ from pipeline.tasks.enhancer import Enhancer
 from pipeline.tasks.trained import SPEC, check_lineage
 from pipeline.tasks.tts.settings import GenerationSettings
 from pipeline.tasks.writer import TextWriter, ToWrite
-from pipeline.tasks.writing import TTS
+from pipeline.tasks.writing import TTS, open_tts
 from pipeline.tokenizer import Tokenizer
 from pipeline.vocoder.choosing import choose_columns
 
@@ -83,7 +83,7 @@ class Bundle:
         return cls(
             tokenizer,
             None if enhancement is None else Enhancer(enhancement, device),
-            None if tts is None else TextWriter(tts, device, generation),
+            None if tts is None else TextWriter(open_tts(tts), device, generation),
         )
 
     def choose_layers(self, layers: Sequence[int] = ()) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pipeline.fusion.laying import lay_tokens
 from pipeline.tasks.enhancement import open_enhancement
 from pipeline.tasks.se.enhancing import enhance_tokens
 
@@ -54,24 +55,9 @@ class Enhancer:
             ValueError: A layer is absent, layers differ in length, or an id is none of its codebook's; the message is
                 one sentence.
         """
-        laid = torch.from_numpy(self._laid(tokens)).to(self._device)
+        if absent := [column for column in self.columns if column not in tokens]:
+            raise ValueError(f"enhancement hears {', '.join(self.columns)}, and {', '.join(absent)} is not given")
+        laid = torch.from_numpy(lay_tokens(tokens, self.trained.fuser, self.columns)).to(self._device)
         with self._turn:
             said = enhance_tokens(self._model, laid).cpu().numpy().astype(np.uint16)
         return {target.column: said[:, place] for place, target in enumerate(self.targets)}
-
-    def _laid(self, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Lay the layers side by side, int64 (T, C)."""
-        if absent := [column for column in self.columns if column not in tokens]:
-            raise ValueError(f"enhancement hears {', '.join(self.columns)}, and {', '.join(absent)} is not given")
-        shapes = {column: np.asarray(tokens[column]).shape for column in self.columns}
-        if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
-            told = ", ".join(f"{column} {shape}" for column, shape in shapes.items())
-            raise ValueError(f"each layer has one token per frame, so all have one shape (T,); got {told}")
-        for column in self.columns:
-            ids, size = np.asarray(tokens[column]), self.trained.fuser.num_clusters[column]
-            if ids.dtype.kind not in "iu":
-                raise ValueError(f"tokens are integers, and those of {column} are {ids.dtype}")
-            wrong = ids[(ids < 0) | (ids >= size)]
-            if len(wrong):
-                raise ValueError(f"{column} has ids from 0 to {size - 1}, and was given {wrong[0]}")
-        return np.stack([np.asarray(tokens[column]).astype(np.int64) for column in self.columns], axis=1)

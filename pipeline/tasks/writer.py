@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.schema import Reason
+from pipeline.tasks.trained import TrainedTask
 from pipeline.tasks.tts.decoding import ReadText, Writer, WrittenTokens, most_frames
 from pipeline.tasks.tts.reading import Problem, speaker_problem, text_problem
 from pipeline.tasks.tts.settings import GenerationSettings
 from pipeline.tasks.tts.task import TtsTask
-from pipeline.tasks.writing import TTS, open_tts, written_lineage
+from pipeline.tasks.writing import TTS, written_lineage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +42,25 @@ class TextWriter:
     """
 
     def __init__(
-        self, uri: str, device: str, settings: GenerationSettings | None = None, *, drops_unknown: bool = False
+        self,
+        trained: TrainedTask,
+        device: str,
+        settings: GenerationSettings | None = None,
+        *,
+        drops_unknown: bool = False,
     ) -> None:
         """Load it.
 
         Args:
-            uri: A finished folder of ``train_task --task tts``.
+            trained: As ``open_tts`` gives it.
             device: A torch device.
             settings: How tokens are chosen.
             drops_unknown: Whether characters that it never learned are left out of texts.
 
         Raises:
-            CorruptDatasetError: It is damaged.
-            DatasetError: It is something else, or not finished.
-            SettingsError: It is of another task.
+            CorruptDatasetError: Its weights are damaged.
         """
-        self.trained = open_tts(uri)
+        self.trained = trained
         self.said = written_lineage(self.trained)
         task = self.trained.task()
         assert isinstance(task, TtsTask)

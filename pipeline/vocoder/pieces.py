@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from pipeline.batches.overlapping import heard_pieces
 from pipeline.vocoder.duration import CONTEXT_RUNS, expand, runs_of, whole_durations
 from pipeline.vocoder.network import Vocoder
 
@@ -37,19 +38,14 @@ def spoken_pieces(
     Raises:
         ValueError: As ``Vocoder.forward``, or ``piece_frames`` is below 1.
     """
-    if piece_frames < 1:
-        raise ValueError(f"piece_frames must be at least 1, got {piece_frames}")
-    hop, context, total = vocoder.hop_length, vocoder.context_frames, len(tokens)
+    hop = vocoder.hop_length
     voice = None if speaker is None else speaker.unsqueeze(0)
-    for start in range(0, total, piece_frames):
-        end = min(start + piece_frames, total)
-        heard = slice(max(0, start - context), min(total, end + context))
-        piece = tokens[heard].unsqueeze(0)
+    for each in heard_pieces(len(tokens), piece_frames, vocoder.context_frames):
+        piece = tokens[each.heard].unsqueeze(0)
         with torch.inference_mode():
             mask = torch.ones(piece.shape[:2], dtype=torch.bool, device=tokens.device)
             waveform = vocoder(piece, mask, present, voice)[0]
-        first = (start - heard.start) * hop
-        yield waveform[first : first + (end - start) * hop].clone()
+        yield waveform[each.own.start * hop : each.own.stop * hop].clone()
 
 
 def speak_in_pieces(
@@ -96,13 +92,11 @@ def with_predicted_durations(
     runs_UL = runs_of(tokens.unsqueeze(0), everything, present).tokens[0]
     voice = None if speaker is None else speaker.unsqueeze(0)
     lasts = []
-    for start in range(0, len(runs_UL), piece_frames):
-        end = min(start + piece_frames, len(runs_UL))
-        heard = slice(max(0, start - CONTEXT_RUNS), min(len(runs_UL), end + CONTEXT_RUNS))
-        piece = runs_UL[heard].unsqueeze(0)
+    for each in heard_pieces(len(runs_UL), piece_frames, CONTEXT_RUNS):
+        piece = runs_UL[each.heard].unsqueeze(0)
         with torch.inference_mode():
             mask = torch.ones(piece.shape[:2], dtype=torch.bool, device=tokens.device)
             found = whole_durations(vocoder.log_durations(piece, mask, present, voice), mask)[0]
-        lasts.append(found[start - heard.start : end - heard.start])
+        lasts.append(found[each.own])
     every_run = torch.ones((1, len(runs_UL)), dtype=torch.bool, device=tokens.device)
     return expand(runs_UL.unsqueeze(0), torch.cat(lasts).unsqueeze(0), every_run)[0][0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.fusion.laying import lay_tokens
 from pipeline.vocoder.pieces import speak_in_pieces, with_predicted_durations
 from pipeline.vocoder.saved import load_vocoder
 from pipeline.vocoder.settings import SpeakingSettings
@@ -143,21 +144,7 @@ def stacked(tokens: Mapping[str, np.ndarray], spec: VocoderSpec, columns: Sequen
         ValueError: Layers differ in length, there is no frame, or an id is none of its codebook's; the message is one
             sentence.
     """
-    lengths = {column: np.asarray(tokens[column]).shape for column in columns}
-    if len(set(lengths.values())) != 1 or len(next(iter(lengths.values()))) != 1:
-        told = ", ".join(f"{column} {shape}" for column, shape in lengths.items())
-        raise ValueError(f"each layer has one token per frame, so all have one shape (T,); got {told}")
-    (num_frames,) = lengths[columns[0]]
-    if not num_frames:
+    found = lay_tokens(tokens, spec.fuser, columns)
+    if not len(found):
         raise ValueError("there is no frame to speak")
-    found = np.zeros((num_frames, len(spec.columns)), np.int64)
-    for column in columns:
-        ids = np.asarray(tokens[column])
-        if ids.dtype.kind not in "iu":
-            raise ValueError(f"tokens are integers, and those of {column} are {ids.dtype}")
-        size = spec.fuser.num_clusters[column]
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= size:
-            raise ValueError(f"{column} has ids from 0 to {size - 1}, and was given {low if low < 0 else high}")
-        found[:, spec.columns.index(column)] = ids
     return found

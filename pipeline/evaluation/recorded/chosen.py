@@ -15,11 +15,9 @@ from pipeline.audio.loading import Manifest, decoded_lengths
 from pipeline.audio.pieces import decode_place
 from pipeline.batches.sides import share
 from pipeline.errors import SettingsError
+from pipeline.evaluation.speech.utterances import LABELS, MOST_SECONDS
 from pipeline.metrics.speech.judge import SAMPLE_RATE
 
-MOST_SECONDS = 60.0
-"""Longer utterances are left out: no judge is meant for them."""
-LABELS = ("text", "speaker")
 ABSENT, TOO_LONG = "absent", "too_long"
 
 

@@ -35,8 +35,8 @@ class TextSpeaker:
     def __init__(self, parts: Parts, config: SpeakConfig, device: str) -> None:
         assert config.vocoder is not None
         self._parts = parts
-        uri, drops = parts.trained.dataset.uri, parts.drops_unknown
-        self._writer = TextWriter(uri, device, config.generation, drops_unknown=drops)
+        drops = parts.drops_unknown
+        self._writer = TextWriter(parts.trained, device, config.generation, drops_unknown=drops)
         self.voice = Voice(config.vocoder, device, config.speaking)
 
     def write(self, texts: Sequence[Text], reject: Callable[[Text, Problem], None]) -> list[ToSpeak]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from pipeline.batches.overlapping import heard_pieces
 from pipeline.tasks.recipe import TaskModel
 
 PIECE_FRAMES = 3000
@@ -32,17 +33,13 @@ def enhanced_pieces(
     Raises:
         ValueError: A token is none of its codebook's, or ``piece_frames`` is below 1.
     """
-    if piece_frames < 1:
-        raise ValueError(f"piece_frames must be at least 1, got {piece_frames}")
-    context, total = int(model.head.context_frames), len(tokens)  # type: ignore[arg-type]
-    for start in range(0, total, piece_frames):
-        end = min(start + piece_frames, total)
-        heard = slice(max(0, start - context), min(total, end + context))
-        piece = tokens[heard].unsqueeze(0)
+    context = int(model.head.context_frames)  # type: ignore[arg-type]
+    for cut in heard_pieces(len(tokens), piece_frames, context):
+        piece = tokens[cut.heard].unsqueeze(0)
         mask = torch.ones(piece.shape[:2], dtype=torch.bool, device=tokens.device)
         with torch.inference_mode():
             logits = model.head(model.fuser(piece, mask).values, mask)
-        yield [each[0, start - heard.start : end - heard.start] for each in logits]
+        yield [each[0, cut.own] for each in logits]
 
 
 def enhance_tokens(model: TaskModel, tokens: torch.Tensor, *, piece_frames: int = PIECE_FRAMES) -> torch.Tensor:
