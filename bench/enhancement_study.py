@@ -3,11 +3,12 @@
     python -m bench.enhancement_study --data DATA --output enhancement [--steps 4000] [--vocoder-steps 8000]
 
 DATA holds LibriSpeech, cmu_arctic, noise, rir and VoiceBank-DEMAND. Everything is learned from 108 minutes of read
-speech in three mixtures each with noises 1 to 3 and rooms 1 and 2 at 0 to 15 dB. Judged are 26 speakers of LibriSpeech
-who were heard in no training, in noise 5 and room 4, and VoiceBank-DEMAND, another kind of noise and corpus. Tokens are
-those of encoder-small with codebooks of the clean speech, K = 500, layers 1 to 6. One vocoder, without a table of
-speakers, speaks every set of layers: the voice is in the tokens. Prints tables and writes ``enhancement.md``; goes on
-where it was.
+speech in four mixtures each at 0 to 15 dB, half of them in rooms 1 or 2, with noises 1 to 3 and what can be made
+without recordings of noise (``bench/more_noises.py``). Judged are 26 speakers of LibriSpeech who were heard in no
+training, in noise 5 and room 4, and VoiceBank-DEMAND, another kind of noise and corpus. Tokens are those of
+encoder-small with codebooks of the clean speech, K = 500, layers 1 to 6. One vocoder, without a table of speakers,
+speaks every set of layers: the voice is in the tokens. Prints tables and writes ``enhancement.md``; goes on where it
+was.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measuring import table
+from bench.more_noises import written
 from bench.study_corpora import LAYERS, write_listing
 from bench.vocoder_study import job
 
@@ -28,9 +30,12 @@ HERE: dict[str, Any] = {"runner": "here"}
 MEASURES = ("stoi", "dnsmos_ovrl", "speaker_similarity", "dwer", "wer")
 
 
-def sounds(data: Path, folder: Path, kind: str, stem: str, sides: Mapping[str, Iterable[int]]) -> Path:
-    """Make the manifest of noises or rooms, each of one side."""
-    lines = [
+def sounds(
+    data: Path, folder: Path, kind: str, stem: str, sides: Mapping[str, Iterable[int]], more: Iterable[Path] = ()
+) -> Path:
+    """Make the manifest of noises or rooms, each of one side; what is made beside them is for training."""
+    lines = [json.dumps({"path": str(path), "split": "train"}) for path in more]
+    lines += [
         json.dumps({"path": str(data / kind / f"{stem}{number}.wav"), "split": side})
         for side, numbers in sides.items()
         for number in numbers
@@ -38,8 +43,16 @@ def sounds(data: Path, folder: Path, kind: str, stem: str, sides: Mapping[str, I
     folder.mkdir(parents=True, exist_ok=True)
     listing = folder / f"{kind}.jsonl"
     listing.write_text("\n".join(lines) + "\n")
-    job("build_manifest", corpus=listing, layout="listing", roots=data, output=folder / kind, **HERE)
+    job("build_manifest", corpus=listing, layout="listing", roots=(data, folder), output=folder / kind, **HERE)
     return folder / kind
+
+
+def more_noises(data: Path, folder: Path, listing: Path) -> list[Path]:
+    """Make noises of the recordings, and of the speakers, that training hears."""
+    told = [json.loads(line) for line in listing.read_text().splitlines()]
+    talkers = [data / line["path"] for line in told if line["split"] == "train" and "LibriSpeech" in line["path"]]
+    recordings = [data / "noise" / f"noise{number}.wav" for number in SIDES["train"]]
+    return written(folder / "made_noises", recordings, talkers)
 
 
 def tokens(folder: Path, manifest: Path, name: str) -> Path:
@@ -54,9 +67,10 @@ def prepare(data: Path, folder: Path) -> None:
     listing = write_listing("read", data, folder / "read")
     job("run_pipeline", corpus=listing, layout="listing", roots=data, output=folder / "read", encoder="encoder-small",
             layers=LAYERS, num_clusters=500, **HERE)  # fmt: skip
-    noises, rooms = sounds(data, folder, "noise", "noise", SIDES), sounds(data, folder, "rir", "rir", ROOM_SIDES)
+    noises = sounds(data, folder, "noise", "noise", SIDES, more_noises(data, folder, listing))
+    rooms = sounds(data, folder, "rir", "rir", ROOM_SIDES)
     mixed = {"noises": noises, "rooms": rooms, "snr_db": (0, 15), **HERE}
-    job("mix_corpus", manifest=folder / "read" / "manifest", output=folder / "noisy", passes=3, **mixed)
+    job("mix_corpus", manifest=folder / "read" / "manifest", output=folder / "noisy", passes=4, **mixed)
     tokens(folder, folder / "noisy" / "_manifest", "noisy_tokens")
     held = folder / "test.jsonl"
     held.write_text("".join(line + "\n" for line in listing.read_text().splitlines() if '"split": "test"' in line))

@@ -90,6 +90,26 @@ class Codebook:
         return str(self.lineage["encoder_sha256"])
 
     @property
+    def normalize_waveform(self) -> bool | None:
+        """Whether the encoder heard waveforms of zero mean and unit variance; None where the file does not say."""
+        return self.lineage.get("normalize_waveform")
+
+    def heard_otherwise(self, normalize_waveform: bool | None) -> str | None:
+        """Say that waveforms were normalised when it was fitted and are not now, or the reverse.
+
+        Args:
+            normalize_waveform: Whether they are now; None where it is not known.
+
+        Returns:
+            What is wrong and what to do, or None where nothing is, or one side does not say.
+        """
+        fitted = self.normalize_waveform
+        if fitted is None or normalize_waveform is None or fitted == normalize_waveform:
+            return None
+        flag = "--normalize-waveform" if fitted else "--no-normalize-waveform"
+        return f"{self.unit} was fitted with {flag}, which was not so here"
+
+    @property
     def unit(self) -> str:
         """Name of its unit in a dataset, as ``layer_07_k1000``."""
         return schema.codebook_unit(self.layer, self.num_clusters, self.quantizer)

@@ -202,6 +202,7 @@ def _with_best(training: TrainingSettings, task: "Task", division: Division) -> 
         if training.best_by is not None:
             raise SettingsError(f"best_by {training.best_by} needs utterances to validate on: give --valid-fraction")
         return replace(training, validate_every=0)
+    training.check_validated(VALIDATION)
     if training.best_by is not None or not training.validate_every:
         return training
     return replace(training, best_by=f"{VALIDATION}_{task.best_by}", best_order=task.best_order)

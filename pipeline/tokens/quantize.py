@@ -39,7 +39,12 @@ class Quantized:
 
 
 def check_codebooks(
-    codebooks: Sequence[Codebook], *, encoder_sha256: str, dim: int, layers: Sequence[int] | None = None
+    codebooks: Sequence[Codebook],
+    *,
+    encoder_sha256: str,
+    dim: int,
+    layers: Sequence[int] | None = None,
+    normalize_waveform: bool | None = None,
 ) -> None:
     """Refuse codebooks that do not belong to an encoder's features.
 
@@ -48,10 +53,12 @@ def check_codebooks(
         encoder_sha256: SHA-256 of the encoder's weights.
         dim: Width of its features (D).
         layers: Layers whose features exist, default any.
+        normalize_waveform: Whether the encoder hears normalised waveforms, default not known.
 
     Raises:
         CodebookMismatchError: There is none, two are of one layer and stage, stages do not follow from each other,
-            or one was fitted on another encoder, width or layer. The message names every difference.
+            or one was fitted on another encoder, width or layer, or on waveforms that were normalised otherwise. The
+            message names every difference.
         SettingsError: One has more clusters than a uint16 token can name.
     """
     faults = [] if codebooks else ["there is no codebook"]
@@ -64,6 +71,8 @@ def check_codebooks(
             faults.append(f"layer {book.layer} has width {book.dim}, the features have {dim}")
         if layers is not None and book.layer not in layers:
             faults.append(f"layer {book.layer} is not among the features' layers {sorted(layers)}")
+        if heard := book.heard_otherwise(normalize_waveform):
+            faults.append(heard)
     if faults:
         raise CodebookMismatchError(
             f"codebooks do not belong to the features: {'; '.join(faults)}. "

@@ -81,7 +81,12 @@ def prepare(config: TokenizeCorpusConfig) -> PreparedTokens:
 def _from_audio(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) -> PreparedTokens:
     assert config.manifest is not None
     encoder = config.encoding.describe()
-    check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
+    check_codebooks(
+        codebooks,
+        encoder_sha256=encoder.weights_sha256,
+        dim=encoder.dim,
+        normalize_waveform=encoder.normalize_waveform,
+    )
     manifest = Manifest(config.manifest)
     input_sha256 = success(manifest.dataset)["dataset_sha256"]
     plan = Plan(
@@ -145,7 +150,12 @@ def _from_features(config: TokenizeCorpusConfig, codebooks: Sequence[Codebook]) 
             f"{config.features} holds a sample of the frames (sample_fraction {lineage['sample_fraction']:g}); "
             "tokens need every frame: tokenise from --manifest, or extract features without a sample"
         )
-    check_codebooks(codebooks, encoder_sha256=lineage["encoder_sha256"], dim=lineage["dim"])
+    check_codebooks(
+        codebooks,
+        encoder_sha256=lineage["encoder_sha256"],
+        dim=lineage["dim"],
+        normalize_waveform=lineage.get("normalize_waveform"),
+    )
     if absent := sorted(set(config.encoding.layers) - set(lineage["layers"])):
         raise CodebookMismatchError(f"{config.features} has layers {lineage['layers']}, the codebooks also {absent}")
     input_sha256 = success(features)["dataset_sha256"]

@@ -46,7 +46,12 @@ class WaveformTokenizer:
 
     def __init__(self, extractor: FeatureExtractor, codebooks: Sequence[Codebook]) -> None:
         encoder = extractor.encoder
-        check_codebooks(codebooks, encoder_sha256=encoder.weights_sha256, dim=encoder.dim)
+        check_codebooks(
+            codebooks,
+            encoder_sha256=encoder.weights_sha256,
+            dim=encoder.dim,
+            normalize_waveform=encoder.normalize_waveform,
+        )
         found = chains(codebooks)
         layers = [layer for layer, _ in found]
         if layers != list(encoder.layers):

@@ -135,6 +135,20 @@ class TrainingSettings:
     storage_path: str | None = None
     """Folder that all nodes see, for Ray Train's own files, local or s3://; default: in the output."""
 
+    def check_validated(self, held_out: str) -> None:
+        """Refuse a ``best_by`` that no validation can give.
+
+        Args:
+            held_out: Name of the set that is validated on; its metrics begin with it.
+
+        Raises:
+            SettingsError: ``best_by`` does not begin so.
+        """
+        if self.best_by is not None and not self.best_by.startswith(f"{held_out}_"):
+            raise SettingsError(
+                f"best_by {self.best_by} is no metric of validation: those begin with {held_out}_, as {held_out}_loss"
+            )
+
     def __post_init__(self) -> None:
         for name in ("num_steps", "batches_per_step", "checkpoint_every", "keep_checkpoints", "log_every", "loaders"):
             _at_least(self, name, 1)

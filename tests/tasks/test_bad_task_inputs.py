@@ -96,6 +96,7 @@ BAD = {
         {"speaker_input": "table", "valid_fraction": 0.0},
         r"test has speaker new, which training never has \(utterances: 1\)",
     ),
+    "best by nothing": ("er", everywhere(), {"best_by": "uar"}, "best_by uar is no metric of validation"),
     "other codebooks": (
         "er",
         everywhere(),

@@ -123,6 +123,18 @@ def test_every_difference_is_named_at_once():
         check_codebooks([], encoder_sha256="a", dim=4)
 
 
+@pytest.mark.parametrize("fitted", [True, False])
+def test_codebooks_of_waveforms_that_were_normalised_otherwise_are_refused(fitted):
+    heard = dataclasses.replace(book(), lineage={**book().lineage, "normalize_waveform": fitted})
+    check_codebooks([heard], encoder_sha256="a", dim=4, normalize_waveform=fitted)
+    flag = "--normalize-waveform" if fitted else "--no-normalize-waveform"
+    with pytest.raises(CodebookMismatchError, match=f"layer_02_k5 was fitted with {flag}, which was not so here"):
+        check_codebooks([heard], encoder_sha256="a", dim=4, normalize_waveform=not fitted)
+    # One side does not say: published codebooks, and features of before.
+    check_codebooks([book()], encoder_sha256="a", dim=4, normalize_waveform=fitted)
+    check_codebooks([heard], encoder_sha256="a", dim=4)
+
+
 def test_more_clusters_than_uint16_can_name_are_refused():
     large = book(num_clusters=65537, dim=1)
     with pytest.raises(SettingsError, match="65537 clusters"):

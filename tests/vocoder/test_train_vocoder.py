@@ -222,6 +222,7 @@ REFUSED = [
     ({"ema_decay": 1.0}, "ema_decay must be in"),
     ({"valid_fraction": 0.0, "best_by": "validation_loss"}, "needs utterances to validate on"),
     ({"warmup_steps": 6}, "warmup_steps 6 must be below num_steps"),
+    ({"best_by": "loss"}, "best_by loss is no metric of validation: those begin with validation_"),
 ]
 
 

@@ -21,7 +21,7 @@ from pipeline.work.worker_shape import DECODE_CPUS, Placement
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 3
+DATA_VERSION = 4
 GPU_BATCH_SECONDS = 30.0
 """Smaller batch budgets are remarked upon where a GPU encodes. By arithmetic, not measured: 8 s of HuBERT-base are
 0.1 TFLOP, a millisecond for a GPU of 100 TFLOP/s."""
@@ -175,6 +175,7 @@ def encoding_lineage(config: EncodingSettings, encoder: EncoderInfo, input_sha25
         "sample_rate": encoder.sample_rate,
         "hop_length": encoder.hop_length,
         "frame_rate": encoder.frame_rate,
+        "normalize_waveform": encoder.normalize_waveform,
         "dtype": config.dtype,
     }
 

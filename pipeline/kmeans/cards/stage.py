@@ -186,6 +186,8 @@ def _check_books(books: Mapping[str, Codebook], features: Dataset) -> None:
             faults.append(f"{unit} has width {book.dim}, the features {lineage['dim']}")
         if book.layer not in lineage["layers"]:
             faults.append(f"{unit} is of layer {book.layer}, the features have layers {lineage['layers']}")
+        if heard := book.heard_otherwise(lineage.get("normalize_waveform")):
+            faults.append(heard)
     if faults:
         raise CodebookMismatchError(
             f"codebooks do not belong to the features of {features.uri}: {'; '.join(faults)}. "

@@ -7,8 +7,9 @@ there and end with the same bits. Memory: ``memory_per_worker``; what is more li
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from pipeline.work.worker_shape import Node
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 
 
 def prepare(config: FitKmeansConfig) -> Plan:
@@ -58,7 +59,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
                 f"{max(config.fitting.num_clusters)}; lower num_clusters or keep more frames"
             )
     input_sha256 = success(features)["dataset_sha256"]
-    given = _given_codebooks(config, layers, lineage["encoder_sha256"])
+    given = _given_codebooks(config, layers, lineage)
     settings = {
         "fraction": config.fraction,
         "warm_start": list(config.warm_start),
@@ -70,12 +71,21 @@ def prepare(config: FitKmeansConfig) -> Plan:
         "seed": config.fitting.seed,
     }
     content = {"data_version": DATA_VERSION, "input_sha256": input_sha256, "layers": layers, **settings}
-    kept = ("encoder", "encoder_sha256", "dim", "sample_rate", "hop_length", "frame_rate", "dtype")
+    kept = (
+        "encoder",
+        "encoder_sha256",
+        "normalize_waveform",
+        "dim",
+        "sample_rate",
+        "hop_length",
+        "frame_rate",
+        "dtype",
+    )
     plan = Plan(
         kind="codebooks",
         content={**content, "num_clusters": sorted(config.fitting.num_clusters)},
         lineage={
-            **{key: lineage[key] for key in kept},
+            **{key: lineage[key] for key in kept if key in lineage},
             "kind": "codebooks",
             "schema_version": schema.SCHEMA_VERSION,
             "input_sha256": input_sha256,
@@ -89,7 +99,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
     return plan
 
 
-def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], encoder: str) -> dict[str, Codebook]:
+def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], lineage: Mapping[str, Any]) -> dict[str, Codebook]:
     """Read the codebooks that fits begin with, by unit; none where they are seeded."""
     if config.init_codebooks is None:
         return {}
@@ -102,8 +112,12 @@ def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], encoder: st
     for target in wanted:
         source = f"{config.init_codebooks}/{target.unit}"
         book = Codebook.from_bytes(read_committed(dataset, target.unit), source)
-        if book.encoder != encoder:
-            raise SettingsError(f"{source} belongs to encoder {book.encoder}, the features to {encoder}")
+        if book.encoder != lineage["encoder_sha256"]:
+            raise SettingsError(
+                f"{source} belongs to encoder {book.encoder}, the features to {lineage['encoder_sha256']}"
+            )
+        if heard := book.heard_otherwise(lineage.get("normalize_waveform")):
+            raise SettingsError(f"{heard}, in {config.init_codebooks}")
         found[target.unit] = book
     return found
 
@@ -197,9 +211,7 @@ class _Fitting:
         self._config = config
         self._shares = (*config.warm_start, 1.0)
         self._stopping = Stopping(max_iterations=config.kmeans.max_iterations, tolerance=config.kmeans.tolerance)
-        self._given = _given_codebooks(
-            config, dataset.plan.content["layers"], str(dataset.plan.lineage["encoder_sha256"])
-        )
+        self._given = _given_codebooks(config, dataset.plan.content["layers"], dataset.plan.lineage)
         self._targets = config.targets(dataset.plan.content["layers"])
         self._done: dict[str, Codebook] = {}
         self._active: dict[Target, Fit] = {}

@@ -40,6 +40,9 @@ class ImportCodebooksConfig:
     """Folder of the codebooks, local or s3://."""
     revision: str | None = None
     """Git revision of a Hugging Face name, to pin it."""
+    normalize_waveform: bool | None = None
+    """Whether each utterance was normalised to zero mean and unit variance before the encoder, when the features were
+    made that were clustered. Said here, other tokens are refused; default: not known."""
 
     def __post_init__(self) -> None:
         if not self.files or len(self.files) != len(self.layers):
@@ -79,12 +82,19 @@ def prepare(config: ImportCodebooksConfig) -> PreparedImport:
         "kind": "codebooks",
         "schema_version": schema.SCHEMA_VERSION,
     }
+    if config.normalize_waveform is not None:
+        lineage["normalize_waveform"] = config.normalize_waveform
     named = sorted(zip(config.layers, config.files, strict=True))
     codebooks = [_import_one(uri, layer, encoder, lineage) for layer, uri in named]
     hashes = {schema.layer_column(book.layer): book.lineage["source"]["sha256"] for book in codebooks}
     plan = Plan(
         kind="codebooks",
-        content={"import_version": DATA_VERSION, "encoder_sha256": encoder.weights_sha256, "files": hashes},
+        content={
+            "import_version": DATA_VERSION,
+            "encoder_sha256": encoder.weights_sha256,
+            "files": hashes,
+            **({} if config.normalize_waveform is None else {"normalize_waveform": config.normalize_waveform}),
+        },
         lineage=lineage,
         units=[schema.codebook_unit(book.layer, book.num_clusters) for book in codebooks],
         extension=".safetensors",

@@ -167,6 +167,7 @@ def _check_crops(config: TrainVocoderConfig, spec: VocoderSpec) -> None:
 
 def _with_validation(training: TrainingSettings, sides: Sides) -> TrainingSettings:
     if VALIDATION in sides.held_out:
+        training.check_validated(VALIDATION)
         return training
     if training.best_by is not None:
         raise SettingsError(f"best_by {training.best_by} needs utterances to validate on: give --valid-fraction")

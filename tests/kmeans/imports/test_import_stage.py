@@ -152,6 +152,22 @@ def test_tokenize_corpus_takes_the_result_for_this_encoder_and_no_other(config, 
         prepare(TokenizeCorpusConfig.of(features=others, **settings))
 
 
+def test_codebooks_that_say_how_waveforms_were_normalised_refuse_other_features(config, encoder, tmp_path):
+    assert "normalize_waveform" not in read_codebooks(run(config).output)[0].lineage
+    features = features_dataset(tmp_path / "features", encoder)
+    said = describe(encoder).normalize_waveform
+    for number, normalize in enumerate((said, not said)):
+        books = run(config, output=str(tmp_path / f"books-{number}"), normalize_waveform=normalize).output
+        asked = TokenizeCorpusConfig.of(codebooks=books, features=features, output=str(tmp_path / f"tokens-{number}"))
+        if normalize == said:
+            prepare(asked)
+        else:
+            with pytest.raises(CodebookMismatchError, match="normalize-waveform, which was not so here"):
+                prepare(asked)
+    with pytest.raises(PlanMismatchError, match="normalize_waveform"):
+        run(config, normalize_waveform=said)
+
+
 def test_layers_go_with_their_files_in_any_order(config, tmp_path):
     first = run(config)
     turned = run(config, files=config["files"][::-1], layers=LAYERS[::-1], output=str(tmp_path / "turned"))
