@@ -108,6 +108,7 @@ def write_tokens(folder, made, *, per_shard=4, input_sha256="m" * 64, columns=("
         "encoder_sha256": "e" * 64,
         "sample_rate": CLOCK.sample_rate,
         "hop_length": CLOCK.hop_length,
+        "receptive_field": CLOCK.receptive_field,
         "frame_rate": 50.0,
         "codebooks": {column: "c" * 64 for column in columns},
         "num_clusters": dict.fromkeys(columns, NUM_CLUSTERS),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_enhancement import se_config, with_noise, write_pairs, write_side
+from made_enhancement import SPLIT, se_config, with_noise, write_pairs, write_side
 from made_tasks import COLUMNS
 from made_tokens import speak, write_tokens
 from made_training import assert_alike, run, stopped, together
@@ -200,9 +200,22 @@ def test_it_is_refused_in_one_sentence_before_anything_is_written(tmp_path, chan
 def test_a_partner_of_another_length_is_refused_by_name_on_the_driver(tmp_path):
     made = write_pairs(tmp_path, 12)
     shorter = [replace(clean, waveform=clean.waveform[:-4_000], tokens=clean.tokens) for _, clean in made.values()]
+    refused_by_name(tmp_path, shorter)
+
+
+def test_a_partner_of_as_many_hops_and_a_frame_less_is_refused_by_name_on_the_driver(tmp_path):
+    # A frame hears 400 samples, a hop is 320: 16,080 samples give 50 frames, 16,079 give 49.
+    noisy = speak(tmp_path / "audio", [16_080.5 / 16_000] * 12)
+    labels = {one.utterance_id: {"clean_uri": one.path, "split": SPLIT[n % 5]} for n, one in enumerate(noisy)}
+    write_side(tmp_path / "noisy", noisy, labels=labels)
+    write_side(tmp_path / "clean", noisy)
+    refused_by_name(tmp_path, [replace(one, waveform=one.waveform[:-1], tokens=one.tokens[:-1]) for one in noisy])
+
+
+def refused_by_name(tmp_path, shorter):
     write_side(tmp_path / "short", shorter)
     short = {"clean_tokens": f"{tmp_path}/short/tokens", "clean_manifest": f"{tmp_path}/short/manifest"}
-    with pytest.raises(SettingsError, match=r"12 utterances of .* have no partner of equal length .*nu000: ") as caught:
+    with pytest.raises(SettingsError, match=r"12 utterances of .* have no partner of equal length .*u000: ") as caught:
         train_task(se_config(tmp_path, tmp_path / "out", **short))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -174,6 +174,7 @@ def encoding_lineage(config: EncodingSettings, encoder: EncoderInfo, input_sha25
         "dim": encoder.dim,
         "sample_rate": encoder.sample_rate,
         "hop_length": encoder.hop_length,
+        "receptive_field": encoder.receptive_field,
         "frame_rate": encoder.frame_rate,
         "normalize_waveform": encoder.normalize_waveform,
         "dtype": config.dtype,
