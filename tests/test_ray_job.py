@@ -14,9 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 from made_corpus import write_corpus
+from made_enhancement import write_spoken_pairs
+from made_speech import shards
 from made_tasks import job_flags, task_config, write_task_corpus
+from made_tts import write_tts
 
+from pipeline.enhancement.settings import EnhanceConfig
+from pipeline.enhancement.stage import enhance
 from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
+from pipeline.synthesis.speaking.settings import SpeakConfig
+from pipeline.synthesis.speaking.stage import speak
 
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
@@ -132,3 +139,25 @@ def test_a_submitted_task_is_trained_by_two_workers(head, tmp_path):
     report = json.loads((tmp_path / "out" / "_report.json").read_text())
     assert (report["num_steps"], report["workers"]) == (3, "2 worker(s) of 1 thread(s)")
     assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "out"))).faults == []
+
+
+@pytest.mark.nightly
+def test_submitted_jobs_enhance_and_speak_what_this_process_does(head, tmp_path):
+    address, environment = head
+    wait_until_up(address)
+    command = [RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", sys.executable]
+    pairs, texts = tmp_path / "pairs", tmp_path / "texts"
+    write_spoken_pairs(pairs)
+    labels = write_tts(texts)
+    (texts / "lines.txt").write_text("".join(f"{told['text']}\n" for told in labels.values()))
+    noisy = {"tokens": f"{pairs}/noisy/tokens", "bundle": f"{pairs}/bundle"}
+    said = {"bundle": str(texts), "text_file": f"{texts}/lines.txt", "temperature": 0.0, "texts_per_shard": 3}
+    for stage, of, settings in ((enhance, EnhanceConfig, noisy), (speak, SpeakConfig, said)):
+        output = tmp_path / stage.__name__
+        flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        asked = [*command, f"jobs/{stage.__name__}.py", *flags, "--output", output, "--runner", "ray"]
+        done = submit(asked, environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "succeeded" in done.stdout
+        stage(of.of(**settings, output=f"{output}-here", runner="here"))
+        assert shards(output) == shards(Path(f"{output}-here"))
