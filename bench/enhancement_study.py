@@ -24,6 +24,8 @@ from bench.vocoder_study import job
 
 SETS = {"layer 6": (6,), "layers 2 6": (2, 6), "layers 1 to 6": LAYERS}
 """What is heard and said."""
+RUNS = {**{name: (layers, "attention") for name, layers in SETS.items()}, "layers 1 to 6, concat": (LAYERS, "concat")}
+"""What is trained: layers, and how they are fused."""
 SIDES = {"train": (1, 2, 3), "valid": (4,), "test": (5,)}
 ROOM_SIDES = {"train": (1, 2), "valid": (3,), "test": (4,)}
 HERE: dict[str, Any] = {"runner": "here"}
@@ -94,16 +96,17 @@ def manifests(folder: Path) -> dict[str, Path]:
 
 def slug(name: str) -> str:
     """Give a name as part of a folder's."""
-    return name.replace(" ", "_")
+    return name.replace(",", "").replace(" ", "_")
 
 
-def train(folder: Path, name: str, layers: tuple[int, ...], steps: int) -> None:
-    """Train one set of layers, and count its token errors on both tests."""
+def train(folder: Path, name: str, steps: int) -> None:
+    """Train one, and count its token errors on both tests."""
+    layers, fusion = RUNS[name]
     output = folder / f"se_{slug(name)}"
     clean = {"clean_tokens": folder / "read" / "tokens", "clean_manifest": folder / "read" / "manifest"}
-    job("train_task", preset="se_small", output=output, tokens=folder / "noisy_tokens", layers=layers,
-            manifest=folder / "noisy" / "_manifest", threads_per_worker=1, num_steps=steps, **clean,
-            **HERE)  # fmt: skip
+    job("train_task", preset="se_small", output=output, tokens=folder / "noisy_tokens", layers=layers, fusion=fusion,
+            embedding_init="centroids", codebooks=folder / "read" / "codebooks", threads_per_worker=1,
+            manifest=folder / "noisy" / "_manifest", num_steps=steps, **clean, **HERE)  # fmt: skip
     for corpus in ("test", "bank"):
         there = manifests(folder)
         job("evaluate", model=output, manifest=there[f"{corpus}_noisy"], tokens=folder / f"{corpus}_noisy_tokens",
@@ -115,15 +118,16 @@ def speak(folder: Path, corpus: str) -> None:
     """Speak noisy tokens, what is said of them, and clean tokens, from each set of layers; and judge all of it."""
     vocoder, there = folder / "vocoder", manifests(folder)
     noisy, heard = folder / f"{corpus}_noisy_tokens", {"noisy": there[f"{corpus}_noisy"]}
-    for name, layers in SETS.items():
-        of = {"vocoder": vocoder, "layers": layers, **HERE}
+    for name, (layers, _) in RUNS.items():
         said = folder / f"{corpus}_said_{slug(name)}"
-        noisy_manifest, task = there[f"{corpus}_noisy"], folder / f"se_{slug(name)}"
-        job("enhance", tokens=noisy, manifest=noisy_manifest, task=task, output=said, **of)
-        job("synthesize", tokens=folder / f"{corpus}_tokens", manifest=there[corpus],
-                output=folder / f"{corpus}_ceiling_{slug(name)}", **of)  # fmt: skip
-        heard |= {f"{name}, enhanced": said / "_manifest",
-                  f"{name}, clean tokens": folder / f"{corpus}_ceiling_{slug(name)}" / "_manifest"}  # fmt: skip
+        job("enhance", tokens=noisy, manifest=there[f"{corpus}_noisy"], task=folder / f"se_{slug(name)}", output=said,
+                vocoder=vocoder, layers=layers, **HERE)  # fmt: skip
+        heard[f"{name}, enhanced"] = said / "_manifest"
+    for name, layers in SETS.items():
+        ceiling = folder / f"{corpus}_ceiling_{slug(name)}"
+        job("synthesize", tokens=folder / f"{corpus}_tokens", manifest=there[corpus], output=ceiling, vocoder=vocoder,
+                layers=layers, **HERE)  # fmt: skip
+        heard[f"{name}, clean tokens"] = ceiling / "_manifest"
     plain = folder / f"{corpus}_plain"
     job("synthesize", tokens=noisy, manifest=there[f"{corpus}_noisy"], vocoder=vocoder, layers=LAYERS, output=plain,
             **HERE)  # fmt: skip
@@ -136,7 +140,7 @@ def token_table(folder: Path) -> str:
     """Give token error rates of the noisy tokens and of what is said, of each layer."""
     rows = []
     for corpus in ("test", "bank"):
-        for name in SETS:
+        for name in RUNS:
             found = json.loads((folder / f"se_{slug(name)}_{corpus}" / "metrics.json").read_text())
             for metric, told in found["sides"]["all"]["metrics"].items():
                 if metric.startswith("token_error_rate"):
@@ -167,8 +171,8 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.output
     prepare(given.data, folder)
-    for name, layers in SETS.items():
-        train(folder, name, layers, given.steps)
+    for name in RUNS:
+        train(folder, name, given.steps)
     job("train_vocoder", preset="vocoder_small", tokens=folder / "read" / "tokens", splits="train",
             manifest=folder / "read" / "manifest", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **HERE)  # fmt: skip

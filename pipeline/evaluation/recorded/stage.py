@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 KIND = "recorded_evaluation"
 UNIT = "utterances"
 _HOP_SAMPLES = 320

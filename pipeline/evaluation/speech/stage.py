@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 KIND = "speech_evaluation"
 UNIT = "utterances"
 ALL = "all"

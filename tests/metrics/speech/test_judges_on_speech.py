@@ -94,3 +94,13 @@ def test_a_recogniser_mistakes_a_twenty_fifth_of_the_words_of_a_clear_voice(spee
     assert found["wer"].utterances == 45
     assert found["wer"].interval.value == pytest.approx(0.039, abs=0.01)
     assert found["cer"].interval.value == pytest.approx(0.016, abs=0.005)
+
+
+def test_a_minute_of_speech_is_understood_as_its_sentences_are(speech_root):
+    """Given whole, its last words would be heard again and again: a WER of 0.4."""
+    said = [each for _, each in sorted(corpus(speech_root, "slt").items())[:20]]
+    minute = np.concatenate([waveform for waveform, _ in said])
+    assert len(minute) > 55 * 16_000
+    (judge,) = make_judges(["recogniser"])
+    found = judge.score(pair(minute, text=" ".join(text for _, text in said))).values["wer"]
+    assert found.errors / found.length < 0.1
