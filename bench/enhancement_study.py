@@ -105,7 +105,8 @@ def train(folder: Path, name: str, steps: int) -> None:
     output = folder / f"se_{slug(name)}"
     clean = {"clean_tokens": folder / "read" / "tokens", "clean_manifest": folder / "read" / "manifest"}
     job("train_task", preset="se_small", output=output, tokens=folder / "noisy_tokens", layers=layers, fusion=fusion,
-            embedding_init="centroids", codebooks=folder / "read" / "codebooks", threads_per_worker=1,
+            embedding_init="centroids", embedding_dim=192, codebooks=folder / "read" / "codebooks",
+            threads_per_worker=1,
             manifest=folder / "noisy" / "_manifest", num_steps=steps, **clean, **HERE)  # fmt: skip
     for corpus in ("test", "bank"):
         there = manifests(folder)

@@ -56,7 +56,8 @@ def prepare(data: Path, enhancement: Path, folder: Path) -> dict[str, dict[str, 
 def train(enhancement: Path, folder: Path, task: str, inputs: dict[str, Path], seed: int) -> dict[str, Any]:
     """Train and evaluate one task; gives its metric and the weight of each layer on the test."""
     model, judged = folder / task, folder / f"{task}_test"
-    frozen = {"embedding_init": "centroids", "freeze_embedding": (), "codebooks": enhancement / "read/codebooks"}
+    frozen = {"embedding_init": "centroids", "embedding_dim": 192, "freeze_embedding": (),
+              "codebooks": enhancement / "read" / "codebooks"}  # fmt: skip
     job("train_task", preset=f"{task}_small", output=model, num_steps=STEPS[task], seed=seed, threads_per_worker=1,
             validate_every=STEPS[task] // 5, **SETTINGS[task], **frozen, **inputs, **HERE)  # fmt: skip
     job("evaluate", model=model, output=judged, examples=0, sides="test")
