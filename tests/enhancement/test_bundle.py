@@ -8,6 +8,7 @@ import soundfile
 from made_enhancement import TINY
 from made_features import make_codebook, write_codebooks
 from made_mixtures import mixing, rows_of, speech, write_clean, write_noises
+from made_speakers import speaker_encoder
 from made_tasks import SMALL
 from made_tokenizer import HOP, RATE, shipped_books, write_loud_vocoder, write_tokenizer
 
@@ -97,6 +98,28 @@ def test_a_file_a_corpus_and_the_bundle_say_the_same(root, bundle, tmp_path):
     enhance(EnhanceConfig.of(**corpus, output=str(tmp_path / "out")))
     of_corpus = rows_of(tmp_path / "out")[name]["samples"]
     assert np.abs(of_corpus * 32768 - expected).max() <= 4
+
+
+def test_a_vocoder_that_takes_vectors_speaks_with_the_voice_of_the_noisy_recording_or_another(root, tmp_path):
+    _, waveform = noisy(root)
+    known = {"voices": {"ann": voice_of(1)}, "speaker_encoder": speaker_encoder()}
+    write_loud_vocoder(tmp_path / "voices", shipped_books(), speaker_input="vector", **known)
+    bundle = Bundle.from_pretrained(str(root / "tokenizer"), vocoder=str(tmp_path / "voices"))
+    cleaned = bundle.clean(bundle.tokenizer.encode(waveform, RATE))
+    own = bundle.enhance(waveform, RATE)
+    assert np.array_equal(
+        own, bundle.tokenizer.decode(cleaned, speaker=bundle.tokenizer.speaker_vector(waveform, RATE))
+    )
+    for speaker, vector in (("ann", voice_of(1)), (voice_of(2), voice_of(2))):
+        other = bundle.enhance(waveform, RATE, speaker=speaker)
+        assert np.array_equal(other, bundle.tokenizer.decode(cleaned, speaker=vector))
+        assert not np.allclose(other, own, atol=1e-4)
+
+
+def voice_of(seed):
+    """Make a vector of unit length, as the encoder of speakers gives."""
+    vector = np.abs(np.random.default_rng(seed).standard_normal(256)).astype(np.float32)
+    return vector / np.linalg.norm(vector)
 
 
 def test_a_file_takes_parts_beside_and_refuses_to_write_over_what_it_reads(root, tmp_path):
