@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from bench.measuring import table
-from bench.vocoder_digits import TOKENS, word_error_rate
+from bench.vocoder_digits import TOKENS, listen
 from bench.vocoder_study import job
 from pipeline.audio.loading import Manifest
 
@@ -49,7 +49,7 @@ def main() -> None:
             given.digits / "heard_all",
         ),
     }
-    rows = [[name, word_error_rate(recogniser, *places)] for name, places in of.items()]
+    rows = [[name, *listen(recogniser, *places)] for name, places in of.items()]
     for fusion in FUSIONS:
         task, speech = given.output / f"tts_{fusion}", given.output / f"speech_{fusion}"
         job("train_task", preset="tts_small", output=task, tokens=train / "tokens", manifest=train / "manifest",
@@ -58,9 +58,9 @@ def main() -> None:
         job("speak", text_file=said, task=task, vocoder=vocoder, output=speech, max_reject_fraction=1, runner="here")
         heard = given.output / f"tokens_{fusion}"
         job("tokenize_corpus", manifest=speech / "_manifest", output=heard, **TOKENS)
-        rows.append([f"from text, {fusion}", word_error_rate(recogniser, speech / "_manifest", heard,
-                                                             given.output / f"heard_{fusion}")])  # fmt: skip
-    told = table(("what is heard", "wer"), rows)
+        said_by = given.output / f"heard_{fusion}"
+        rows.append([f"from text, {fusion}", *listen(recogniser, speech / "_manifest", heard, said_by)])
+    told = table(("what is heard", "wer", "digits"), rows)
     (given.output / "speaking_digits.md").write_text(told + "\n")
     print(told)
 

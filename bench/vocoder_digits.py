@@ -6,8 +6,8 @@ DATA holds ``fsdd/recordings``. Takes 0 to 4 of each digit are the test, all oth
 are joined to utterances of four to seven digits, in training each three times. Tokens are those of encoder-small,
 layers 2, 4 and 6, with the codebooks that ship. The vocoder has a table of the six speakers. Who listens is a
 recogniser of digits, trained on the tokens of the same recordings: what is spoken is made into tokens again. A general
-recogniser understands nothing of such recordings, originals included. Prints a table and writes ``digits.md``; goes on
-where it was.
+recogniser understands nothing of such recordings, originals included. Its errors are counted in words, and in digits
+wherever it put spaces (``bench/heard_digits.py``). Prints a table and writes ``digits.md``; goes on where it was.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import re
 from pathlib import Path
 
+from bench.heard_digits import error_rates
 from bench.measuring import table
 from bench.vocoder_study import LAYERS, job
 
@@ -48,11 +49,10 @@ def prepare(data: Path, folder: Path, *, test: bool) -> None:
     job("tokenize_corpus", manifest=folder / "manifest", output=folder / "tokens", **TOKENS)
 
 
-def word_error_rate(recogniser: Path, manifest: Path, tokens: Path, output: Path) -> str:
-    """Let the recogniser hear tokens; give its word error rate with its interval."""
+def listen(recogniser: Path, manifest: Path, tokens: Path, output: Path) -> tuple[str, str]:
+    """Let the recogniser hear tokens; give its error rates in words and in digits, with their intervals."""
     job("evaluate", model=recogniser, manifest=manifest, tokens=tokens, sides="all", examples=0, output=output)
-    found = json.loads((output / "metrics.json").read_text())["sides"]["all"]["metrics"]["wer"]
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    return error_rates(output)
 
 
 def main() -> None:
@@ -71,15 +71,15 @@ def main() -> None:
     job("train_vocoder", preset="vocoder_small", output=vocoder, speaker_input="table", runner="here",
             threads_per_worker=1, num_steps=given.steps, discriminators_from=given.steps, validate_every=500,
             checkpoint_every=500, test_fraction=0, **of_train)  # fmt: skip
-    rows = [["original", word_error_rate(recogniser, test / "manifest", test / "tokens", given.output / "heard")]]
+    rows = [["original", *listen(recogniser, test / "manifest", test / "tokens", given.output / "heard")]]
     for name, layers in SETS.items():
         speech, tokens = given.output / f"speech_{name}", given.output / f"tokens_{name}"
         job("synthesize", tokens=test / "tokens", manifest=test / "manifest", vocoder=vocoder, layers=layers,
                 output=speech, runner="here")  # fmt: skip
         job("tokenize_corpus", manifest=speech / "_manifest", output=tokens, **TOKENS)
         heard = given.output / f"heard_{name}"
-        rows.append([name, word_error_rate(recogniser, speech / "_manifest", tokens, heard)])
-    told = table(("from", "wer"), rows)
+        rows.append([name, *listen(recogniser, speech / "_manifest", tokens, heard)])
+    told = table(("from", "wer", "digits"), rows)
     (given.output / "digits.md").write_text(told + "\n")
     print(told)
 
