@@ -57,6 +57,13 @@ def more_noises(data: Path, folder: Path, listing: Path) -> list[Path]:
     return written(folder / "made_noises", recordings, talkers)
 
 
+def held_listing(data: Path, folder: Path) -> Path:
+    """List the speakers that are judged."""
+    listing, held = write_listing("read", data, folder / "read"), folder / "test.jsonl"
+    held.write_text("".join(line + "\n" for line in listing.read_text().splitlines() if '"split": "test"' in line))
+    return held
+
+
 def tokens(folder: Path, manifest: Path, name: str) -> Path:
     """Tokenise with the codebooks of the clean speech."""
     job("tokenize_corpus", manifest=manifest, encoder="encoder-small", layers=LAYERS, num_clusters=500,
@@ -74,8 +81,7 @@ def prepare(data: Path, folder: Path) -> None:
     mixed = {"noises": noises, "rooms": rooms, "snr_db": (0, 15), **HERE}
     job("mix_corpus", manifest=folder / "read" / "manifest", output=folder / "noisy", passes=4, **mixed)
     tokens(folder, folder / "noisy" / "_manifest", "noisy_tokens")
-    held = folder / "test.jsonl"
-    held.write_text("".join(line + "\n" for line in listing.read_text().splitlines() if '"split": "test"' in line))
+    held = held_listing(data, folder)
     job("build_manifest", corpus=held, layout="listing", roots=data, output=folder / "test", **HERE)
     job("mix_corpus", manifest=folder / "test", output=folder / "test_noisy", seed=1, **mixed)
     for side, layout in (("bank", "voicebank-clean"), ("bank_noisy", "voicebank")):

@@ -62,8 +62,8 @@ def train(enhancement: Path, folder: Path, task: str, inputs: dict[str, Path], s
             validate_every=STEPS[task] // 5, **SETTINGS[task], **frozen, **inputs, **HERE)  # fmt: skip
     job("evaluate", model=model, output=judged, examples=0, sides="test")
     figures = json.loads((judged / "metrics.json").read_text())["sides"]["test"]
-    use = json.loads((judged / "layer_use.json").read_text())["sides"]["test"]
-    return {"metric": figures["metrics"][METRICS[task]]["value"], "use": use}
+    use = json.loads((judged / "layer_use.json").read_text())["sides"]["test"]["all"]
+    return {"metric": figures["metrics"][METRICS[task]]["value"], "weights": use["mean"]}
 
 
 def draw(found: dict[str, list[float]], path: Path) -> None:
@@ -98,7 +98,7 @@ def main() -> None:
     weights, rows = {}, []
     for task, inputs in prepare(given.data, given.enhancement, given.output).items():
         found = train(given.enhancement, given.output, task, inputs, given.seed)
-        weights[task] = list(found["use"])
+        weights[task] = found["weights"]
         rows.append([task, f"{METRICS[task]} {found['metric']:.3f}", *(f"{weight:.3f}" for weight in weights[task])])
     draw(weights, given.output / "five_tasks.png")
     told = table(("task", "test", *(f"layer {layer}" for layer in LAYERS)), rows)
