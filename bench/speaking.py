@@ -12,6 +12,7 @@ and nothing is encoded as FLAC.
 import argparse
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,23 +86,13 @@ def _writer(texts: int, *, cached: bool) -> Any:
 
     from pipeline.fusion.fuser import build_fuser
     from pipeline.fusion.settings import FusionSettings
-    from pipeline.fusion.spec import FuserSpec
     from pipeline.tasks.asr.text import Alphabet
     from pipeline.tasks.recipe import TaskModel
     from pipeline.tasks.tts.decoding import Writer
     from pipeline.tasks.tts.settings import GenerationSettings, TtsSettings
     from pipeline.tasks.tts.task import TtsTask
 
-    tokens = preset_spec(VOCODER, *PRESETS[VOCODER]).fuser
-    spec = FuserSpec(
-        settings=preset_group(PRESET, FusionSettings),
-        kind="tokens",
-        columns=tokens.columns,
-        dim=None,
-        encoder_sha256=tokens.encoder_sha256,
-        num_clusters=tokens.num_clusters,
-        codebook_sha256=tokens.codebook_sha256,
-    )
+    spec = replace(preset_spec(VOCODER, *PRESETS[VOCODER]).fuser, settings=preset_group(PRESET, FusionSettings))
     letters = " ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     alphabet = Alphabet(
         units="characters",
