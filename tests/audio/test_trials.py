@@ -42,6 +42,19 @@ def happen(monkeypatch, folder, action, times):
     monkeypatch.setenv(faults.VARIABLE, json.dumps(found))
 
 
+@pytest.fixture
+def _signals_end_processes():
+    """Let interrupts end the processes that are started: a shell that starts tests behind a & has them ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals_end_processes")
 @pytest.mark.parametrize("name", FROM_OUTSIDE)
 def test_a_signal_from_outside_costs_no_recording(tmp_path, monkeypatch, recording, name):
     happen(monkeypatch, tmp_path, "hang", 3)
