@@ -101,7 +101,7 @@ class Codebook:
             normalize_waveform: Whether they are now; None where it is not known.
 
         Returns:
-            What is wrong and what to do, or None where nothing is, or one side does not say.
+            What is wrong, with the flag that would be right; None where nothing is, or one side does not say.
         """
         fitted = self.normalize_waveform
         if fitted is None or normalize_waveform is None or fitted == normalize_waveform:
