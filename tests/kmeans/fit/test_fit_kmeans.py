@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_features import write_features
+from made_features import LINEAGE, write_features
 from sklearn.cluster import KMeans
 
 from pipeline.errors import CorruptDatasetError, PlanMismatchError, SettingsError
@@ -197,3 +197,18 @@ def test_given_codebooks_must_fit(features, tmp_path):
     fit_kmeans(config(features, tmp_path / "warm", layers=(3,), **given))
     with pytest.raises(PlanMismatchError, match="init"):
         prepare(config(features, tmp_path / "warm", layers=(3,)))
+
+
+def test_codebooks_say_how_waveforms_were_normalised_and_fits_of_others_do_not_begin_with_them(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float16)
+    for normalized in (True, False):
+        monkeypatch.setitem(LINEAGE, "normalize_waveform", normalized)
+        write_features(tmp_path / str(normalized), [[("u", np.arange(200), rows)]])
+    few = {"num_clusters": (8,), "max_iterations": 1}
+    fit_kmeans(config((tmp_path / "True", rows), tmp_path / "books", **few))
+    (book,) = read_units(Dataset.open(str(tmp_path / "books"), kind="codebooks")).values()
+    assert book.normalize_waveform is True
+    given = {"init_codebooks": str(tmp_path / "books"), **few}
+    prepare(config((tmp_path / "True", rows), tmp_path / "again", **given))
+    with pytest.raises(SettingsError, match="layer_03_k8 was fitted with --normalize-waveform, which was not so here"):
+        prepare(config((tmp_path / "False", rows), tmp_path / "other", **given))
