@@ -1,12 +1,14 @@
 """Enhancement on tokens of one, two and six layers, on real speech: token errors, and what judges say of the speech.
 
     python -m bench.enhancement_study --data DATA --output enhancement [--steps 4000] [--vocoder-steps 8000]
+        [--encoder robust/encoder] [--passes 4]
 
 DATA holds LibriSpeech, cmu_arctic, noise, rir and VoiceBank-DEMAND. Everything is learned from 108 minutes of read
-speech in four mixtures each at 0 to 15 dB, half of them in rooms 1 or 2, with noises 1 to 3 and what can be made
+speech in ``--passes`` mixtures each at 0 to 15 dB, half of them in rooms 1 or 2, with noises 1 to 3 and what is made
 without recordings of noise (``bench/more_noises.py``). Judged are 26 speakers of LibriSpeech who were heard in no
 training, in noise 5 and room 4, and VoiceBank-DEMAND, another kind of noise and corpus. Tokens are those of
-encoder-small with codebooks of the clean speech, K = 500, layers 1 to 6. One vocoder, without a table of speakers,
+``--encoder`` (encoder-small, or what ``bench.noise_robust_encoder`` makes of it) with codebooks of the clean speech,
+K = 500, layers 1 to 6. One vocoder, without a table of speakers,
 speaks every set of layers: the voice is in the tokens. Prints tables and writes ``enhancement.md``; goes on where it
 was.
 """
@@ -57,6 +59,12 @@ def more_noises(data: Path, folder: Path, listing: Path) -> list[Path]:
     return written(folder / "made_noises", recordings, talkers)
 
 
+def training_sounds(data: Path, folder: Path, listing: Path) -> tuple[Path, Path]:
+    """Make the manifests of noises and of rooms, those of every side."""
+    noises = sounds(data, folder, "noise", "noise", SIDES, more_noises(data, folder, listing))
+    return noises, sounds(data, folder, "rir", "rir", ROOM_SIDES)
+
+
 def held_listing(data: Path, folder: Path) -> Path:
     """List the speakers that are judged."""
     listing, held = write_listing("read", data, folder / "read"), folder / "test.jsonl"
@@ -64,30 +72,29 @@ def held_listing(data: Path, folder: Path) -> Path:
     return held
 
 
-def tokens(folder: Path, manifest: Path, name: str) -> Path:
+def tokens(folder: Path, encoder: str, manifest: Path, name: str) -> Path:
     """Tokenise with the codebooks of the clean speech."""
-    job("tokenize_corpus", manifest=manifest, encoder="encoder-small", layers=LAYERS, num_clusters=500,
+    job("tokenize_corpus", manifest=manifest, encoder=encoder, layers=LAYERS, num_clusters=500,
             codebooks=folder / "read" / "codebooks", output=folder / name, **HERE)  # fmt: skip
     return folder / name
 
 
-def prepare(data: Path, folder: Path) -> None:
+def prepare(data: Path, folder: Path, encoder: str, passes: int) -> None:
     """Make clean speech, its codebooks and tokens, mixtures and their tokens, and both sides of VoiceBank-DEMAND."""
     listing = write_listing("read", data, folder / "read")
-    job("run_pipeline", corpus=listing, layout="listing", roots=data, output=folder / "read", encoder="encoder-small",
+    job("run_pipeline", corpus=listing, layout="listing", roots=data, output=folder / "read", encoder=encoder,
             layers=LAYERS, num_clusters=500, **HERE)  # fmt: skip
-    noises = sounds(data, folder, "noise", "noise", SIDES, more_noises(data, folder, listing))
-    rooms = sounds(data, folder, "rir", "rir", ROOM_SIDES)
+    noises, rooms = training_sounds(data, folder, listing)
     mixed = {"noises": noises, "rooms": rooms, "snr_db": (0, 15), **HERE}
-    job("mix_corpus", manifest=folder / "read" / "manifest", output=folder / "noisy", passes=4, **mixed)
-    tokens(folder, folder / "noisy" / "_manifest", "noisy_tokens")
+    job("mix_corpus", manifest=folder / "read" / "manifest", output=folder / "noisy", passes=passes, **mixed)
+    tokens(folder, encoder, folder / "noisy" / "_manifest", "noisy_tokens")
     held = held_listing(data, folder)
     job("build_manifest", corpus=held, layout="listing", roots=data, output=folder / "test", **HERE)
     job("mix_corpus", manifest=folder / "test", output=folder / "test_noisy", seed=1, **mixed)
     for side, layout in (("bank", "voicebank-clean"), ("bank_noisy", "voicebank")):
         job("build_manifest", corpus=data / "VoiceBank-DEMAND", layout=layout, output=folder / side, **HERE)
     for name, manifest in manifests(folder).items():
-        tokens(folder, manifest, f"{name}_tokens")
+        tokens(folder, encoder, manifest, f"{name}_tokens")
 
 
 def manifests(folder: Path) -> dict[str, Path]:
@@ -175,9 +182,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--vocoder-steps", type=int, default=8000)
+    parser.add_argument("--encoder", default="encoder-small")
+    parser.add_argument("--passes", type=int, default=4)
     given = parser.parse_args()
     folder = given.output
-    prepare(given.data, folder)
+    prepare(given.data, folder, given.encoder, given.passes)
     for name in RUNS:
         train(folder, name, given.steps)
     job("train_vocoder", preset="vocoder_small", tokens=folder / "read" / "tokens", splits="train",

@@ -1,6 +1,6 @@
 """Layer use of the five tasks on tokens of one encoder and one set of codebooks: one picture.
 
-    python -m bench.five_tasks --data DATA --enhancement enhancement --output five_tasks [--seed 0]
+    python -m bench.five_tasks --data DATA --enhancement enhancement --output five_tasks [--seed 0] [--encoder E]
 
 ``--enhancement`` is the folder of ``bench.enhancement_study``: its tokens of read speech, layers 1 to 6, its codebooks
 and its mixtures are used here too. Recognition, speaker identification, enhancement and text to speech are trained on
@@ -31,21 +31,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What a task is told beside its preset."""
 
 
-def tokenize(enhancement: Path, manifest: Path, output: Path) -> Path:
+def tokenize(enhancement: Path, encoder: str, manifest: Path, output: Path) -> Path:
     """Tokenise with the codebooks of read speech."""
-    job("tokenize_corpus", manifest=manifest, encoder="encoder-small", layers=LAYERS, num_clusters=500,
+    job("tokenize_corpus", manifest=manifest, encoder=encoder, layers=LAYERS, num_clusters=500,
             codebooks=enhancement / "read" / "codebooks", output=output, **HERE)  # fmt: skip
     return output
 
 
-def prepare(data: Path, enhancement: Path, folder: Path) -> dict[str, dict[str, Path]]:
+def prepare(data: Path, enhancement: Path, folder: Path, encoder: str) -> dict[str, dict[str, Path]]:
     """Make what is not there yet, and give the datasets of each task."""
     listing = write_listing("speakers", data, folder)
     job("build_manifest", corpus=listing, layout="listing", roots=data, output=folder / "speakers", **HERE)
     job("build_manifest", corpus=data / "emodb", layout="emodb", output=folder / "emodb", **HERE)
     read = {"manifest": enhancement / "read" / "manifest", "tokens": enhancement / "read" / "tokens"}
     made = {
-        name: {"manifest": folder / name, "tokens": tokenize(enhancement, folder / name, folder / f"{name}_tokens")}
+        name: {
+            "manifest": folder / name,
+            "tokens": tokenize(enhancement, encoder, folder / name, folder / f"{name}_tokens"),
+        }
         for name in ("speakers", "emodb")
     }
     noisy = {"manifest": enhancement / "noisy" / "_manifest", "tokens": enhancement / "noisy_tokens"}
@@ -93,10 +96,11 @@ def main() -> None:
     parser.add_argument("--enhancement", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--encoder", default="encoder-small", help="that of the enhancement study")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     weights, rows = {}, []
-    for task, inputs in prepare(given.data, given.enhancement, given.output).items():
+    for task, inputs in prepare(given.data, given.enhancement, given.output, given.encoder).items():
         found = train(given.enhancement, given.output, task, inputs, given.seed)
         weights[task] = found["weights"]
         rows.append([task, f"{METRICS[task]} {found['metric']:.3f}", *(f"{weight:.3f}" for weight in weights[task])])
