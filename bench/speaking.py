@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.made_tokens import HOP, RATE
 from bench.measuring import seconds_of, table, write_json
-from bench.task_memory import HOP, RATE
 from bench.vocoder_workload import PRESETS, preset_group, preset_spec, preset_vocoder
 
 PRESET, VOCODER = "tts_small", "vocoder_small"

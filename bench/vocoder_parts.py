@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.made_tokens import HOP, RATE
 from bench.measuring import count_flops, peak_bytes, restart_peak, seconds_of, sgemm_peak
-from bench.task_memory import HOP, RATE
 from bench.vocoder_workload import count, preset_vocoder, rival
 from pipeline.synthesis.inputs import tokens_input
 from pipeline.vocoder.settings import SpeakingSettings

@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.made_tokens import HOP, NUM_CLUSTERS, RATE, write_tokens
 from bench.measuring import ROOT
-from bench.task_memory import HOP, NUM_CLUSTERS, RATE, write_tokens
 from pipeline import schema
 from pipeline.fusion.settings import FusionSettings
 from pipeline.fusion.spec import FuserSpec
