@@ -1,7 +1,7 @@
 """Enhancement on tokens of one, two and six layers, on real speech: token errors, and what judges say of the speech.
 
     python -m bench.enhancement_study --data DATA --output enhancement [--steps 4000] [--vocoder-steps 8000]
-        [--encoder robust/encoder] [--passes 4]
+        [--encoder robust/encoder] [--passes 4] [--runs NAME...] [--parts tokens speech]
 
 DATA holds LibriSpeech, cmu_arctic, noise, rir and VoiceBank-DEMAND. Everything is learned from 108 minutes of read
 speech in ``--passes`` mixtures each at 0 to 15 dB, half of them in rooms 1 or 2, with noises 1 to 3 and what is made
@@ -15,7 +15,7 @@ was.
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ RUNS = {**{name: (layers, "attention") for name, layers in SETS.items()}, "layer
 SIDES = {"train": (1, 2, 3), "valid": (4,), "test": (5,)}
 ROOM_SIDES = {"train": (1, 2), "valid": (3,), "test": (4,)}
 HERE: dict[str, Any] = {"runner": "here"}
+PARTS = ("tokens", "speech")
 MEASURES = ("stoi", "dnsmos_ovrl", "speaker_similarity", "dwer", "wer")
 
 
@@ -128,16 +129,19 @@ def train(folder: Path, name: str, steps: int) -> None:
                 output=folder / f"se_{slug(name)}_{corpus}")  # fmt: skip
 
 
-def speak(folder: Path, corpus: str) -> None:
+def speak(folder: Path, corpus: str, names: Sequence[str]) -> None:
     """Speak noisy tokens, what is said of them, and clean tokens, from each set of layers; and judge all of it."""
     vocoder, there = folder / "vocoder", manifests(folder)
     noisy, heard = folder / f"{corpus}_noisy_tokens", {"noisy": there[f"{corpus}_noisy"]}
-    for name, (layers, _) in RUNS.items():
+    for name in names:
+        layers, _ = RUNS[name]
         said = folder / f"{corpus}_said_{slug(name)}"
         job("enhance", tokens=noisy, manifest=there[f"{corpus}_noisy"], task=folder / f"se_{slug(name)}", output=said,
                 vocoder=vocoder, layers=layers, **HERE)  # fmt: skip
         heard[f"{name}, enhanced"] = said / "_manifest"
     for name, layers in SETS.items():
+        if not any(RUNS[each][0] == layers for each in names):
+            continue
         ceiling = folder / f"{corpus}_ceiling_{slug(name)}"
         job("synthesize", tokens=folder / f"{corpus}_tokens", manifest=there[corpus], output=ceiling, vocoder=vocoder,
                 layers=layers, **HERE)  # fmt: skip
@@ -150,11 +154,11 @@ def speak(folder: Path, corpus: str) -> None:
             judges=("stoi", "dnsmos", "speaker", "recogniser"), output=folder / f"{corpus}_judged")  # fmt: skip
 
 
-def token_table(folder: Path) -> str:
+def token_table(folder: Path, names: Sequence[str]) -> str:
     """Give token error rates of the noisy tokens and of what is said, of each layer."""
     rows = []
     for corpus in ("test", "bank"):
-        for name in RUNS:
+        for name in names:
             found = json.loads((folder / f"se_{slug(name)}_{corpus}" / "metrics.json").read_text())
             for metric, told in found["sides"]["all"]["metrics"].items():
                 if metric.startswith("token_error_rate"):
@@ -184,19 +188,24 @@ def main() -> None:
     parser.add_argument("--vocoder-steps", type=int, default=8000)
     parser.add_argument("--encoder", default="encoder-small")
     parser.add_argument("--passes", type=int, default=4)
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS), help="what is trained")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="token errors, and speech judged")
     given = parser.parse_args()
     folder = given.output
     prepare(given.data, folder, given.encoder, given.passes)
-    for name in RUNS:
+    for name in given.runs:
         train(folder, name, given.steps)
-    job("train_vocoder", preset="vocoder_small", tokens=folder / "read" / "tokens", splits="train",
-            manifest=folder / "read" / "manifest", output=folder / "vocoder", threads_per_worker=1,
-            num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **HERE)  # fmt: skip
-    for corpus in ("test", "bank"):
-        speak(folder, corpus)
-    told = "\n\n".join([token_table(folder), *(speech_table(folder, corpus) for corpus in ("test", "bank"))])
-    (folder / "enhancement.md").write_text(told + "\n")
-    print(told)
+    told = [token_table(folder, given.runs)]
+    if "speech" in given.parts:
+        job("train_vocoder", preset="vocoder_small", tokens=folder / "read" / "tokens", splits="train",
+                manifest=folder / "read" / "manifest", output=folder / "vocoder", threads_per_worker=1,
+                num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **HERE)  # fmt: skip
+        for corpus in ("test", "bank"):
+            speak(folder, corpus, given.runs)
+            told.append(speech_table(folder, corpus))
+    text = "\n\n".join(told)
+    (folder / "enhancement.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Text to speech on tokens of one, two and six layers of one real voice, judged beside vocoded recordings.
 
-    python -m bench.speaking_study --data DATA --output speaking [--steps 4000] [--vocoder-steps 4000]
+    python -m bench.speaking_study --data DATA --output speaking [--steps 4000] [--vocoder-steps 4000] [--runs NAME...]
 
 DATA holds ``cmu_arctic/cmu_us_slt_arctic``, 893 sentences; every twentieth is the test, which nothing is trained on.
 Tokens are those of encoder-small with codebooks of the voice, K = 500, layers 1 to 6; one vocoder speaks every set of
@@ -11,6 +11,7 @@ writes ``speaking.md``; goes on where it was.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.enhancement_study import HERE, slug
@@ -56,15 +57,18 @@ def runs() -> dict[str, tuple[tuple[int, ...], str]]:
     return {**{name: (layers, "attention") for name, layers in SETS.items()}, CONCAT: (LAYERS, "concat")}
 
 
-def judge(folder: Path) -> None:
+def judge(folder: Path, names: Sequence[str]) -> None:
     """Speak the test from text and from the tokens of its recordings, and judge all of it."""
     heard = {}
-    for name, (layers, _) in runs().items():
+    for name in names:
+        layers, _ = runs()[name]
         spoken = folder / f"spoken_{slug(name)}"
         job("speak", text_file=folder / "texts.jsonl", task=folder / f"tts_{slug(name)}", vocoder=folder / "vocoder",
                 layers=layers, output=spoken, max_reject_fraction=1, **HERE)  # fmt: skip
         heard[f"{name}, from text"] = spoken / "_manifest"
     for name, layers in SETS.items():
+        if not any(runs()[each][0] == layers for each in names):
+            continue
         vocoded = folder / f"vocoded_{slug(name)}"
         job("synthesize", tokens=folder / "test_tokens", manifest=folder / "test", vocoder=folder / "vocoder",
                 layers=layers, output=vocoded, **HERE)  # fmt: skip
@@ -73,7 +77,7 @@ def judge(folder: Path) -> None:
             judges=("dnsmos", "speaker", "recogniser"), output=folder / "judged")  # fmt: skip
 
 
-def report(folder: Path) -> str:
+def report(folder: Path, names: Sequence[str]) -> str:
     """Give what judges say, and the token error rates under teacher forcing."""
     found = json.loads((folder / "judged" / "metrics.json").read_text())
     rows = []
@@ -82,7 +86,7 @@ def report(folder: Path) -> str:
         shown = [f"{cell['value']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})" if cell else "" for cell in cells]
         rows.append([told["condition"], *shown])
     parts = [table((f"{found['utterances']} sentences", *MEASURES), rows)]
-    for name in runs():
+    for name in names:
         metrics = json.loads((folder / f"tts_{slug(name)}_test" / "metrics.json").read_text())
         told = metrics["sides"]["test"]["metrics"]
         parts.append(f"{name}: " + ", ".join(f"{metric} {value['value']:.3f}" for metric, value in told.items()))
@@ -96,19 +100,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--vocoder-steps", type=int, default=4000)
+    parser.add_argument("--runs", nargs="+", choices=list(runs()), default=list(runs()), help="what is trained")
     given = parser.parse_args()
     folder = given.output
     prepare(given.data, folder)
     inputs = {"tokens": folder / "slt" / "tokens", "manifest": folder / "slt" / "manifest"}
-    for name, (layers, fusion) in runs().items():
+    for name in given.runs:
+        layers, fusion = runs()[name]
         output = folder / f"tts_{slug(name)}"
         job("train_task", preset="tts_small", output=output, layers=layers, fusion=fusion, num_steps=given.steps,
                 threads_per_worker=1, **inputs, **HERE)  # fmt: skip
         job("evaluate", model=output, output=folder / f"tts_{slug(name)}_test", examples=2)
     job("train_vocoder", preset="vocoder_small", splits="train", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **inputs, **HERE)  # fmt: skip
-    judge(folder)
-    told = report(folder)
+    judge(folder, given.runs)
+    told = report(folder, given.runs)
     (folder / "speaking.md").write_text(told + "\n")
     print(told)
 

@@ -33,6 +33,7 @@ from pipeline.training.tensorboard import open_tensorboard
 from pipeline.training.trained import TrainedPhase, check_modules, freeze_others, moved
 from pipeline.training.validation import Validation
 from pipeline.training.world import World
+from pipeline.work.machine import warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Loop:
             CheckpointError: The latest checkpoint is of other networks.
         """
         check_recipe(recipe, settings)
+        if world.rank == 0:
+            warn_of_bfloat16(world.device.type, settings.dtype)
         self._recipe, self._settings, self._store, self._world = recipe, settings, store, world
         self._extra, self._leaving, self._left = listeners, leaving, False
         self._began = time.monotonic()

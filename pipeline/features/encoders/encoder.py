@@ -19,6 +19,7 @@ from pipeline.errors import EncoderError
 from pipeline.features.encoders.info import EncoderInfo, FoundEncoder, check_layers, find, info_of
 from pipeline.features.encoders.mfcc import Mfcc
 from pipeline.features.encoders.stem import PatchMoments
+from pipeline.work.machine import warn_of_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +129,7 @@ class SslEncoder:
         source = find(name_or_dir, revision)
         info = info_of(source, normalize_waveform)
         chosen = check_layers(layers, info.num_layers, name_or_dir)
+        warn_of_bfloat16(device.partition(":")[0], dtype)
         return cls(_network(source, info, chosen), info, layers=chosen, dtype=dtype, device=device)
 
     def num_frames(self, num_samples: int) -> int:

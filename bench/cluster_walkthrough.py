@@ -1,0 +1,259 @@
+"""The life of a run on a cluster of four hosts, told with what each command printed: lost, drained, late, resubmitted.
+
+    python -m bench.cluster_walkthrough --corpus DATA/LibriSpeech --output walkthrough [--limit-seconds 900]
+
+Hosts are network namespaces on this machine, so root is needed (``bench/hosts.py``); a head without CPUs, and workers
+with one each. A run without trouble comes first. The second one loses a worker, gets one late, has one drained, is
+stopped, loses its head, and is submitted again to a new cluster. Both must give the same bytes, or this fails. Writes
+``walkthrough.md``; ``docs/walkthrough.md`` is one of these.
+"""
+
+import argparse
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.hosts import BIN, NETWORK, Host, make_network, remove_network, wait_for
+
+DASHBOARD = "http://127.0.0.1:8265"
+HEAD = f"{NETWORK}.10:6379"
+LIMITS = "--object-store-memory 300000000 --disable-usage-stats"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Story:
+    """Commands with what they printed, as Markdown.
+
+    Args:
+        names: What is written in place of names of this machine.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names, self._parts = names, []
+
+    def tell(self, text: str) -> None:
+        """Add a paragraph."""
+        print(text, flush=True)
+        self._parts.append(text)
+
+    def show(self, host: str, command: str, printed: str, keep: Callable[[str], bool] = bool, last: int = 14) -> None:
+        """Add a command and some lines of what it printed."""
+        lines = [line.rstrip() for line in _COLOURS.sub("", printed).splitlines() if keep(line.strip())]
+        body = "\n".join(f"    {line}"[:160] for line in [f"{host}$ {command}", *lines[-last:]])
+        print(body, flush=True)
+        self._parts.append(self._named(body))
+
+    def _named(self, text: str) -> str:
+        for name, shown in self._names.items():
+            text = text.replace(name, shown)
+        return text
+
+    def text(self) -> str:
+        """Give all of it."""
+        return "\n\n".join(self._parts) + "\n"
+
+
+class Walkthrough:
+    """The hosts, and the steps.
+
+    Args:
+        corpus: Recordings in LibriSpeech's layout.
+        folder: Where runs are written.
+        seconds: Longest wait for any step.
+    """
+
+    def __init__(self, corpus: Path, folder: Path, seconds: float) -> None:
+        self.corpus, self.folder, self.seconds = corpus.resolve(), folder.resolve(), seconds
+        # Names of sockets are short, so nodes do not live in the output.
+        self.temp = Path(tempfile.mkdtemp(prefix="strata-", dir="/tmp"))
+        token = self.temp / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.environment["RAY_ADDRESS"] = ""
+        names = {
+            str(self.folder): "/shared",
+            str(self.corpus): "/shared/LibriSpeech",
+            f"{BIN}/": "",
+            str(self.temp): "/tmp/ray",
+        }
+        self.story = Story(names)
+        self.hosts: dict[str, Host] = {}
+
+    def host(self, name: str, number: int) -> Host:
+        """Make a host, or give the one that there is."""
+        if name not in self.hosts:
+            self.hosts[name] = Host(name, number, self.environment, self.temp / name)
+        return self.hosts[name]
+
+    def start_head(self) -> None:
+        """Start a head on its host, and wait until it takes jobs."""
+        head = self.host("head", 10)
+        command = f"infra/start_head.sh --node-ip-address {head.address} --num-cpus 0 {LIMITS}"
+        head.serve(f"{command} --block --temp-dir {self.temp}/h{secrets.token_hex(2)}")
+        self.story.show("head", command, "")
+        wait_for("the head", lambda: head.run(f"ray job list --address {DASHBOARD}")[0] == 0)
+
+    def start_worker(self, name: str, number: int) -> None:
+        """Start a worker, and wait until the cluster knows it."""
+        host = self.host(name, number)
+        command = f"ray start --address {HEAD} --node-ip-address {host.address} --num-cpus 1 {LIMITS}"
+        host.serve(f"{command} --block --temp-dir {self.temp}/{name}{secrets.token_hex(2)}")
+        self.story.show(name, command, "")
+        wait_for(name, lambda: host.address in self._nodes())
+
+    def _nodes(self) -> str:
+        """List the nodes that live."""
+        head = self.hosts["head"]
+        # Ray's state API: of the dashboard, with the token of the environment.
+        command = f"ray list nodes --address {DASHBOARD} --filter state=ALIVE --format json"
+        code, printed = head.run(command)
+        return printed if code == 0 else ""
+
+    def submit(self, name: str, output: str, *, wait: bool) -> None:
+        """Submit the run."""
+        entry = (
+            f"python jobs/run_pipeline.py --corpus {self.corpus} --layout librispeech --output {self.folder}/{output} "
+            "--encoder encoder-small --layers 2 4 6 --num-clusters 100 --shard-minutes 2 --num-workers 1 "
+            "--max-workers 3"
+        )
+        waiting = "" if wait else "--no-wait "
+        command = f"ray job submit --address {DASHBOARD} --submission-id {name} --working-dir . {waiting}-- {entry}"
+        code, printed = self.hosts["head"].run(command, self.seconds)
+        if code:
+            raise RuntimeError(f"{command} ended with {code}:\n{printed[-3000:]}")
+        self.story.show("head", command, printed, _of_interest)
+
+    def status(self, output: str) -> None:
+        """Show what is done."""
+        command = f"python jobs/run_pipeline.py --status --output {self.folder}/{output}"
+        self.story.show(
+            "head", command, self.hosts["head"].run(command)[1], lambda line: line.startswith(("dataset", "done"))
+        )
+
+    def done(self, output: str) -> int:
+        """Count the shards of tokens and features that are committed."""
+        return sum(
+            len(list((self.folder / output / kind / "_commits").glob("*.json"))) for kind in ("features", "tokens")
+        )
+
+    def until(self, output: str, count: int) -> None:
+        """Wait until so many shards are committed."""
+        wait_for(f"shard {count}", lambda: self.done(output) >= count, self.seconds)
+
+    def node_id(self, address: str) -> str:
+        """Give the id of the node with an address."""
+        return re.findall(rf'"node_id": "(\w+)",\s+"node_ip": "{re.escape(address)}"', self._nodes())[0]
+
+
+def _of_interest(line: str) -> bool:
+    return any(word in line for word in ("submitted successfully", "succeeded", "audio", "speed", "workers", "commit"))
+
+
+def undisturbed(walk: Walkthrough) -> int:
+    """Run once without trouble; gives its shards."""
+    walk.story.tell(
+        "## A run without trouble\n\nA head without CPUs, two workers with one CPU each, one token for all."
+    )
+    walk.start_head()
+    walk.start_worker("worker-1", 11)
+    walk.start_worker("worker-2", 12)
+    walk.submit("calm", "calm", wait=True)
+    return walk.done("calm")
+
+
+def disturbed(walk: Walkthrough, shards: int) -> None:
+    """Run again, with everything that happens to clusters."""
+    story, head = walk.story, walk.hosts["head"]
+    story.tell("## The same run, with trouble")
+    walk.submit("first", "troubled", wait=False)
+    walk.until("troubled", shards // 6)
+    walk.status("troubled")
+    story.tell("Worker 1 is lost, as a spot machine without notice: everything on it is killed.")
+    walk.hosts["worker-1"].lose()
+    story.tell("Another one joins late. The job said `--max-workers 3`, so it is used.")
+    walk.start_worker("worker-3", 13)
+    before = walk.done("troubled")
+    walk.until("troubled", before + 3)
+    story.tell("Worker 2 is drained, as before an announced end: no new work goes there.")
+    address = walk.hosts["worker-2"].address
+    command = (
+        f"ray drain-node --address {HEAD} --node-id {walk.node_id(address)} --reason DRAIN_NODE_REASON_PREEMPTION "
+        "--reason-message spot --deadline-remaining-seconds 30"
+    )
+    story.show("head", command, head.run(command)[1])
+    before = walk.done("troubled")
+    time.sleep(30)
+    walk.hosts["worker-2"].lose()
+    walk.until("troubled", min(shards - 2, before + 2))
+    walk.status("troubled")
+    story.tell("The job is stopped.")
+    began = time.monotonic()
+    command = f"ray job stop --address {DASHBOARD} first"
+    story.show("head", command, head.run(command)[1], lambda line: "stop" in line.lower())
+    story.tell(f"It took {time.monotonic() - began:.0f} s. What is committed stays:")
+    walk.status("troubled")
+    story.tell(
+        "The head is lost too, with all that it knew of jobs. A new one starts, workers join it, and the run is "
+        "submitted again."
+    )
+    for host in walk.hosts.values():
+        host.lose()
+    walk.start_head()
+    walk.start_worker("worker-3", 13)
+    walk.start_worker("worker-1", 11)
+    walk.submit("second", "troubled", wait=True)
+
+
+def compare(walk: Walkthrough) -> None:
+    """Show that both runs have the same bytes.
+
+    Raises:
+        RuntimeError: They have not.
+    """
+    walk.story.tell("## The same bytes")
+    for kind in ("tokens", "codebooks"):
+        command = (
+            f"python jobs/verify_dataset.py --dataset {walk.folder}/calm/{kind} --compare {walk.folder}/troubled/{kind}"
+        )
+        code, printed = walk.hosts["head"].run(command)
+        walk.story.show("head", command, printed, lambda line: not line.startswith("{"), last=8)
+        if code:
+            raise RuntimeError(f"{kind} differ:\n{printed}")
+
+
+def main() -> None:
+    """Walk, and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--limit-seconds", type=float, default=900.0)
+    given = parser.parse_args()
+    walk = Walkthrough(given.corpus, given.output, given.limit_seconds)
+    make_network()
+    try:
+        shards = undisturbed(walk)
+        disturbed(walk, shards)
+        compare(walk)
+    finally:
+        for host in walk.hosts.values():
+            host.remove()
+        remove_network()
+        for log in walk.temp.glob("*/*.log"):
+            shutil.copy(log, given.output)
+        shutil.rmtree(walk.temp, ignore_errors=True)
+    (given.output / "walkthrough.md").write_text(walk.story.text())
+
+
+if __name__ == "__main__":
+    main()
