@@ -1,6 +1,6 @@
 """The life of a run on a cluster of four hosts, told with what each command printed: lost, drained, late, resubmitted.
 
-    python -m bench.cluster_walkthrough --corpus DATA/LibriSpeech --output walkthrough [--limit-seconds 900]
+    python -m bench.cluster_walkthrough --corpus DATA/LibriSpeech --output walkthrough [--layout librispeech]
 
 Hosts are network namespaces on this machine, so root is needed (``bench/hosts.py``); a head without CPUs, and workers
 with one each. A run without trouble comes first. The second one loses a worker, gets one late, has one drained, is
@@ -62,13 +62,16 @@ class Walkthrough:
     """The hosts, and the steps.
 
     Args:
-        corpus: Recordings in LibriSpeech's layout.
+        corpus: Recordings.
+        layout: Of the recordings.
+        shard_minutes: Audio of a shard; with fewer than 12 shards the run is over before all has happened to it.
         folder: Where runs are written.
         seconds: Longest wait for any step.
     """
 
-    def __init__(self, corpus: Path, folder: Path, seconds: float) -> None:
+    def __init__(self, corpus: Path, layout: str, shard_minutes: float, folder: Path, seconds: float) -> None:
         self.corpus, self.folder, self.seconds = corpus.resolve(), folder.resolve(), seconds
+        self.layout, self.shard_minutes = layout, shard_minutes
         # Names of sockets are short, so nodes do not live in the output.
         self.temp = Path(tempfile.mkdtemp(prefix="strata-", dir="/tmp"))
         token = self.temp / "token"
@@ -123,9 +126,10 @@ class Walkthrough:
     def submit(self, name: str, output: str, *, wait: bool) -> None:
         """Submit the run."""
         entry = (
-            f"python jobs/run_pipeline.py --corpus {self.corpus} --layout librispeech --output {self.folder}/{output} "
-            "--encoder encoder-small --layers 2 4 6 --num-clusters 100 --shard-minutes 2 --num-workers 1 "
-            "--max-workers 3"
+            f"python jobs/run_pipeline.py --corpus {self.corpus} --layout {self.layout} "
+            f"--output {self.folder}/{output} "
+            f"--encoder encoder-small --layers 2 4 6 --num-clusters 100 --shard-minutes {self.shard_minutes:g} "
+            "--num-workers 1 --max-workers 3"
         )
         waiting = "" if wait else "--no-wait "
         command = f"ray job submit --address {DASHBOARD} --submission-id {name} --working-dir . {waiting}-- {entry}"
@@ -237,9 +241,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--limit-seconds", type=float, default=900.0)
+    parser.add_argument("--layout", default="librispeech")
+    parser.add_argument("--shard-minutes", type=float, default=2.0)
+    parser.add_argument("--limit-seconds", type=float, default=900.0, help="longest wait for a step")
     given = parser.parse_args()
-    walk = Walkthrough(given.corpus, given.output, given.limit_seconds)
+    walk = Walkthrough(given.corpus, given.layout, given.shard_minutes, given.output, given.limit_seconds)
     make_network()
     try:
         shards = undisturbed(walk)
