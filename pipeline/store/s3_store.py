@@ -1,5 +1,6 @@
 """A store in a bucket of S3, or of a server that speaks its protocol."""
 
+import contextlib
 import errno
 import tempfile
 import time
@@ -55,11 +56,22 @@ class S3Store:
             if len(data) <= PART_BYTES:
                 self._fs.pipe_file(self._key(name), bytes(data), chunksize=2**31)
                 return
-            with self._fs.open(self._key(name), "wb", block_size=PART_BYTES) as file:
-                for start in range(0, len(data), PART_BYTES):
-                    file.write(memoryview(data)[start : start + PART_BYTES])
+            self._write_parts(name, data)
         except Exception as error:
             raise self._guard(error, f"write {self.uri}/{name}") from error
+
+    def _write_parts(self, name: str, data: Bytes) -> None:
+        file = self._fs.open(self._key(name), "wb", block_size=PART_BYTES)
+        try:
+            for start in range(0, len(data), PART_BYTES):
+                file.write(memoryview(data)[start : start + PART_BYTES])
+            file.close()
+        except BaseException:
+            # Else closing it would show what was sent as if it were whole, and the parts would be kept and paid for.
+            file.closed = True
+            with contextlib.suppress(Exception):
+                file.discard()
+            raise
 
     def create(self, name: str, data: Bytes) -> bool:
         """Put an object with If-None-Match.
