@@ -2,6 +2,9 @@
 
     python infra/images/lock.py cuda
     python infra/images/lock.py cpu --torch-wheels WHERE
+    python infra/images/lock.py launch
+
+launch is what the head of `ray up` has besides the packages of the CPU image, to ask a cloud for nodes.
 
 Versions are those of constraints.txt; what it does not name comes only with CUDA (nvidia-*, triton) and follows from
 the release of torch or faiss-gpu. WHERE is a folder or the address of the page that lists PyTorch's CPU wheels, as the
@@ -24,6 +27,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 EXTRAS = {"cpu": ("cpu", "evaluate", "train", "vad"), "cuda": ("gpu", "evaluate", "train", "vad")}
+LAUNCH = ("boto3", "google-api-python-client")
 HEADER = """\
 # Packages of the {target} image: Python 3.11, Linux x86-64. Written by infra/images/lock.py, not by hand.
 # Installed with pip install --require-hashes --no-deps.
@@ -32,6 +36,8 @@ HEADER = """\
 
 def wanted(target: str) -> list[str]:
     """Give the requirements of an image, as pyproject.toml has them."""
+    if target == "launch":
+        return list(LAUNCH)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     return [*project["dependencies"], *(requirement for extra in EXTRAS[target] for requirement in extras[extra])]
@@ -78,7 +84,7 @@ def entry(install: dict[str, Any]) -> str:
 def main() -> None:
     """Write the requirements file of one image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=sorted(EXTRAS))
+    parser.add_argument("target", choices=(*sorted(EXTRAS), "launch"))
     parser.add_argument("--torch-wheels", help="where PyTorch's CPU wheels are listed; needed for cpu")
     parser.add_argument("--output", type=Path, help="file to write; default: requirements-TARGET.txt beside this one")
     flags = parser.parse_args()
@@ -87,6 +93,9 @@ def main() -> None:
     if (flags.target == "cpu") != (flags.torch_wheels is not None):
         parser.error("--torch-wheels is for cpu, which needs it: the usual index has torch for CUDA alone")
     entries = sorted(entry(install) for install in resolve(flags.target, flags.torch_wheels))
+    if flags.target == "launch":
+        there = (FOLDER / "requirements-cpu.txt").read_text()
+        entries = [one for one in entries if f"\n{one.partition('==')[0]}==" not in there]
     output = flags.output or FOLDER / f"requirements-{flags.target}.txt"
     output.write_text(HEADER.format(target=flags.target) + "".join(f"{one}\n" for one in entries))
     print(f"{output.name}: {len(entries)} packages")
