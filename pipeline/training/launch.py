@@ -32,8 +32,11 @@ from pipeline.training.progress import RAY_FOLDER, Progress, read_standing
 from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.world import World
+from pipeline.work.meters import SILENT
 from pipeline.work.on_ray import connect
+from pipeline.work.ray_metrics import RayMeter
 from pipeline.work.runtime import ALLOCATOR, set_threads, settle_allocator
+from pipeline.work.stalls import StallWatch
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,9 @@ def shape_of(settings: TrainingSettings) -> Shape:
     return Shape(num_workers=count, use_gpu=use_gpu, threads=threads)
 
 
-def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Shape) -> Progress:
+def train(
+    recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Shape, stage: str = "training"
+) -> Progress:
     """Train until the run has ended and its last checkpoint is written.
 
     Within a trial of Ray Tune, the trial is told of every validation, or of every line of the log where there is none.
@@ -104,6 +109,7 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
         settings: How to train.
         output: The run's folder, local or s3://, seen by all nodes.
         shape: What ``shape_of`` gave.
+        stage: What is trained, as metrics name it.
 
     Returns:
         What the last checkpoint says of the run.
@@ -118,9 +124,9 @@ def train(recipe: Recipe, settings: TrainingSettings, output: str, *, shape: Sha
         if shape.num_workers == 0 and not shape.use_gpu:
             # Workers of Ray get it by their environment, and each length of a micro-batch is a shape to oneDNN.
             settle_allocator()
-        watch, name = _Watch(output), f"run-{time.time_ns()}"
+        watch, name = _Watch(output, stage), f"run-{time.time_ns()}"
         try:
-            _trainer(recipe, settings, store.uri, shape, name).fit()
+            _trainer(recipe, settings, store.uri, shape, name, stage).fit()
         except ray.train.TrainingFailedError as error:
             raise _plain(error) from error
         finally:
@@ -139,7 +145,9 @@ def _ended(store: Store, settings: TrainingSettings) -> Progress | None:
     return found.progress if found is not None and is_over(found.progress, settings) else None
 
 
-def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape, name: str) -> TorchTrainer:
+def _trainer(
+    recipe: Recipe, settings: TrainingSettings, output: str, shape: Shape, name: str, stage: str
+) -> TorchTrainer:
     resources = {"CPU": 1.0, "GPU": 1.0} if shape.use_gpu else {"CPU": float(shape.threads)}
     storage, filesystem = _ray_storage(settings.storage_path or join(output, RAY_FOLDER))
     # Spelt as dictionaries, because Ray's stubs know the classes of Train V1 alone.
@@ -160,7 +168,9 @@ def _trainer(recipe: Recipe, settings: TrainingSettings, output: str, shape: Sha
         "logging_config": LoggingConfig(log_level="WARNING"),
         "callbacks": [_EndAtLastingFaults()],
     }
-    told = {"recipe": recipe, "settings": settings, "output": output, "threads": shape.threads}
+    told = {"recipe": recipe, "settings": settings, "output": output, "threads": shape.threads, "stage": stage}
+    # In this process there is no Ray whose agents would take them.
+    told["metered"] = shape.num_workers != 0
     if _in_tune_session():
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -207,7 +217,10 @@ def train_worker(config: dict[str, Any]) -> None:
     recipe, settings, store = config["recipe"], config["settings"], open_store(config["output"])
     reports = ReportListener(ray.train.report, validates=bool(settings.validate_every))
     listeners = [reports] if config.get("reports") else []
-    Loop(recipe, settings, store, world, listeners=listeners, leaving=_leaving).run()
+    meter = RayMeter() if config.get("metered") and world.rank == 0 else SILENT
+    Loop(
+        recipe, settings, store, world, listeners=listeners, leaving=_leaving, meter=meter, stage=config["stage"]
+    ).run()
 
 
 def _leaving() -> bool:
@@ -239,10 +252,12 @@ def _plain(error: Exception) -> PipelineError:
 
 
 class _Watch:
-    """Shows the run's progress on the driver while its main thread waits for Ray Train."""
+    """Shows the run's progress, and that there is none, on the driver while its main thread waits for Ray Train."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, stage: str) -> None:
         self._store = open_store(output)
+        self._standing = "the workers have told of no step yet"
+        self._stalls = StallWatch(stage, "no step was logged", lambda: self._standing)
         self._began = time.time()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
@@ -260,7 +275,9 @@ class _Watch:
             if ended or time.monotonic() - told >= _LOG_EVERY_SECONDS:
                 standing = read_standing(self._store)
                 if standing is not None and standing.time >= self._began and standing.step != shown:
-                    told, shown = time.monotonic(), standing.step
+                    told, shown, self._standing = time.monotonic(), standing.step, standing.line()
+                    self._stalls.moved(f"step {standing.step:,}")
                     logger.info("%s", standing.line())
+            self._stalls.look()
             if ended:
                 return

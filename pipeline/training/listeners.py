@@ -47,14 +47,38 @@ def named(group: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{group}_{name}" if group else name: value for name, value in metrics.items()}
 
 
+class Pace:
+    """How fast a run is since its workers began.
+
+    Args:
+        progress: Where it was then.
+        unit: What its data are counted in.
+    """
+
+    def __init__(self, progress: Progress, unit: Unit) -> None:
+        self.unit = unit
+        self._first, self._began = progress, time.time()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since then."""
+        return max(1e-9, time.time() - self._began)
+
+    def steps(self, progress: Progress) -> int:
+        """Give the steps done since then."""
+        return progress.step - self._first.step
+
+    def per_second(self, progress: Progress) -> float:
+        """Give the data learned from per second, in its unit."""
+        return (progress.amount - self._first.amount) / self.elapsed
+
+
 class StoreListener:
     """Writes where the run is, and its history, into the run's folder."""
 
-    def __init__(self, store: Store, *, num_steps: int, progress: Progress, workers: int, unit: Unit) -> None:
+    def __init__(self, store: Store, *, num_steps: int, workers: int, pace: Pace) -> None:
         self._store = store
-        self._num_steps, self._workers, self._unit = num_steps, workers, unit
-        self._first = progress
-        self._began = time.time()
+        self._num_steps, self._workers, self._pace = num_steps, workers, pace
         self._told = 0.0
 
     def log(self, progress: Progress, group: str, metrics: Mapping[str, float]) -> None:
@@ -64,15 +88,14 @@ class StoreListener:
             self._store.write(PROGRESS, json.dumps(self._standing(progress, named(group, metrics))).encode())
 
     def _standing(self, progress: Progress, metrics: Mapping[str, float]) -> dict[str, Any]:
-        elapsed = max(1e-9, time.time() - self._began)
-        done = progress.step - self._first.step
+        pace = self._pace
         return {
             "step": progress.step,
             "num_steps": self._num_steps,
             "amount": progress.amount,
-            "unit": {name: getattr(self._unit, name) for name in ("name", "shown", "size", "rate")},
-            "per_second": (progress.amount - self._first.amount) / elapsed,
-            "eta_seconds": (self._num_steps - progress.step) * elapsed / max(1, done),
+            "unit": {name: getattr(pace.unit, name) for name in ("name", "shown", "size", "rate")},
+            "per_second": pace.per_second(progress),
+            "eta_seconds": (self._num_steps - progress.step) * pace.elapsed / max(1, pace.steps(progress)),
             "workers": self._workers,
             "metrics": dict(metrics),
             "time": time.time(),

@@ -23,7 +23,8 @@ from pipeline.store.dataset import SUCCESS
 from pipeline.store.storage import Store
 from pipeline.training.checkpoint import keep, latest, read_checkpoint, save_checkpoint
 from pipeline.training.feed import Feed, StepInput
-from pipeline.training.listeners import Listener, StoreListener, named
+from pipeline.training.figures import MeterListener
+from pipeline.training.listeners import Listener, Pace, StoreListener, named
 from pipeline.training.progress import Best, Progress
 from pipeline.training.recipe import Modules, Recipe, Row, Source, check_recipe, prefix_of
 from pipeline.training.schedules import remember
@@ -34,6 +35,7 @@ from pipeline.training.trained import TrainedPhase, check_modules, freeze_others
 from pipeline.training.validation import Validation
 from pipeline.training.world import World
 from pipeline.work.machine import warn_of_bfloat16
+from pipeline.work.meters import SILENT, Meter
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class Loop:
         *,
         listeners: Sequence[Listener] = (),
         leaving: Callable[[], bool] | None = None,
+        meter: Meter = SILENT,
+        stage: str = "training",
     ) -> None:
         """Build the networks and go to the latest checkpoint.
 
@@ -63,6 +67,8 @@ class Loop:
             listeners: What hears of the run on this worker, beside the store and TensorBoard.
             leaving: Asked by all workers at each line of the log: whether a node is about to be taken away, so that a
                 checkpoint is wanted now.
+            meter: Takes the run's metrics, of the first worker.
+            stage: What is trained, as metrics name it.
 
         Raises:
             SettingsError: The phases do not fit each other, the settings or the networks.
@@ -73,6 +79,7 @@ class Loop:
             warn_of_bfloat16(world.device.type, settings.dtype)
         self._recipe, self._settings, self._store, self._world = recipe, settings, store, world
         self._extra, self._leaving, self._left = listeners, leaving, False
+        self._meter, self._stage = meter, stage
         self._began = time.monotonic()
         torch.manual_seed(torch_seed(settings.seed, "weights"))
         self._modules: Modules = {name: module.to(world.device) for name, module in recipe.build().items()}
@@ -141,16 +148,14 @@ class Loop:
     def _own_listeners(self) -> list[Listener]:
         if self._world.rank > 0:
             return []
-        progress = self._progress
-        own = StoreListener(
-            self._store,
-            num_steps=self._settings.num_steps,
-            progress=progress,
-            workers=self._world.size,
-            unit=self._recipe.unit,
-        )
+        progress, num_steps, uri = self._progress, self._settings.num_steps, self._store.uri
+        pace = Pace(progress, self._recipe.unit)
+        own: list[Listener] = [
+            StoreListener(self._store, num_steps=num_steps, workers=self._world.size, pace=pace),
+            MeterListener(self._meter, stage=self._stage, uri=uri, num_steps=num_steps, progress=progress, pace=pace),
+        ]
         board = open_tensorboard(self._store, progress.step)
-        return [own] if board is None else [own, board]
+        return own if board is None else [*own, board]
 
     def _train(self, feed: Feed, source: Source[Any]) -> None:
         settings = self._settings

@@ -125,7 +125,7 @@ def _train(
 
     shape = shape_of(settings)
     logger.info("training on %s", shape)
-    progress = train(recipe(), settings, dataset.uri, shape=shape)
+    progress = train(recipe(), settings, dataset.uri, shape=shape, stage=dataset.plan.kind)
     given = publish(dataset, Trained(progress=progress, checkpoint=published(dataset.store)))
     device = "cuda" if shape.use_gpu else "cpu"
     dataset.commit(MODEL, dataset.announce(MODEL), given, numerics_key(device))

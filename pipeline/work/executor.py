@@ -12,8 +12,10 @@ from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
 from pipeline.store.redoing import goes_on, reopen
 from pipeline.work.choice import Choice
+from pipeline.work.meters import SILENT, Meter
 from pipeline.work.reporting import Progress, StageReport, Tally
 from pipeline.work.units import Load, MakerFactory
+from pipeline.work.watching import StageWatch
 from pipeline.work.worker_shape import Placement, WorkerShape, worker_shape
 
 logger = logging.getLogger(__name__)
@@ -113,17 +115,19 @@ def _run_stage(
     tally = Tally(start)
     pending = dataset.pending()
     workers = ""
+    meter: Meter = SILENT
     if pending:
         shape = stage_shape(choice, placement, use_gpu=use_gpu)
-        workers = str(shape)
+        workers, meter = str(shape), choice.runner.meter()
         logger.info("%s: %d of %d units to do; %s", dataset.plan.kind, len(pending), start.units, shape)
-    with unless_finished(dataset), Progress(tally) as progress:
+    with unless_finished(dataset), Progress(tally) as progress, StageWatch(tally, pending, meter) as watch:
         if pending:
             units = choice.runner.units(
                 dataset, pending, load=load, factory=factory(shape), shape=shape, numerics_mode=numerics_mode
             )
             for done in units:
                 tally.add(done)
+                watch.committed(done)
                 progress.show()
                 if strict:
                     PassedOver.of(done.commit.notes.get(NOTE, {})).refuse(f"{done.commit.unit} of {dataset.uri}")

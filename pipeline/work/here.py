@@ -20,6 +20,7 @@ from typing import Any
 from pipeline import faults
 from pipeline.errors import PipelineError
 from pipeline.store.dataset import Dataset, Output
+from pipeline.work.meters import SILENT, Meter
 from pipeline.work.runner import RunnerKind
 from pipeline.work.runtime import kept_threads, quick_start, set_threads, settle_allocator
 from pipeline.work.units import Done, Load, MakerFactory, Utterance, make_unit, peak_memory
@@ -43,6 +44,10 @@ class Here:
     def nodes(self) -> list[Node]:
         """Say what this machine has: the CPUs that this process may use, and one GPU where there is any."""
         return [Node(cpus=len(os.sched_getaffinity(0)), gpus=_gpus(), memory=int(_MEMORY_SHARE * _free_memory()))]
+
+    def meter(self) -> Meter:
+        """Give a meter that nobody hears: what is done here is not scraped."""
+        return SILENT
 
     def units(
         self,

@@ -29,7 +29,9 @@ from pipeline.store.dataset import Dataset, Output
 from pipeline.store.storage import PROBES, open_store
 from pipeline.work.joined import joined_cluster
 from pipeline.work.local_ray import ready_for_ray
+from pipeline.work.meters import Meter
 from pipeline.work.payload import binary_cell, pack, unpack
+from pipeline.work.ray_metrics import RayMeter
 from pipeline.work.runner import RunnerKind
 from pipeline.work.runtime import ALLOCATOR, quick_start
 from pipeline.work.units import Done, Load, MakerFactory, Utterance, make_unit, peak_memory
@@ -89,6 +91,11 @@ class OnRay:
             for node in ray.nodes()
             if node["Alive"]
         ]
+
+    def meter(self) -> Meter:
+        """Give a meter whose values Ray's metrics agents export."""
+        connect()
+        return RayMeter()
 
     def units(
         self,

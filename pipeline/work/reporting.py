@@ -174,6 +174,7 @@ class Tally:
         self.began = time.monotonic()
         self.units = 0
         self.seconds = 0.0
+        self.rows = start.rows
         self.rejects = start.rejects
         self.load_pids: set[int] = set()
         self.make_pids: set[int] = set()
@@ -186,6 +187,7 @@ class Tally:
         """Count a unit that has just been committed."""
         self.units += 1
         self.seconds += done.commit.seconds
+        self.rows += done.commit.data.rows
         self.rejects += done.commit.num_rejects
         self.load_pids |= {done.load_pid} - {0}
         self.make_pids.add(done.make_pid)
@@ -198,15 +200,24 @@ class Tally:
         """Seconds of audio per second of wall time, in this run."""
         return self.seconds / max(1e-9, time.monotonic() - self.began)
 
+    @property
+    def units_done(self) -> int:
+        """Units with a commit, those of earlier runs too."""
+        return self.start.done + self.units
+
+    @property
+    def audio_seconds(self) -> float:
+        """Seconds of audio in committed rows, those of earlier runs too."""
+        return self.start.seconds + self.seconds
+
     def line(self) -> str:
         """Say where the stage stands, in one line."""
-        done = self.start.done + self.units
-        hours = (self.start.seconds + self.seconds) / 3600
-        parts = [f"{self.start.kind}: {done}/{self.start.units} units", f"{hours:.3f} h of audio"]
+        hours = self.audio_seconds / 3600
+        parts = [f"{self.start.kind}: {self.units_done}/{self.start.units} units", f"{hours:.3f} h of audio"]
         if self.start.total_seconds:
             parts[-1] = f"{hours:.3f}/{self.start.total_seconds / 3600:.3f} h of audio"
         if self.seconds:
-            left = self.start.total_seconds - self.start.seconds - self.seconds
+            left = self.start.total_seconds - self.audio_seconds
             parts.append(f"{self.speed:.1f} times real time")
             if left > 0:
                 parts.append(f"ETA {_clock(left / self.speed)}")

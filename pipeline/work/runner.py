@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from pipeline.store.dataset import Dataset
+from pipeline.work.meters import Meter
 from pipeline.work.units import Done, Load, MakerFactory
 from pipeline.work.worker_shape import Node, WorkerShape
 
@@ -40,6 +41,9 @@ class Runner(Protocol):
 
     def nodes(self) -> list[Node]:
         """Say what the machines have on which it works."""
+
+    def meter(self) -> Meter:
+        """Give what takes the metrics of one stage, which closes it; called when the workers are there."""
 
     def units(
         self,

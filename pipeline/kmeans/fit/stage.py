@@ -23,6 +23,7 @@ from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
+from pipeline.kmeans.fit.watching import FitWatch
 from pipeline.kmeans.search.engines import check_gpus
 from pipeline.store.completion import finish, read_shard_table, status, success, unless_finished
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
@@ -175,7 +176,8 @@ def _fit(config: FitKmeansConfig, plan: Plan, dataset: Dataset, tally: Tally) ->
         if on_disk:
             logger.info("K-means: %d of %d frames lie on the workers' disks", on_disk, plan.totals["frames"])
         loaded = time.monotonic()
-        _Fitting(dataset, cluster, config).run()
+        with FitWatch(dataset.uri, list(plan.units), runner.meter()) as watch:
+            _Fitting(dataset, cluster, config).run(watch)
     finally:
         cluster.close()
     workers = f"{shape.num_workers} K-means actor(s) with {shape.budget.num_bytes / 1e9:.2f} GB each"
@@ -218,11 +220,12 @@ class _Fitting:
         self._sources: dict[Target, RowSet] = {}
         self._began = time.monotonic()
 
-    def run(self) -> None:
+    def run(self, watch: FitWatch) -> None:
         """Fit until every codebook is committed."""
         for target in self._targets:
             if target.quantizer == 0:
                 self._begin(target)
+                watch.begun(target)
         told = FitLog(len(self._targets))
         while self._active:
             requests = {
@@ -230,11 +233,13 @@ class _Fitting:
                 for target, fit in self._active.items()
             }
             steps = self._cluster.step(requests)
-            for target, fit in list(self._active.items()):
+            fits = dict(self._active)
+            for target, fit in fits.items():
                 self._advance(target, fit, steps[target.unit])
             shares = sum(request.source.fraction for request in requests.values())
             frames = self._dataset.plan.totals["frames"] * shares
             told.step(frames, len(self._done), {target.unit: fit for target, fit in self._active.items()})
+            watch.stepped(frames, len(self._done), fits)
 
     def _begin(self, target: Target) -> None:
         """Begin the first stage of a chain that is not committed yet, from its checkpoint if there is one."""
