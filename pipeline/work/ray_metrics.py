@@ -37,37 +37,36 @@ class RayMeter:
         with self._lock:
             if self._ended.is_set():
                 return
-            self._gauges[metric, tuple(tags.items())] = value
+            self._gauges[metric, tuple(tags.items())] = float(value)
+            self._give(metric, "set", float(value), tags)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._again, name="metrics", daemon=True)
                 self._thread.start()
-        self._give(metric, "set", float(value), tags)
 
     def add(self, metric: Metric, value: float, **tags: str) -> None:
         """Let a counter grow; Ray refuses to let it grow by 0."""
-        if value > 0 and not self._ended.is_set():
-            self._give(metric, "inc", float(value), tags)
+        with self._lock:
+            if value > 0 and not self._ended.is_set():
+                self._give(metric, "inc", float(value), tags)
 
     def close(self) -> None:
         """Set no gauge again."""
-        self._ended.set()
+        with self._lock:
+            self._ended.set()
         if self._thread is not None:
             self._thread.join()
-        self._gauges.clear()
 
     def _again(self) -> None:
         while not self._ended.wait(AGAIN_SECONDS):
+            # The lock for all of it: an old value set after a new one would stay.
             with self._lock:
-                held = list(self._gauges.items())
-            for (metric, tags), value in held:
-                self._give(metric, "set", value, dict(tags))
+                for (metric, tags), value in self._gauges.items():
+                    self._give(metric, "set", value, dict(tags))
 
     def _give(self, metric: Metric, how: str, value: float, tags: dict[str, str]) -> None:
         try:
-            with self._lock:
-                if metric not in self._made:
-                    kind = _KINDS[metric.kind]
-                    self._made[metric] = kind(metric.name, metric.meaning, (*TAGS, *metric.tags))
+            if metric not in self._made:
+                self._made[metric] = _KINDS[metric.kind](metric.name, metric.meaning, (*TAGS, *metric.tags))
             getattr(self._made[metric], how)(value, tags)
         except Exception as error:
             if not RayMeter._told_of_failure:

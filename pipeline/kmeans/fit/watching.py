@@ -32,8 +32,9 @@ class FitWatch:
 
     def __enter__(self) -> Self:
         """Tell what there is, and begin to watch."""
+        began = self._now()
         for metric in (meters.STARTED, meters.LAST_COMMIT):
-            self._set(metric, self._now())
+            self._set(metric, began)
         self._set(meters.STALLED, 0)
         self._set(meters.UNITS_PENDING, len(self._units))
         self._stalls.__enter__()

@@ -1,0 +1,208 @@
+"""What a stage tells a meter is what its log and report say; a meter of Ray that fails ends nothing."""
+
+import logging
+import re
+import time
+from dataclasses import replace
+
+import pytest
+from made_meters import Recorded
+
+from pipeline.store.commits import Commit, FileRecord
+from pipeline.store.completion import Status
+from pipeline.work import meters
+from pipeline.work.meters import METRICS, SILENT
+from pipeline.work.reporting import Tally
+from pipeline.work.units import Done
+from pipeline.work.waiting import ShardTimes, Work, waiting
+from pipeline.work.watching import StageWatch
+
+START = Status(
+    uri="s3://key:secret@bucket/tokens",
+    kind="tokens",
+    units=10,
+    done=4,
+    rows=40,
+    rejects=2,
+    seconds=400.0,
+    total_rows=110,
+    total_seconds=1000.0,
+    num_frames=0,
+    num_bytes=0,
+    finished=False,
+    reasons={"missing": 2},
+    numerics={},
+    notes={},
+)
+TAGS = {"stage": "tokens", "output": "s3://...@bucket/tokens"}
+
+
+def done(unit, *, rows=10, rejects=0, seconds=60.0, **notes):
+    """Give a unit that was committed by an encoder that computed for 3 s of 4."""
+    file = FileRecord(attempt_file="", sha256="", bytes=1, rows=rows)
+    commit = Commit(
+        unit=unit,
+        attempt="a",
+        data=file,
+        rejects=replace(file, rows=rejects) if rejects else None,
+        seconds=seconds,
+        num_frames=0,
+        numerics={},
+        notes=notes,
+    )
+    work = (Work(kind="encode", began=101.0, ended=104.0, busy=3.0),)
+    times = ShardTimes(ready=100.0, arrived=101.0, work=work)
+    return Done(commit=commit, worker=1, load_pid=0, make_pid=1, load_bytes=0, make_bytes=0, times=times)
+
+
+@pytest.fixture
+def watched():
+    meter, tally = Recorded(), Tally(START)
+    pending = [f"shard-{number:05d}" for number in range(4, 10)]
+    return meter, tally, StageWatch(tally, pending, meter)
+
+
+def commit(tally, watch, unit):
+    tally.add(unit)
+    watch.committed(unit)
+
+
+def test_a_stage_tells_what_its_line_of_the_log_says(watched):
+    meter, tally, watch = watched
+    with watch:
+        commit(tally, watch, done("shard-00004", rejects=1, reasons={"missing": 1}))
+        commit(tally, watch, done("shard-00007", rejects=2, reasons={"missing": 1, "not_audio": 1}))
+        line = tally.line()
+        assert line.startswith("tokens: 6/10 units, 0.144/0.278 h of audio")
+        assert line.endswith("5 rejects")
+    assert meter.values(meters.UNITS_DONE) == [4, 5, 6]
+    assert meter.values(meters.UNITS_PENDING) == [6, 5, 4]
+    assert meter.values(meters.AUDIO_DONE) == [400, 460, 520]
+    assert meter.values(meters.AUDIO_PLANNED) == [1000]
+    assert meter.values(meters.REJECTS_RATIO) == [2 / 42, 3 / 53, 5 / 65]
+    assert meter.values(meters.AUDIO) == [60, 60]
+    assert meter.values(meters.ROWS) == [10, 10]
+    assert meter.values(meters.UNITS) == [1, 1]
+    assert meter.values(meters.REJECTS, reason="missing") == [1, 1]
+    assert meter.values(meters.REJECTS, reason="not_audio") == [1]
+    assert meter.values(meters.REAL_TIME)[-1] == pytest.approx(tally.speed, rel=0.5)
+    assert all(TAGS.items() <= tags.items() for _, _, tags in meter.told)
+    assert meter.closed
+
+
+def test_until_the_first_commit_it_is_the_time_of_the_begin(watched):
+    meter, tally, watch = watched
+    with watch:
+        (began,) = meter.values(meters.STARTED)
+        assert meter.values(meters.LAST_COMMIT) == [began]
+        assert abs(began - time.time()) < 60
+        commit(tally, watch, done("shard-00004"))
+        assert meter.values(meters.LAST_COMMIT)[-1] > began
+        assert meter.values(meters.STARTED) == [began]
+
+
+def test_shares_of_time_are_those_of_the_report_and_come_from_time_to_time(watched):
+    meter, tally, watch = watched
+    with watch:
+        for number in range(4, 9):
+            commit(tally, watch, done(f"shard-{number:05d}"))
+        # 1 s of 4 in which no shard was there; nobody is at the end of the stage yet.
+        assert meter.values(meters.DEVICE_RATIO) == [0.75]
+        assert meter.values(meters.WAITING_RATIO, cause="decode") == [0.25]
+        assert meter.values(meters.WAITING_RATIO, cause="end") == [0]
+    found = waiting(tally.times, time.time())
+    assert meter.values(meters.DEVICE_RATIO)[-1] == pytest.approx(found.busy, rel=1e-3)
+    assert meter.values(meters.WAITING_RATIO, cause="end")[-1] == pytest.approx(found.end, rel=1e-3)
+
+
+def test_agreement_is_of_all_utterances_checked_so_far(watched):
+    meter, tally, watch = watched
+    with watch:
+        commit(tally, watch, done("shard-00004", agreement={"layer_07": [[100, 99], [50, 50]]}))
+        commit(tally, watch, done("shard-00005"))
+        commit(tally, watch, done("shard-00006", agreement={"layer_07": [[50, 49]]}))
+    assert meter.values(meters.AGREEMENT_RATIO, layer="layer_07") == [149 / 150, 198 / 200]
+
+
+def test_names_follow_the_conventions_of_prometheus():
+    assert len({metric.name for metric in METRICS}) == len(METRICS) > 20
+    for metric in METRICS:
+        assert re.fullmatch(r"strata_[a-z_]+", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.name.endswith("_ratio") == (metric.unit == "ratio")
+        assert ("_seconds" in metric.name) == (metric.unit == "seconds")
+        assert set(metric.tags) <= {"reason", "cause", "layer", "codebook", "loss"}
+
+
+def test_nobody_hears_a_silent_meter():
+    SILENT.set(meters.UNITS_DONE, 1, **TAGS)
+    SILENT.add(meters.ROWS, 1, **TAGS)
+    SILENT.close()
+
+
+class Broken:
+    """A metric of a Ray whose agent is away."""
+
+    def __init__(self, name, description, tag_keys):
+        pass
+
+    def set(self, value, tags):
+        raise RuntimeError("no agent")
+
+    inc = set
+
+
+def test_a_ray_that_takes_no_metrics_is_told_of_once_and_ends_nothing(monkeypatch, caplog):
+    from pipeline.work import ray_metrics
+
+    monkeypatch.setattr(ray_metrics, "_KINDS", {"gauge": Broken, "counter": Broken})
+    monkeypatch.setattr(ray_metrics, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(ray_metrics.RayMeter, "_told_of_failure", False)
+    for _ in range(2):
+        meter = ray_metrics.RayMeter()
+        meter.set(meters.UNITS_DONE, 1, **TAGS)
+        meter.add(meters.ROWS, 1, **TAGS)
+        time.sleep(0.1)
+        meter.close()
+    (message,) = caplog.messages
+    assert message.startswith("Ray takes no metrics (RuntimeError: no agent)")
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+class Kept:
+    """A metric that keeps what it is given."""
+
+    given: list = []
+
+    def __init__(self, name, description, tag_keys):
+        self.name, self.tag_keys = name, tag_keys
+
+    def set(self, value, tags):
+        assert set(tags) == set(self.tag_keys)
+        Kept.given.append((self.name, value))
+
+    inc = set
+
+
+def test_gauges_are_set_again_as_they_are_until_the_meter_is_closed(monkeypatch):
+    from pipeline.work import ray_metrics
+
+    monkeypatch.setattr(ray_metrics, "_KINDS", {"gauge": Kept, "counter": Kept})
+    monkeypatch.setattr(ray_metrics, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(Kept, "given", [])
+    meter = ray_metrics.RayMeter()
+    meter.set(meters.UNITS_DONE, 1, **TAGS)
+    meter.set(meters.UNITS_DONE, 2, **TAGS)
+    meter.add(meters.ROWS, 5, **TAGS)
+    meter.add(meters.ROWS, 0, **TAGS)
+    deadline = time.monotonic() + 60
+    while Kept.given.count(("strata_units_done", 2)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    meter.close()
+    given = list(Kept.given)
+    assert given.count(("strata_rows_total", 5)) == 1
+    assert given.count(("strata_units_done", 1)) == 1
+    assert given.count(("strata_units_done", 2)) > 2
+    meter.set(meters.UNITS_DONE, 3, **TAGS)
+    time.sleep(0.2)
+    assert Kept.given == given
