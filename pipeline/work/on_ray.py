@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import errors, faults
@@ -46,6 +47,10 @@ WINDOW = 10_000
 _PAYLOAD_BYTES_PER_SECOND = 64_000
 """Decoded audio in the object store: float32 at 16 kHz; int16 takes half."""
 _LEAST_QUEUE_BYTES = 64 << 20
+
+_NO_PROGRESS_SECONDS = 7200
+"""Time without a finished task after which Ray Data ends a run, whether tasks run or not: a shard of half an hour may
+take that long on a slow machine. A stall is told of much earlier (``stalls.py``)."""
 
 # Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
 _FAN_IN = 4
@@ -121,6 +126,11 @@ class OnRay:
                     yield _done(row)
             except ray.exceptions.RayError as error:
                 raise PipelineError(f"a worker failed; what is committed stays: {_last_line(error)}") from error
+            except ExecutionTimeoutError as error:
+                raise PipelineError(
+                    f"no unit was made for {_NO_PROGRESS_SECONDS / 60:g} minutes; what is committed stays, run the "
+                    "same command again, with smaller shards if the machine is slow"
+                ) from error
 
     def tasks(
         self,
@@ -282,8 +292,8 @@ def _configure(queue_bytes: int | None) -> None:
     context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=queue_bytes)
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
-    # Ray 2.60 defaults: 30 minutes without a sign of a stall; actors that die in __init__ are started for ever.
-    context.execution_no_progress_timeout_s = 300
+    context.execution_no_progress_timeout_s = _NO_PROGRESS_SECONDS
+    # By default (Ray 2.60) actors that die in __init__ are started for ever.
     context.max_consecutive_actor_init_deaths = 5
     context.max_errored_blocks = 0
     context.enable_fallback_to_arrow_object_ext_type = False

@@ -10,8 +10,8 @@ from typing import Self
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 300.0
-"""Time without a commit after which a job is stalled. Ray Data is given as long before it reports a stall of its own,
-and the alert ``StrataStalled`` as well. A unit may take longer on a slow machine; the warning ends nothing."""
+"""Time without a commit after which a job is stalled. The alert ``StrataStalled`` waits as long. A unit may take
+longer on a slow machine; the warning ends nothing."""
 
 _LOOKS = 30
 """Looks at the clock in that time, so that a stall is told of at most a thirtieth late."""

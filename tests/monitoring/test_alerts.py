@@ -1,7 +1,6 @@
 """Alerts and configuration are what Prometheus takes, each alert fires when it should, and a wrong rule is noticed."""
 
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -22,8 +21,7 @@ FAULTS = [
     ("StrataStalled", "(ray_strata_units_pending) > 0", "(ray_strata_units_pending) >= 0"),
     ("StrataStalled", "last_commit", "latest_commit"),
     ("StrataNoCommit", "> 1800", "> 1700"),
-    ("StrataNoCommit", "== max", "<= max"),
-    ("StrataNoCommit", "ray_strata_last_commit_timestamp_seconds)\n            == ", "ray_strata_units_pending)\n == "),
+    ("StrataNoCommit", "== max", ">= max"),
     ("StrataNoCommit", "(ray_strata_units_pending) > 0", "(ray_strata_units_pending) >= 0"),
     ("StrataEndedEarly", ")) > 0", ")) >= 0"),
     ("StrataEndedEarly", "unless on (stage, output) ray_strata_units_pending", ""),
@@ -44,7 +42,7 @@ FAULTS = [
 ]
 
 
-def tested(folder, alerts):
+def outcome(folder, alerts):
     """Run the tests of alerts on other alerts; gives promtool's code and words."""
     (folder / "alerts.yml").write_text(alerts)
     (folder / "alerts_test.yml").write_text(TESTS.replace("../../infra/monitoring/alerts.yml", "alerts.yml"))
@@ -68,7 +66,7 @@ def test_prometheus_refuses_a_rule_with_a_wrong_expression(tmp_path):
 
 @needs_prometheus
 def test_each_alert_fires_when_it_should_and_not_else(tmp_path):
-    code, said = tested(tmp_path, ALERTS)
+    code, said = outcome(tmp_path, ALERTS)
     assert code == 0, said
 
 
@@ -79,7 +77,7 @@ def test_a_wrong_rule_is_noticed(tmp_path, alert, right, wrong):
     end = ALERTS.find("- alert:", begin)
     rule = ALERTS[begin : end if end > 0 else len(ALERTS)]
     assert right in rule
-    code, said = tested(tmp_path, ALERTS.replace(rule, rule.replace(right, wrong)))
+    code, said = outcome(tmp_path, ALERTS.replace(rule, rule.replace(right, wrong)))
     assert code != 0
     assert f"alertname: {alert}" in said
 
@@ -95,7 +93,7 @@ def test_every_alert_has_tests_that_it_fires_and_that_it_does_not_and_a_section_
 def test_metrics_and_manual_name_the_same():
     from pipeline.work.meters import METRICS, TAGS
 
-    rows = re.findall(r"^\| `(ray_strata_\w+)` \| (\w+) \| ([^|]+) \| ([^|]*) \| ([^|]+) \|$", MANUAL, re.MULTILINE)
+    rows = re.findall(r"^\| `(ray_strata_\w+)` \| (\w+) \| ([^|]+) \|([^|]*)\| ([^|]+) \|$", MANUAL, re.MULTILINE)
     told = {name: (kind, unit.strip(), tags.strip(), meaning.strip()) for name, kind, unit, tags, meaning in rows}
     assert told == {
         metric.exported: (metric.kind, metric.unit, ", ".join(f"`{tag}`" for tag in metric.tags), metric.meaning)
@@ -118,11 +116,10 @@ def test_pods_of_kuberay_are_scraped_where_it_opens_the_port():
 
 
 def test_the_manuals_command_makes_a_rule_of_the_operator_of_the_alerts():
-    (command,) = re.findall(r"^    (\{ printf .*PrometheusRule.*\n(?:.*\\\n)*.*) \| kubectl apply -f -$", MANUAL, re.M)
+    (command,) = re.findall(r"^    (\{ printf [^|]*\}) \| kubectl apply -f -$", MANUAL, re.MULTILINE)
     made = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
     ).stdout
     rule = yaml.safe_load(made)
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert rule["spec"] == yaml.safe_load(ALERTS)
-    assert shlex.split(command)[0] == "{"

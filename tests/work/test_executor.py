@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import PlanMismatchError
+from pipeline.errors import PipelineError, PlanMismatchError
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes, shard_name
 from pipeline.work.choice import Choice
 from pipeline.work.executor import run_stage, stage_shape
@@ -103,6 +103,24 @@ def test_a_killed_encoder_costs_time_only(tmp_path):
     report = _run(tmp_path, kill=str(tmp_path / "killed"))
     assert (tmp_path / "killed").exists()
     assert (report.rows, report.units_done_now) == (6, 6)
+
+
+class _HangingMaker(_Maker):
+    """Makes nothing, for longer than the run is given."""
+
+    def make(self, unit, utterances):
+        time.sleep(600)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_in_which_nothing_is_made_for_very_long_ends_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.work.on_ray._NO_PROGRESS_SECONDS", 20)
+    plan = Plan(kind="tokens", content={}, lineage={}, units=[shard_name(0)])
+    dataset = Dataset.create(str(tmp_path / "out"), plan)
+    shape = stage_shape(Choice("ray", 6.0))
+    with pytest.raises(PipelineError, match="no unit was made for 0.33.* minutes; what is committed stays"):
+        list(OnRay().units(dataset, plan.units, load=None, factory=partial(_HangingMaker, plan), shape=shape))
 
 
 def _load_large(folder, unit):
