@@ -31,15 +31,23 @@ def start_ray():
     """Start a local Ray with a dashboard, which writes the file that Prometheus finds Ray's nodes by."""
     import ray
 
-    found = ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_port=0,
-        log_to_driver=False,
-        logging_level="WARNING",
-        _system_config={"metrics_report_interval_ms": REPORT_MILLISECONDS},
-    )
+    settings = {
+        "address": "local",
+        "num_cpus": 2,
+        "include_dashboard": True,
+        "dashboard_port": 0,
+        "log_to_driver": False,
+        "logging_level": "WARNING",
+        "_system_config": {"metrics_report_interval_ms": REPORT_MILLISECONDS},
+    }
+    try:
+        found = ray.init(**settings)
+    except Exception as error:
+        # Ray gives a node 30 s to start, which a machine with much else to do may miss.
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        found = ray.init(**settings)
     return Path(found.address_info["session_dir"]) / "prom_metrics_service_discovery.json"
 
 
