@@ -22,6 +22,7 @@ from bench.hosts import BIN, NETWORK, Host, make_network, remove_network, wait_f
 
 DASHBOARD = "http://127.0.0.1:8265"
 HEAD = f"{NETWORK}.10:6379"
+STARTED = "Ray runtime started"
 LIMITS = "--object-store-memory 300000000 --disable-usage-stats"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -105,15 +106,16 @@ class Walkthrough:
         command = f"infra/start_head.sh --node-ip-address {head.address} --num-cpus 0 {LIMITS}"
         head.serve(f"{command} --block --temp-dir {self.temp}/h{secrets.token_hex(2)}")
         self.story.show("head", command, "")
-        wait_for("the head", lambda: head.run(f"ray job list --address {DASHBOARD}")[0] == 0)
+        wait_for("the head", lambda: head.said(STARTED))
+        wait_for("the head's jobs", lambda: head.run(f"ray job list --address {DASHBOARD}")[0] == 0)
 
     def start_worker(self, name: str, number: int) -> None:
-        """Start a worker, and wait until the cluster knows it."""
+        """Start a worker, and wait until it has joined."""
         host = self.host(name, number)
         command = f"ray start --address {HEAD} --node-ip-address {host.address} --num-cpus 1 {LIMITS}"
         host.serve(f"{command} --block --temp-dir {self.temp}/{name}{secrets.token_hex(2)}")
         self.story.show(name, command, "")
-        wait_for(name, lambda: host.address in self._nodes())
+        wait_for(name, lambda: host.said(STARTED))
 
     def _nodes(self) -> str:
         """List the nodes that live."""
@@ -142,7 +144,10 @@ class Walkthrough:
         """Show what is done."""
         command = f"python jobs/run_pipeline.py --status --output {self.folder}/{output}"
         self.story.show(
-            "head", command, self.hosts["head"].run(command)[1], lambda line: line.startswith(("dataset", "done"))
+            "head",
+            command,
+            self.hosts["head"].run(command)[1],
+            lambda line: line.strip("│ ").startswith(("dataset", "done")),
         )
 
     def done(self, output: str) -> int:

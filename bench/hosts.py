@@ -33,8 +33,9 @@ class Host:
     def __init__(self, name: str, number: int, environment: Mapping[str, str], folder: Path) -> None:
         self.name, self.address = name, f"{NETWORK}.{number}"
         self._space, self._wire = f"{PREFIX}-{name}", f"{PREFIX[:2]}{number}"
-        self._environment, self._folder = {**os.environ, **environment}, folder
+        self._environment = {**os.environ, **environment}
         folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / f"{name}.log"
         self._servers: list[subprocess.Popen[bytes]] = []
         for command in (
             f"ip netns add {self._space}",
@@ -56,13 +57,18 @@ class Host:
 
     def serve(self, command: str) -> None:
         """Start a command that stays."""
-        log = (self._folder / f"{self.name}.log").open("ab")
+        log = self._log.open("wb")
         self._servers.append(
             subprocess.Popen(
                 self._words(command), env=self._environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         )  # fmt: skip
+
+    def said(self, words: str) -> bool:
+        """Say whether a command that stays has printed something since it was started."""
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return words in log
 
     def lose(self) -> None:
         """Kill everything that runs here, at once."""
