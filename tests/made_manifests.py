@@ -181,7 +181,8 @@ def _drain_faults(name, spec):
     command = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     told = re.fullmatch(
         r'ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "[^"]+" '
-        r"--deadline-remaining-seconds (\d+); sleep (\d+)",
+        r"--deadline-remaining-seconds (\d+); "
+        r'timeout (\d+) sh -c "while grep -qsx raylet /proc/\[0-9\]\*/comm; do sleep 1; done"',
         command[-1],
     )
     if command[:2] != ["sh", "-c"] or told is None:
