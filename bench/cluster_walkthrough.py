@@ -147,7 +147,7 @@ class Walkthrough:
             "head",
             command,
             self.hosts["head"].run(command)[1],
-            lambda line: line.strip("│ ").startswith(("dataset", "done")),
+            lambda line: line.lstrip("\u2502 ").startswith(("dataset", "done")),
         )
 
     def done(self, output: str) -> int:
