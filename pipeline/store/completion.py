@@ -4,6 +4,7 @@ Reads commits only, so it tells the truth of a run that is going on elsewhere, o
 """
 
 import contextlib
+import itertools
 import json
 import logging
 from collections import Counter
@@ -22,6 +23,8 @@ from pipeline.store.generations import attempts_folder
 from pipeline.store.storage import PROBES, TEMPORARY, join
 
 logger = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,38 +73,116 @@ class Status:
         return self.units - self.done
 
 
+class Account:
+    """Adds commits up as they are read: the state of a dataset, and its shard table. It holds no commit.
+
+    Args:
+        dataset: The dataset.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._generation = len(dataset.redos)
+        self._reasons: Counter[str] = Counter()
+        self._notes: Counter[str] = Counter()
+        self._numerics: Counter[str] = Counter()
+        self._passed_over = PassedOver()
+        self._beside = 0
+        self._tables = [schema.SHARDS.empty_table()]
+        self._shown = _Shown(dataset)
+        self._hidden: list[Commit] = []
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Account":
+        """Read the commits of a dataset, and see which of their files are shown."""
+        account, commits = cls(dataset), dataset.each_commit()
+        while some := list(itertools.islice(commits, _ROWS_AT_ONCE)):
+            account.add(some)
+            account._hidden += [commit for commit in some if not account._shown.shows(commit)]
+        return account
+
+    def add(self, commits: Sequence[Commit]) -> None:
+        """Count some commits, the next in plan order."""
+        self._tables.append(shard_table(self._dataset, commits))
+        for commit in commits:
+            self._reasons.update(commit.notes.get("reasons", {}))
+            self._notes.update({k: v for k, v in commit.notes.items() if isinstance(v, int | float)})
+            self._numerics[canonical(commit.numerics)] += 1
+            self._beside += sum(file.bytes for file in commit.beside.values())
+            self._passed_over.merge(PassedOver.of(commit.notes.get(NOTE, {})))
+
+    def status(self) -> Status:
+        """Summarise what was counted."""
+        dataset, table = self._dataset, self.table()
+        rows, rejects, frames, size = (
+            sum(table[name].to_pylist()) for name in ("num_rows", "num_rejects", "num_frames", "num_bytes")
+        )
+        return Status(
+            uri=dataset.uri,
+            kind=dataset.plan.kind,
+            units=len(dataset.plan.units),
+            done=table.num_rows,
+            rows=rows,
+            rejects=rejects,
+            seconds=sum(table["seconds"].to_pylist()),
+            total_rows=int(dataset.plan.totals.get("rows", 0)),
+            total_seconds=dataset.plan.totals.get("seconds", 0.0),
+            num_frames=frames,
+            num_bytes=size + self._beside,
+            finished=dataset.finished(),
+            reasons=dict(sorted(self._reasons.items())),
+            numerics=dict(self._numerics),
+            notes=dict(self._notes),
+            passed_over=self._passed_over.to_json(),
+        )
+
+    def table(self) -> pa.Table:
+        """Give the rows of ``_shards.parquet``."""
+        return pa.concat_tables(self._tables)
+
+    def is_whole(self) -> bool:
+        """Whether every unit was counted, and none was opened anew since."""
+        return self._generation == len(self._dataset.redos) and self.table().num_rows == len(self._dataset.plan.units)
+
+    def show(self) -> None:
+        """Show the files that were not shown when their commits were read.
+
+        Raises:
+            CorruptDatasetError: A committed file has vanished.
+        """
+        for commit in self._hidden:
+            self._dataset.publish(commit)
+
+
+class _Shown:
+    """Which files of commits are shown, by one listing of each folder."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._folders: dict[str, set[str]] = {}
+
+    def shows(self, commit: Commit) -> bool:
+        """Whether all files of a commit are; of a redone unit they may be those of before."""
+        names = [self._dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * bool(commit.rejects)
+        return all(map(self._has, [*names, *commit.beside])) and not self._dataset.generation(commit.unit)
+
+    def _has(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = set(self._dataset.store.names(folder))
+        return file in self._folders[folder]
+
+
 def status(dataset: Dataset) -> Status:
     """Summarise a dataset from its commits."""
-    commits = dataset.commits()
-    reasons: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    passed_over = PassedOver()
-    for commit in commits:
-        reasons.update(commit.notes.get("reasons", {}))
-        notes.update({k: v for k, v in commit.notes.items() if isinstance(v, int | float)})
-        passed_over.merge(PassedOver.of(commit.notes.get(NOTE, {})))
-    return Status(
-        uri=dataset.uri,
-        kind=dataset.plan.kind,
-        units=len(dataset.plan.units),
-        done=len(commits),
-        rows=sum(commit.data.rows for commit in commits),
-        rejects=sum(commit.num_rejects for commit in commits),
-        seconds=sum(commit.seconds for commit in commits),
-        total_rows=int(dataset.plan.totals.get("rows", 0)),
-        total_seconds=dataset.plan.totals.get("seconds", 0.0),
-        num_frames=sum(commit.num_frames for commit in commits),
-        num_bytes=sum(file.bytes for commit in commits for file in (commit.data, *commit.beside.values())),
-        finished=dataset.finished(),
-        reasons=dict(sorted(reasons.items())),
-        numerics=dict(Counter(canonical(commit.numerics) for commit in commits)),
-        notes=dict(notes),
-        passed_over=passed_over.to_json(),
-    )
+    account, commits = Account(dataset), dataset.each_commit()
+    while some := list(itertools.islice(commits, _ROWS_AT_ONCE)):
+        account.add(some)
+    return account.status()
 
 
-def shard_table(dataset: Dataset, commits: list[Commit]) -> pa.Table:
-    """Lay commits out as the rows of ``_shards.parquet``."""
+def shard_table(dataset: Dataset, commits: Sequence[Commit]) -> pa.Table:
+    """Lay commits out as rows of ``_shards.parquet``."""
     rows = [
         {
             "unit": commit.unit,
@@ -120,13 +201,14 @@ def shard_table(dataset: Dataset, commits: list[Commit]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.SHARDS)
 
 
-def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
+def finish(dataset: Dataset, *, account: Account | None = None, extra: Mapping[str, Json] | None = None) -> str:
     """Make a dataset whole: publish what is not yet visible, write the shard table and ``_SUCCESS``, clean up.
 
     Safe to repeat and to run in two processes at once: each writes the same bytes.
 
     Args:
         dataset: A dataset all of whose units are committed.
+        account: What its commits say, where they were read a moment ago.
         extra: Further facts for ``_SUCCESS``, as the hash of a manifest's index.
 
     Returns:
@@ -143,36 +225,22 @@ def finish(dataset: Dataset, *, extra: Mapping[str, Json] | None = None) -> str:
             "run the job again, it will do just those"
         )
     store = dataset.store
-    commits = dataset.commits()
-    publish_all(dataset, commits)
+    if account is None or not account.is_whole():
+        account = Account.of(dataset)
+    account.show()
     faults.point("before_shard_table", dataset.uri)
-    table = shard_table(dataset, commits)
+    table = account.table().combine_chunks()
     store.write(SHARDS, parquet_bytes(table, dataset.plan.lineage))
-    content = [[row["unit"], row["sha256"], row["rejects_sha256"]] for row in table.to_pylist()]
+    columns = [table[name].to_pylist() for name in ("unit", "sha256", "rejects_sha256")]
+    content = [list(row) for row in zip(*columns, strict=True)]
     digest = sha256(canonical([dataset.plan.content, content]).encode())
     faults.point("after_shard_table_before_success", dataset.uri)
     redone = {"redone": len(dataset.redos)} if dataset.redos else {}
-    mark = {"dataset_sha256": digest, "units": len(commits), **redone, **(extra or {})}
+    mark = {"dataset_sha256": digest, "units": table.num_rows, **redone, **(extra or {})}
     store.write(SUCCESS, canonical(mark).encode())
     faults.point("after_success_before_cleanup", dataset.uri)
     clean_up(dataset)
     return digest
-
-
-def publish_all(dataset: Dataset, commits: Sequence[Commit]) -> None:
-    """Show the files of commits that are not shown yet; of redone units the visible file may be that of before.
-
-    Raises:
-        CorruptDatasetError: A committed file has vanished.
-    """
-    store = dataset.store
-    folders = {"_rejects", *(name.rpartition("/")[0] for commit in commits for name in commit.beside)} - {""}
-    visible = {*store.names(), *(f"{folder}/{name}" for folder in folders for name in store.names(folder))}
-    for commit in commits:
-        names = [dataset.data_file(commit.unit)] + [f"_rejects/{commit.unit}.parquet"] * (commit.rejects is not None)
-        names += commit.beside
-        if not visible.issuperset(names) or dataset.generation(commit.unit):
-            dataset.publish(commit)
 
 
 def clean_up(dataset: Dataset) -> None:

@@ -18,7 +18,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ from pipeline.store.storage import Store, open_store, probe
 PLAN, SUCCESS, SHARDS, NUMERICS = "_plan.json", "_SUCCESS", "_shards.parquet", "_numerics.json"
 FILES = "files"
 """The note of a commit that gives the SHA-256, by name, of files that lie beside the data."""
+
+_COMMITS_AT_ONCE = 1000
 
 
 def shard_name(shard: int) -> str:
@@ -240,12 +242,16 @@ class Dataset:
 
     def commits(self, units: Sequence[str] | None = None) -> list[Commit]:
         """Read the commits of some units (default: all that are committed), in plan order."""
+        return list(self.each_commit(units))
+
+    def each_commit(self, units: Sequence[str] | None = None) -> Iterator[Commit]:
+        """Read the commits of some units (default: all that are committed), in plan order, a thousand at a time."""
         done = self.committed() if units is None else set(units)
         names = [self._commit_name(unit) for unit in self.plan.units if unit in done]
-        return [
-            Commit.from_bytes(data, f"{self.uri}/{name}")
-            for name, data in zip(names, self.store.read_many(names), strict=True)
-        ]
+        for start in range(0, len(names), _COMMITS_AT_ONCE):
+            some = names[start : start + _COMMITS_AT_ONCE]
+            for name, data in zip(some, self.store.read_many(some), strict=True):
+                yield Commit.from_bytes(data, f"{self.uri}/{name}")
 
     def read_commit(self, unit: str) -> Commit | None:
         """Read one unit's commit, None when it has none."""

@@ -11,7 +11,7 @@ from pipeline import faults
 from pipeline.errors import SettingsError
 from pipeline.schema import Reason
 from pipeline.store.commits import Commit
-from pipeline.store.completion import clean_up, publish_all
+from pipeline.store.completion import Account, clean_up
 from pipeline.store.dataset import SUCCESS, Dataset
 from pipeline.store.generations import Redo
 
@@ -48,15 +48,14 @@ def reopen(dataset: Dataset, reasons: Sequence[str], *, whole: bool = False) -> 
         The units that are to be made now; none where there are no such rejects.
     """
     dataset.look_again()
-    commits = dataset.commits()
-    chosen = [commit.unit for commit in commits if _holds(commit, reasons)]
+    chosen = [commit.unit for commit in dataset.each_commit() if _holds(commit, reasons)]
     if not chosen:
         logger.info("%s: no rejects with the reasons %s", dataset.uri, ", ".join(reasons))
         return []
     units = list(dataset.plan.units) if whole else chosen
     # What is of before is shown and its attempts gone, so that nobody can show it later over what is made now.
     if not dataset.finished():
-        publish_all(dataset, commits)
+        Account.of(dataset).show()
     dataset.store.delete([SUCCESS])
     clean_up(dataset)
     faults.point("before_redo", dataset.uri)

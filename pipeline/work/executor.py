@@ -7,7 +7,7 @@ from functools import partial
 
 from pipeline import faults
 from pipeline.passed_over import NOTE, PassedOver
-from pipeline.store.completion import check_rejects, finish, status, unless_finished
+from pipeline.store.completion import Account, check_rejects, finish, status, unless_finished
 from pipeline.store.dataset import Dataset
 from pipeline.store.provenance import recorded_estimate
 from pipeline.store.redoing import goes_on, reopen
@@ -132,10 +132,11 @@ def _run_stage(
                 if strict:
                     PassedOver.of(done.commit.notes.get(NOTE, {})).refuse(f"{done.commit.unit} of {dataset.uri}")
                 faults.point("driver_after_commit", done.commit.unit)
-    end = status(dataset)
+    account = Account.of(dataset)
+    end = account.status()
     PassedOver.of(end.passed_over).log(logger, dataset.uri)
     if max_reject_fraction is not None:
         check_rejects(end, max_reject_fraction)
-    report = tally.report(end, workers=workers, dataset_sha256=finish(dataset))
+    report = tally.report(end, workers=workers, dataset_sha256=finish(dataset, account=account))
     whole = report.units_done_now == report.units
     return replace(report, predicted_seconds=recorded_estimate(dataset.store) if whole else None)

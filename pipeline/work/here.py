@@ -242,9 +242,9 @@ class _Units:
         self._results.put(
             Done(
                 commit=commit,
-                worker=making.number,
-                load_pid=0,
-                make_pid=os.getpid(),
+                worker=str(making.number),
+                process=str(os.getpid()),
+                loader="",
                 load_bytes=0,
                 make_bytes=peak_memory(),
                 times=ShardTimes(ready=making.ready, arrived=arrived, work=tuple(works)),

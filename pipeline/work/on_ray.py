@@ -246,9 +246,9 @@ def _done(row: dict[str, Any]) -> Done:
     work = tuple(Work(**work) for work in json.loads(row["work"]))
     return Done(
         commit=Commit.from_bytes(row["commit"].encode(), row["unit"]),
-        worker=row["make_pid"],
-        load_pid=row["load_pid"],
-        make_pid=row["make_pid"],
+        worker=row["process"],
+        process=row["process"],
+        loader=row["loader"],
         load_bytes=row["load_bytes"],
         make_bytes=row["make_bytes"],
         times=ShardTimes(ready=row["ready"], arrived=row["arrived"], work=work),
@@ -263,6 +263,11 @@ def named_error(text: str) -> PipelineError:
     name, _, message = text.partition(": ")
     kind = getattr(errors, name, PipelineError)
     return kind(message) if kind is not AudioDecodeError else PipelineError(message)
+
+
+def _process() -> str:
+    """Name this process among all of the cluster."""
+    return str(ray.get_runtime_context().get_worker_id())
 
 
 def _last_line(error: BaseException) -> str:
@@ -342,7 +347,7 @@ class _Loader:
             payload = pack(self._load(unit))
         except Exception as error:
             problem = _write_down(error, unit)
-        row = {"unit": unit, "error": problem, "load_pid": os.getpid(), "load_bytes": peak_memory()}
+        row = {"unit": unit, "error": problem, "loader": _process(), "load_bytes": peak_memory()}
         # As a table, whose buffers Ray moves as they are: from a dict of Python bytes it makes three copies.
         return pa.table({**{name: [value] for name, value in row.items()}, "payload": binary_cell(payload)})
 
@@ -382,8 +387,8 @@ class ShardWorker:
             "unit": row["unit"],
             "commit": commit,
             "error": problem,
-            "load_pid": row.get("load_pid", 0),
-            "make_pid": os.getpid(),
+            "loader": row.get("loader", ""),
+            "process": _process(),
             "load_bytes": row.get("load_bytes", 0),
             "make_bytes": peak_memory(),
             "ready": self._ready,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -15,7 +16,7 @@ from rich.text import Text
 from pipeline.passed_over import PassedOver
 from pipeline.store.completion import Status
 from pipeline.work.units import Done
-from pipeline.work.waiting import Compute, ShardTimes, Waiting, compute, waiting
+from pipeline.work.waiting import ActorTimes, Compute, Waiting, compute, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -176,12 +177,12 @@ class Tally:
         self.seconds = 0.0
         self.rows = start.rows
         self.rejects = start.rejects
-        self.load_pids: set[int] = set()
-        self.make_pids: set[int] = set()
+        self.loaders: set[str] = set()
+        self.makers: set[str] = set()
         self.load_bytes = 0
         self.make_bytes = 0
         self.began_at = time.time()
-        self.times: dict[int, list[ShardTimes]] = {}
+        self.actors: defaultdict[str, ActorTimes] = defaultdict(ActorTimes)
 
     def add(self, done: Done) -> None:
         """Count a unit that has just been committed."""
@@ -189,11 +190,11 @@ class Tally:
         self.seconds += done.commit.seconds
         self.rows += done.commit.data.rows
         self.rejects += done.commit.num_rejects
-        self.load_pids |= {done.load_pid} - {0}
-        self.make_pids.add(done.make_pid)
+        self.loaders |= {done.loader} - {""}
+        self.makers.add(done.process)
         self.load_bytes = max(self.load_bytes, done.load_bytes)
         self.make_bytes = max(self.make_bytes, done.make_bytes)
-        self.times.setdefault(done.worker, []).append(done.times)
+        self.actors[done.worker].add(done.times)
 
     @property
     def speed(self) -> float:
@@ -240,15 +241,15 @@ class Tally:
             wall_seconds=time.monotonic() - self.began,
             times_real_time=self.speed,
             workers=workers,
-            load_processes=len(self.load_pids),
-            make_processes=len(self.make_pids),
+            load_processes=len(self.loaders),
+            make_processes=len(self.makers),
             load_peak_bytes=self.load_bytes,
             make_peak_bytes=self.make_bytes,
-            startup_seconds=min((t[0].ready for t in self.times.values()), default=self.began_at) - self.began_at,
+            startup_seconds=min((actor.ready for actor in self.actors.values()), default=self.began_at) - self.began_at,
             padding=end.notes.get(_PADDING, 0.0)
             / max(1e-9, end.notes.get(_ENCODED, 0.0) + end.notes.get(_PADDING, 0.0)),
-            waiting=waiting(self.times, time.time()),
-            compute=compute(self.times),
+            waiting=waiting(self.actors.values(), time.time()),
+            compute=compute(self.actors.values()),
             notes={name: value for name, value in end.notes.items() if name not in (_ENCODED, _PADDING)},
             passed_over=end.passed_over,
             numerics=end.numerics,

@@ -113,18 +113,18 @@ class Done:
 
     Attributes:
         commit: Its commit.
-        worker: Names the maker that made it: a process on Ray, one of several in this process.
-        load_pid: Process that decoded it, 0 when there was nothing to decode.
-        make_pid: Process that encoded it.
+        worker: Names the maker that made it, among all of the cluster: a process on Ray, one of several in this process.
+        process: Names the process of that maker. Numbers of processes do not: containers often have the same ones.
+        loader: Names the process that decoded it; empty when there was nothing to decode beside the makers.
         load_bytes: Peak resident memory of the decoding process, bytes.
         make_bytes: Peak resident memory of the encoding process, bytes.
         times: When its maker had it.
     """
 
     commit: Commit
-    worker: int
-    load_pid: int
-    make_pid: int
+    worker: str
+    process: str
+    loader: str
     load_bytes: int
     make_bytes: int
     times: ShardTimes

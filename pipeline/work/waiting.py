@@ -1,7 +1,12 @@
 """How long encoders computed and what they waited for, from the times of the shards that passed through them."""
 
-from collections.abc import Iterable, Mapping
+import bisect
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+_HELD = 8
+"""Stretches of an actor's work that wait for an earlier one: those of more shards than an actor has at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,47 +81,73 @@ class Compute:
     share_of_peak: float
 
 
-def compute(actors: Mapping[int, Iterable[ShardTimes]]) -> Compute | None:
-    """Add up what actors computed; None when nothing was encoded or counted.
+class ActorTimes:
+    """Adds up what one actor did, shard by shard. It holds the last few shards, so it does not grow with the corpus.
 
-    Args:
-        actors: The shards of each actor, by process id.
+    An actor has two shards at a time, and the later one may be committed first.
     """
-    works = [[work for shard in shards for work in shard.work if work.kind == "encode"] for shards in actors.values()]
-    gflop = sum(work.gflop for actor in works for work in actor)
-    busy = sum(work.busy for actor in works for work in actor)
-    peaks = [max(work.peak for work in actor) / 1e9 for actor in works if actor]
+
+    def __init__(self) -> None:
+        self.ready = float("inf")
+        self.gflop = self.busy = self.peak = 0.0
+        self._spent = dict.fromkeys(("busy", "reference", "decode", "output"), 0.0)
+        self._held: list[tuple[Work, float]] = []
+        self._free: float | None = None
+
+    def add(self, shard: ShardTimes) -> None:
+        """Take in a shard."""
+        self.ready = min(self.ready, shard.ready)
+        for work in shard.work:
+            if work.kind == "encode":
+                self.gflop += work.gflop
+                self.busy += work.busy
+                self.peak = max(self.peak, work.peak)
+            if work.busy:
+                bisect.insort(self._held, (work, shard.arrived), key=lambda held: held[0].began)
+        while len(self._held) > _HELD:
+            self._free = self._count(self._spent, self._free, *self._held.pop(0))
+
+    def spent(self, end: float) -> dict[str, float]:
+        """Give the seconds that the actor spent on each thing from its start to the end of the stage."""
+        spent, free = dict(self._spent), self._free
+        for work, arrived in self._held:
+            free = self._count(spent, free, work, arrived)
+        return {**spent, "end": 0.0 if free is None else max(0.0, end - free)}
+
+    def _count(self, spent: dict[str, float], free: float | None, work: Work, arrived: float) -> float:
+        """Count a stretch and the gap before it; gives when the device was free again."""
+        free = self.ready if free is None else free
+        gap = max(0.0, work.began - free)
+        decode = min(gap, max(0.0, arrived - free))
+        spent["decode"] += decode
+        spent["output"] += gap - decode + max(0.0, work.ended - work.began - work.busy)
+        spent["busy" if work.kind == "encode" else "reference"] += work.busy
+        return max(free, work.ended)
+
+
+def compute(actors: Iterable[ActorTimes]) -> Compute | None:
+    """Add up what actors computed; None when nothing was encoded or counted."""
+    found = list(actors)
+    gflop, busy = sum(actor.gflop for actor in found), sum(actor.busy for actor in found)
+    peaks = [actor.peak / 1e9 for actor in found if actor.busy]
     if not (gflop and busy and sum(peaks)):
         return None
     peak = sum(peaks) / len(peaks)
     return Compute(gflop=gflop, gflops=gflop / busy, peak_gflops=peak, share_of_peak=gflop / busy / peak)
 
 
-def waiting(actors: Mapping[int, Iterable[ShardTimes]], end: float) -> Waiting | None:
+def waiting(actors: Iterable[ActorTimes], end: float) -> Waiting | None:
     """Add up what actors did from their start to the end of the stage.
 
     Args:
-        actors: The shards of each actor, by process id.
+        actors: What each did.
         end: When the stage's last commit landed, seconds since the epoch.
 
     Returns:
         The shares over all actors; None when nothing was encoded.
     """
-    spent = dict.fromkeys(("busy", "reference", "decode", "output", "end"), 0.0)
-    for shards in actors.values():
-        stretches = sorted(
-            ((work, shard) for shard in shards for work in shard.work if work.busy), key=lambda pair: pair[0].began
-        )
-        if not stretches:
-            continue
-        free = stretches[0][1].ready
-        for work, shard in stretches:
-            gap = max(0.0, work.began - free)
-            decode = min(gap, max(0.0, shard.arrived - free))
-            spent["decode"] += decode
-            spent["output"] += gap - decode + max(0.0, work.ended - work.began - work.busy)
-            spent["busy" if work.kind == "encode" else "reference"] += work.busy
-            free = max(free, work.ended)
-        spent["end"] += max(0.0, end - free)
-    total = sum(spent.values())
+    spent: Counter[str] = Counter()
+    for actor in actors:
+        spent.update(actor.spent(end))
+    total = spent.total()
     return Waiting(**{name: seconds / total for name, seconds in spent.items()}) if total else None

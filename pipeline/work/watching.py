@@ -91,7 +91,7 @@ class StageWatch:
         began = time.monotonic()
         if began < self._waiting_at and not last:
             return
-        found = waiting(self._tally.times, time.time() if last else 0.0)
+        found = waiting(self._tally.actors.values(), time.time() if last else 0.0)
         if found is not None:
             shares = asdict(found)
             self._set(meters.DEVICE_RATIO, shares.pop("busy"))

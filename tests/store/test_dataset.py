@@ -11,7 +11,7 @@ from pipeline.errors import (
     SchemaMismatchError,
     TooManyRejectsError,
 )
-from pipeline.store.completion import check_rejects, finish, status, success
+from pipeline.store.completion import Account, check_rejects, finish, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.store.reading import read_unit
 from pipeline.store.verification import inspect
@@ -50,6 +50,36 @@ def complete(uri, **kwargs):
         dataset.commit(unit, dataset.announce(unit), output(dataset, unit, **kwargs), {"device": "cpu"})
     finish(dataset)
     return dataset
+
+
+def test_the_end_of_a_stage_reads_each_commit_once_and_holds_none(tmp_path, monkeypatch):
+    dataset = Dataset.create(str(tmp_path / "d"), plan(units=7))
+    for unit in dataset.pending():
+        dataset.commit(unit, dataset.announce(unit), output(dataset, unit), {"device": "cpu"})
+    # As after a kill between commit and publication.
+    (tmp_path / "d" / "shard-00003.parquet").unlink()
+    monkeypatch.setattr("pipeline.store.dataset._COMMITS_AT_ONCE", 3)
+    monkeypatch.setattr("pipeline.store.completion._ROWS_AT_ONCE", 2)
+    read, read_many = [], dataset.store.read_many
+    monkeypatch.setattr(dataset.store, "read_many", lambda names: read.extend(names) or read_many(names))
+    account = Account.of(dataset)
+    now = account.status()
+    digest = finish(dataset, account=account)
+    assert read == [f"_commits/shard-{n:05d}.json" for n in range(7)]
+    assert (now.done, now.rows, now.seconds, now.num_frames) == (7, 14, 14.0, 28)
+    assert [commit.unit for commit in account._hidden] == ["shard-00003"]
+    assert inspect(dataset).faults == []
+    assert finish(dataset) == digest
+
+
+def test_an_account_that_is_not_of_every_unit_is_made_anew(tmp_path):
+    dataset = Dataset.create(str(tmp_path / "d"), plan())
+    first, second = dataset.pending()
+    dataset.commit(first, dataset.announce(first), output(dataset, first), {"device": "cpu"})
+    account = Account.of(dataset)
+    dataset.commit(second, dataset.announce(second), output(dataset, second), {"device": "cpu"})
+    finish(dataset, account=account)
+    assert inspect(dataset).faults == []
 
 
 def test_a_plain_read_of_the_folder_sees_exactly_the_data(tmp_path):

@@ -52,7 +52,7 @@ def done(unit, *, rows=10, rejects=0, seconds=60.0, **notes):
     )
     work = (Work(kind="encode", began=101.0, ended=104.0, busy=3.0),)
     times = ShardTimes(ready=100.0, arrived=101.0, work=work)
-    return Done(commit=commit, worker=1, load_pid=0, make_pid=1, load_bytes=0, make_bytes=0, times=times)
+    return Done(commit=commit, worker="1", process="1", loader="", load_bytes=0, make_bytes=0, times=times)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_shares_of_time_are_those_of_the_report_and_come_from_time_to_time(watch
         assert meter.values(meters.DEVICE_RATIO) == [0.75]
         assert meter.values(meters.WAITING_RATIO, cause="decode") == [0.25]
         assert meter.values(meters.WAITING_RATIO, cause="end") == [0]
-    found = waiting(tally.times, time.time())
+    found = waiting(tally.actors.values(), time.time())
     assert meter.values(meters.DEVICE_RATIO)[-1] == pytest.approx(found.busy, rel=1e-3)
     assert meter.values(meters.WAITING_RATIO, cause="end")[-1] == pytest.approx(found.end, rel=1e-3)
 

@@ -1,0 +1,134 @@
+"""Encoders 1, 2, 4, ... of a simulated cluster, which sleep as GPUs would: share of linear, and what the driver costs.
+
+    python -m bench.scaling [--actors 1 2 4 8 16 32 64] [--sleep-seconds 4] [--shards-per-actor 12] [--json FILE]
+
+Nodes are raylets on this machine with eight GPUs each that only Ray believes in (``ray.cluster_utils.Cluster``). Each
+shard goes through decoding, actor, commit and report as in a run. Share of linear: seconds slept, of those that the
+actors had from the moment the last one was ready to the last commit. The driver is the process of the job; its CPU is
+counted in the same stretch, and in all: the commits are read when a dataset is finished.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.measuring import peak_bytes, run_child, table, write_json
+from bench.sleeping import SHARD_SECONDS, run
+from pipeline.work.reporting import Tally
+from pipeline.work.units import Done
+
+GPUS_PER_NODE = 8
+
+
+class Clock:
+    """Notes when the driver heard of shards, and what it had computed by then."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float, float]] = []
+        self._add = Tally.add
+
+    def __enter__(self) -> "Clock":
+        """Listen to every tally."""
+        clock = self
+
+        def add(tally: Tally, done: Done) -> None:
+            clock._add(tally, done)
+            clock.told.append((time.time(), cpu_seconds(), done.times.ready))
+
+        Tally.add = add  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        Tally.add = self._add  # type: ignore[method-assign]
+
+    def steady(self) -> list[tuple[float, float]]:
+        """Give time and driver's CPU at each commit after the last actor was ready."""
+        ready = max(each[2] for each in self.told)
+        return [(when, cpu) for when, cpu, _ in self.told if when >= ready]
+
+
+def cpu_seconds() -> float:
+    """Give the CPU time of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
+    """Start a cluster, run, and count; called in a child process."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_gpus": GPUS_PER_NODE, "num_cpus": 4 * GPUS_PER_NODE, "object_store_memory": 200 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(-(-actors // GPUS_PER_NODE)):
+        cluster.add_node(**node)
+    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    cluster.wait_for_nodes()
+    with tempfile.TemporaryDirectory() as folder, Clock() as clock:
+        cpu = cpu_seconds()
+        report = run(Path(folder) / "tokens", shards=shards, sleep_seconds=sleep_seconds, workers=actors)
+        cpu, ended_at = cpu_seconds() - cpu, time.time()
+    ray.shutdown()
+    cluster.shutdown()
+    steady = clock.steady()
+    (began, cpu_began), (ended, cpu_ended) = steady[0], steady[-1]
+    last = max(when for when, _, _ in clock.told)
+    assert report.waiting is not None
+    return {
+        "actors": actors,
+        "shards": shards,
+        "busy": report.waiting.busy,
+        "linear": (len(steady) - 1) * sleep_seconds / ((ended - began) * actors),
+        "shards_per_second": (len(steady) - 1) / (ended - began),
+        "driver_ms_per_shard": 1e3 * (cpu_ended - cpu_began) / (len(steady) - 1),
+        "driver_cores": (cpu_ended - cpu_began) / (ended - began),
+        "driver_ms_per_shard_in_all": 1e3 * cpu / shards,
+        "driver_peak_mib": peak_bytes() / 2**20,
+        "wall_seconds": report.wall_seconds,
+        "closing_seconds": ended_at - last,
+    }
+
+
+def main() -> None:
+    """Run one after the other; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--sleep-seconds", type=float, default=4.0)
+    parser.add_argument("--shards-per-actor", type=int, default=12)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    found = []
+    for actors in given.actors:
+        settings = {"actors": actors, "shards": actors * given.shards_per_actor, "sleep_seconds": given.sleep_seconds}
+        found.append(run_child("bench.scaling", settings))
+        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    rows = [
+        [
+            each["actors"],
+            f"{each['linear']:.3f}",
+            f"{each['busy']:.3f}",
+            f"{each['shards_per_second']:.1f}",
+            f"{each['driver_ms_per_shard']:.1f}",
+            f"{each['driver_cores']:.3f}",
+            f"{each['driver_peak_mib']:.0f}",
+            f"{each['shards_per_second'] * SHARD_SECONDS:,.0f}",
+        ]
+        for each in found
+    ]
+    header = ("actors", "of linear", "busy", "shards/s", "driver ms/shard", "driver cores", "driver MiB", "times real time")
+    print(table(header, rows))
+    write_json(given.json, {"scaling": found})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
+        print(json.dumps(measure(**json.loads(sys.argv[1]))))
+    else:
+        main()
