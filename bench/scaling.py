@@ -122,7 +122,16 @@ def main() -> None:
         ]
         for each in found
     ]
-    header = ("actors", "of linear", "busy", "shards/s", "driver ms/shard", "driver cores", "driver MiB", "times real time")
+    header = (
+        "actors",
+        "of linear",
+        "busy",
+        "shards/s",
+        "driver ms/shard",
+        "driver cores",
+        "driver MiB",
+        "times real time",
+    )
     print(table(header, rows))
     write_json(given.json, {"scaling": found})
 

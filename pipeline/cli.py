@@ -16,7 +16,7 @@ import sys
 import tomllib
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 import tyro
 
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.estimation.flags import take_wishes
 from pipeline.passed_over import PassedOver
 from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.store.provenance import record_report
@@ -84,6 +85,10 @@ common flags:
   --preset NAME_OR_FILE   settings from a TOML file or a shipped preset; flags on the line win
   --estimate              say what the run will cost (hours, bytes, time), after a few seconds of its work; writes no
                           data; for extract_features, tokenize_corpus and run_pipeline
+  --estimate-hours H ...  with --estimate: size up corpora like this one, of so many hours: workers, cores, network,
+                          storage, price, and what gives out first
+  --estimate-days DAYS    days in which each is to be encoded (default: 7)
+  --estimate-price PRICE  of one worker and its share of everything else, for an hour
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
   --ray-address ADDRESS   Ray cluster to join; 'local' starts one here; default: RAY_ADDRESS, else one that runs here
   --verbose               log also details, as each iteration of K-means, and what libraries say
@@ -129,9 +134,9 @@ def run(stage: Callable[[Any], Any], *, description: str, args: Sequence[str] | 
         if "--status" in given:
             _show_status(_asked_for(given))
             return
-        asked = "--estimate" in given
-        config = parse(stage, [flag for flag in given if flag != "--estimate"], description)
-        _record(_estimated(config) if asked else stage(config))
+        flags, wishes = take_wishes(given)
+        config = parse(stage, flags, description)
+        _record(stage(config) if wishes is None else _estimated(config, wishes))
     except SettingsError as error:
         _fail(error, 2)
     except PipelineError as error:
@@ -311,11 +316,12 @@ def _preset_flags(name: str) -> list[str]:
     return flags
 
 
-def _estimated(config: Any) -> Any:
+def _estimated(config: Any, wishes: Mapping[str, Any]) -> Any:
     # Imported where it is asked for: it knows every stage, and the encoder.
+    from pipeline.estimation.sizing import SizingWishes
     from pipeline.estimation.stage import estimate
 
-    return estimate(config)
+    return estimate(config, SizingWishes(**wishes))
 
 
 def _show_status(output: str) -> None:

@@ -58,6 +58,8 @@ def head(tmp_path_factory):
         command, env=environment, stdout=(folder / "head.log").open("w"), stderr=subprocess.STDOUT
     )
     try:
+        # Where processes join that are not submitted.
+        environment["STRATA_TEST_GCS"] = f"127.0.0.1:{gcs}"
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         family = psutil.Process(server.pid).children(recursive=True)
@@ -123,6 +125,36 @@ def test_a_submitted_run_turns_a_folder_into_tokens(head, small_encoder, tmp_pat
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+WITHOUT_TOKEN = {
+    "wrong": ({"RAY_AUTH_TOKEN": "0" * 64}, "RAY_AUTH_MODE=token and a token in RAY_AUTH_TOKEN"),
+    "off": ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE=disabled and a token in "),
+    "none": ({"RAY_AUTH_TOKEN_PATH": "nowhere"}, "RAY_AUTH_MODE=token and no token in nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", [None, *WITHOUT_TOKEN])
+def test_a_job_joins_with_the_token_and_says_what_is_amiss_without(head, tmp_path, case):
+    address, environment = head
+    wait_until_up(address)
+    changed, said = WITHOUT_TOKEN[case] if case else ({}, "")
+    corpus = write_corpus(tmp_path / "audio", num_files=2)
+    flags = ["--corpus", corpus, "--layout", "folder", "--output", tmp_path / "manifest", "--runner", "ray"]
+    command = [sys.executable, ROOT / "jobs" / "build_manifest.py", *flags]
+    done = subprocess.run(
+        [*map(str, command), "--ray-address", environment["STRATA_TEST_GCS"]],
+        env={**environment, "PYTHONPATH": str(ROOT), **changed},
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    if not case:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: this process could not join Ray (RAY_ADDRESS names a cluster): ")
+    assert said in last
 
 
 def test_a_submitted_task_is_trained_by_two_workers(head, tmp_path):

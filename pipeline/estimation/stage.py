@@ -7,7 +7,7 @@ one number that the run's report compares with what it took. Restart: ask again.
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline import schema
@@ -15,6 +15,7 @@ from pipeline.audio.loading import Manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
 from pipeline.estimation.corpus import CorpusSize, KeptFrames, corpus_size
+from pipeline.estimation.sizing import Sample, Size, SizingWishes, size_up
 from pipeline.features.encoders.info import find, info_of
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
@@ -55,6 +56,7 @@ class Estimate:
         decode_cpus_per_worker: CPU cores of decoding that one worker needs.
         startup_seconds: Time until the first worker is ready, without Ray's own start.
         wall_seconds: How long the run will take, start included, agreement and K-means not.
+        sizes: What corpora of other sizes would take.
     """
 
     stage: str
@@ -73,10 +75,12 @@ class Estimate:
     decode_cpus_per_worker: float
     startup_seconds: float
     wall_seconds: float
+    sizes: tuple[Size, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the estimate as plain JSON values."""
-        return asdict(self)
+        sizes = [{**asdict(size), "bottleneck": size.bottleneck} for size in self.sizes]
+        return {**asdict(self), "sizes": sizes}
 
     def lines(self) -> list[tuple[str, str]]:
         """Give the estimate as label and value pairs."""
@@ -103,18 +107,19 @@ class Estimate:
             lines.insert(3, ("tokens on disk", f"{size.tokens_bytes / 1e6:,.3f} MB"))
         if size.left_out:
             lines.insert(1, ("left out", f"{size.left_out:,} utterances, too short or too long"))
-        return lines
+        return [*lines, *((f"for {each.audio_hours:,.10g} h", each.line()) for each in self.sizes)]
 
 
 def _hours(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
 
 
-def estimate(config: Estimated) -> Estimate:
-    """Say what a run with these settings will cost.
+def estimate(config: Estimated, wishes: SizingWishes | None = None) -> Estimate:
+    """Say what a run with these settings will cost, and what it would cost on corpora of other sizes.
 
     Args:
         config: Settings of extract_features, tokenize_corpus (from audio) or run_pipeline.
+        wishes: Those sizes.
 
     Raises:
         SettingsError: The job has no estimate, or works from features.
@@ -161,6 +166,9 @@ def estimate(config: Estimated) -> Estimate:
         choice.runner.tasks(_calibrate, [()] * count, shared=some, workers=count, cpus=shape.cpus, gpus=shape.gpus)
     )
     result = _put_together(config, output, passes, size, shape, found)
+    if wishes is not None:
+        sample = _hour(config, result, size, shape, found, info.sample_rate)
+        result = replace(result, sizes=size_up(sample, wishes))
     record_estimate(open_store(output), result.wall_seconds / passes)
     return result
 
@@ -242,4 +250,30 @@ def _put_together(
         decode_cpus_per_worker=speed / max(1e-9, decode),
         startup_seconds=startup,
         wall_seconds=passes * (startup + encoding + tail),
+    )
+
+
+def _hour(
+    config: Estimated, result: Estimate, size: CorpusSize, shape: WorkerShape, found: list[Calibration], rate: int
+) -> Sample:
+    """Say what an hour of this corpus is like."""
+    kept, stored = _sample(config), [one.stored for one in found if one.stored is not None]
+    fixed = kept is not None and kept.frames is not None
+    hours = max(1e-9, size.audio_hours)
+    # A sample of fixed size is no larger where there is more.
+    wanted = kept.frames * size.features_bytes / max(1, size.features_frames) if kept and kept.frames else 0.0
+    return Sample(
+        utterances=size.utterances / hours,
+        whole_files=not stored or stored[0].whole_files,
+        stored_bytes=3600 * sum(one.bytes_per_second for one in stored) / len(stored) if stored else None,
+        features_bytes=0.0 if fixed or isinstance(config, TokenizeCorpusConfig) else size.features_bytes / hours,
+        tokens_bytes=size.tokens_bytes / hours,
+        fixed_bytes=wanted,
+        sample_rate=rate,
+        # A corpus that is smaller than its sample is encoded once, and a larger one is not.
+        passes=2 if isinstance(config, RunPipelineConfig) and not config.all_features else 1,
+        speed=result.speeds[result.batch_seconds],
+        decode_speed=result.decode_speed,
+        decode_cores=shape.decoders * shape.decode_cpus / shape.num_workers,
+        shard_minutes=config.recordings.shard_minutes if isinstance(config, RunPipelineConfig) else None,
     )

@@ -10,7 +10,6 @@ commit; meanwhile a second call in the same actor has the device. Makers are cal
 import contextlib
 import json
 import logging
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,18 +22,17 @@ from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import errors, faults
+from pipeline import errors
 from pipeline.errors import AudioDecodeError, PipelineError, StorageError
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset, Output
 from pipeline.store.storage import PROBES, open_store
-from pipeline.work.joined import joined_cluster
-from pipeline.work.local_ray import ready_for_ray
+from pipeline.work.joining import connect
 from pipeline.work.meters import Meter
 from pipeline.work.payload import binary_cell, pack, unpack
 from pipeline.work.ray_metrics import RayMeter
 from pipeline.work.runner import RunnerKind
-from pipeline.work.runtime import ALLOCATOR, quick_start
+from pipeline.work.runtime import quick_start
 from pipeline.work.units import Done, Load, MakerFactory, Utterance, make_unit, peak_memory
 from pipeline.work.waiting import ShardTimes, Work
 from pipeline.work.worker_shape import Node, WorkerShape
@@ -54,28 +52,6 @@ take that long on a slow machine. A stall is told of much earlier (``stalls.py``
 
 # Answers added up by one task: more and it holds them all at once, fewer and the tree is deep.
 _FAN_IN = 4
-
-
-def connect() -> None:
-    """Join the Ray cluster that RAY_ADDRESS names or that runs here, else start a local one; once a process.
-
-    The workers' variables travel in a runtime environment only where a cluster runs already: with one, each worker
-    takes a second more to start. A local Ray has them from the environment that it is started in.
-
-    Raises:
-        ClusterShapeError: A process may not have as many files open as a local Ray needs.
-    """
-    if ray.is_initialized():
-        return
-    # Fault points of the driver reach workers of a running cluster too.
-    variables = {**ALLOCATOR, **{k: v for k, v in os.environ.items() if k == faults.VARIABLE}}
-    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False, "include_dashboard": False}
-    joined = joined_cluster()
-    if joined is not None and joined.running:
-        ray.init(runtime_env={"env_vars": variables}, **quiet)
-        return
-    with ready_for_ray(variables):
-        ray.init(address="local", **quiet)
 
 
 class OnRay:

@@ -113,7 +113,7 @@ class Done:
 
     Attributes:
         commit: Its commit.
-        worker: Names the maker that made it, among all of the cluster: a process on Ray, one of several in this process.
+        worker: Names the maker that made it, among all of the cluster: on Ray a process, here one of several.
         process: Names the process of that maker. Numbers of processes do not: containers often have the same ones.
         loader: Names the process that decoded it; empty when there was nothing to decode beside the makers.
         load_bytes: Peak resident memory of the decoding process, bytes.

@@ -10,6 +10,7 @@ from made_corpus import write_corpus
 
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import DatasetError, SettingsError
+from pipeline.estimation.sizing import SizingWishes
 from pipeline.estimation.stage import estimate
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
@@ -95,6 +96,23 @@ def test_a_run_that_keeps_every_frame_is_estimated_to_encode_the_corpus_once(
     )
     assert estimate(config).passes == passes
     assert (tmp_path / ("features" if passes == 1 else "tokens") / "_estimate.json").exists()
+
+
+def test_corpora_of_other_sizes_are_sized_up_from_the_sample(made, tmp_path):
+    root, _ = made
+    wishes = SizingWishes(hours=(1000.0, 1e6), days=30.0, price=2.0)
+    found = estimate(features_config(made, output=str(tmp_path / "out")), wishes)
+    small, large = found.sizes
+    stored = sum(file.stat().st_size for file in (root / "corpus").rglob("*.wav"))
+    assert small.stored_bytes == pytest.approx(1000 * stored / found.corpus.audio_hours, rel=0.05)
+    assert small.output_bytes == pytest.approx(1000 * found.corpus.features_bytes / found.corpus.audio_hours)
+    assert large.worker_hours == pytest.approx(1e6 / found.speeds[8.0])
+    assert large.price == pytest.approx(2 * large.worker_hours)
+    assert (small.shards, large.shards) == (2000, 2_000_000)
+    lines = dict(found.lines())
+    assert "first bottleneck: " in lines["for 1,000 h"]
+    assert "first bottleneck: " in lines["for 1,000,000 h"]
+    assert json.loads(json.dumps(found.to_json()))["sizes"][1]["bottleneck"] == large.bottleneck
 
 
 def test_an_estimate_without_a_manifest_says_which_command_makes_it(made, tmp_path):

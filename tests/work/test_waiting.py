@@ -51,7 +51,7 @@ def test_an_actor_holds_no_more_than_its_last_shards_and_loses_no_second_of_them
     found, told = actor(*swapped), waiting([actor(*shards)], end=10_000.0)
     assert len(found._held) <= 8
     assert told == waiting([found], end=10_000.0)
-    # Of 10 s each: 6 busy, 1 + 1 for output, 2 for decoding; the first shard waited for none, the last one's are the end.
+    # Of 10 s each: 6 busy, 1 + 1 for output, 2 for decoding, those behind the last shard for the end.
     assert told is not None
     assert told.busy == pytest.approx(0.6)
     assert told.output == pytest.approx(0.2)
