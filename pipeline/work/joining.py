@@ -36,8 +36,7 @@ def connect() -> None:
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise PipelineError(
                 f"this process could not join Ray ({joined.why}): {_first_sentence(error)}. Does the cluster run, and "
-                "does it want a token? Ray tells a missing or wrong token only in lines above. This process has "
-                f"RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', 'unset')} and {_token_here()}"
+                f"does it want a token? Ray tells a missing or wrong token only in lines above. {token_here()}"
             ) from error
         return
     with ready_for_ray(variables):
@@ -48,10 +47,11 @@ def _first_sentence(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
 
 
-def _token_here() -> str:
-    """Say where Ray looks for a token here, in its order, and whether there is one."""
+def token_here() -> str:
+    """Say whether this process uses a token, and where Ray looks for one, in its order."""
+    mode = f"This process has RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', 'unset')}"
     if os.environ.get("RAY_AUTH_TOKEN"):
-        return "a token in RAY_AUTH_TOKEN"
+        return f"{mode} and a token in RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    return f"{'a' if path.is_file() else 'no'} token in {path}"
+    return f"{mode} and {'a' if path.is_file() else 'no'} token in {path}"

@@ -27,7 +27,7 @@ from pipeline.errors import AudioDecodeError, PipelineError, StorageError
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset, Output
 from pipeline.store.storage import PROBES, open_store
-from pipeline.work.joining import connect
+from pipeline.work.joining import connect, token_here
 from pipeline.work.meters import Meter
 from pipeline.work.payload import binary_cell, pack, unpack
 from pipeline.work.ray_metrics import RayMeter
@@ -101,7 +101,7 @@ class OnRay:
                         raise named_error(row["error"])
                     yield _done(row)
             except ray.exceptions.RayError as error:
-                raise PipelineError(f"a worker failed; what is committed stays: {_last_line(error)}") from error
+                raise PipelineError(f"a worker failed; what is committed stays: {last_words(error)}") from error
             except ExecutionTimeoutError as error:
                 raise PipelineError(
                     f"no unit was made for {_NO_PROGRESS_SECONDS / 60:g} minutes; what is committed stays, run the "
@@ -183,7 +183,7 @@ def _plain_errors(who: str) -> Iterator[None]:
         cause = error.cause
         raise cause if isinstance(cause, PipelineError) else PipelineError(f"{who} failed: {error}") from error
     except ray.exceptions.RayError as error:
-        raise PipelineError(f"{who} died again and again: {_last_line(error)}") from error
+        raise PipelineError(f"{who} died again and again: {last_words(error)}") from error
 
 
 def _planned(
@@ -246,9 +246,14 @@ def _process() -> str:
     return str(ray.get_runtime_context().get_worker_id())
 
 
-def _last_line(error: BaseException) -> str:
+def last_words(error: BaseException) -> str:
+    """Give the last line of what Ray says, and what is behind it where Ray (2.60) does not say it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    said = lines[-1].strip() if lines else type(error).__name__
+    # Every actor of a driver with a token ends so where the cluster has none.
+    if "cancelled before it started running" in said:
+        said = f"{said.rstrip('.')}. Does the cluster have a token? {token_here()}; give both the same, or none"
+    return said
 
 
 def _write_down(error: Exception, unit: str) -> str:

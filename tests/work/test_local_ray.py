@@ -14,6 +14,7 @@ import pytest
 from made_corpus import data_bytes, write_corpus
 
 from pipeline.work.local_ray import files_needed
+from pipeline.work.on_ray import last_words
 
 ROOT = Path(__file__).parents[2]
 CPUS = len(os.sched_getaffinity(0))
@@ -120,3 +121,14 @@ def test_ray_starts_with_the_least_number_of_open_files_and_a_private_token(tmp_
     ended = run(START, home=tmp_path, files=(least, least), RAY_ADDRESS="local")
     assert ended.returncode == 0, ended.stderr[-2_000:]
     assert json.loads(ended.stdout.splitlines()[-1]) == [list(range(20)), "0o600", 64]
+
+
+def test_actors_that_end_before_they_begin_are_told_of_with_the_token(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    ended = "The actor died.\n\nThe actor never ran - it was cancelled before it started running.\n"
+    said = "The actor never ran - it was cancelled before it started running. Does the cluster have a token? "
+    said += f"This process has RAY_AUTH_MODE=token and no token in {tmp_path}/token; give both the same, or none"
+    assert last_words(RuntimeError(ended)) == said
+    assert last_words(RuntimeError("The node died.\n")) == "The node died."
