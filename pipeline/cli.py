@@ -89,6 +89,7 @@ common flags:
                           storage, price, and what gives out first
   --estimate-days DAYS    days in which each is to be encoded (default: 7)
   --estimate-price PRICE  of one worker and its share of everything else, for an hour
+  --estimate-speed SPEED  times real time of a worker of another machine, in place of the one measured here
   --status                say what is done, pending and rejected in the output, from its commits; starts no Ray
   --ray-address ADDRESS   Ray cluster to join; 'local' starts one here; default: RAY_ADDRESS, else one that runs here
   --verbose               log also details, as each iteration of K-means, and what libraries say

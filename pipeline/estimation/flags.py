@@ -8,7 +8,12 @@ from pipeline.errors import SettingsError
 from pipeline.redaction import redact
 
 ESTIMATE = "--estimate"
-_WISHES = {"--estimate-hours": "hours", "--estimate-days": "days", "--estimate-price": "price"}
+_WISHES = {
+    "--estimate-hours": "hours",
+    "--estimate-days": "days",
+    "--estimate-price": "price",
+    "--estimate-speed": "speed",
+}
 _FLAG = re.compile("--[A-Za-z]")
 
 

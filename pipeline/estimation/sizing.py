@@ -35,11 +35,13 @@ class SizingWishes:
         hours: Sizes of corpora like the sample, hours of audio.
         days: Days in which the encoding of each is to be done.
         price: Price of one worker, with its share of everything else, for an hour; None where it is not known.
+        speed: Times real time of one worker of another machine; None for the one that was measured.
     """
 
     hours: tuple[float, ...] = ()
     days: float = 7.0
     price: float | None = None
+    speed: float | None = None
 
     def __post_init__(self) -> None:
         if any(not (hours > 0 and math.isfinite(hours)) for hours in self.hours):
@@ -48,6 +50,8 @@ class SizingWishes:
             raise SettingsError(f"estimate_days must be above 0, got {self.days:g}")
         if self.price is not None and not (self.price >= 0 and math.isfinite(self.price)):
             raise SettingsError(f"estimate_price must be at least 0, got {self.price:g}")
+        if self.speed is not None and not (self.speed > 0 and math.isfinite(self.speed)):
+            raise SettingsError(f"estimate_speed must be above 0, got {self.speed:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class Sample:
         passes: Times the corpus is encoded.
         speed: Times real time of one worker.
         decode_speed: Times real time of one core that decodes.
-        decode_cores: Cores that decode, for each worker, on the nodes of the estimate.
+        decode_cores: Cores that decode, for each worker, on the nodes of the estimate; None on other nodes.
         shard_minutes: Minutes of a shard where they are set; None where they follow from the size.
     """
 
@@ -79,7 +83,7 @@ class Sample:
     passes: int
     speed: float
     decode_speed: float
-    decode_cores: float
+    decode_cores: float | None
     shard_minutes: float | None
 
 
@@ -158,6 +162,13 @@ def _size(sample: Sample, hours: float, wishes: SizingWishes) -> Size:
     worker_gbit = sample.speed * sample.sample_rate * _SAMPLE_BYTES * 8 / 1e9
     decode_cores = rate / sample.decode_speed
     stored = sample.stored_bytes
+    shares = {
+        "the network into a worker": worker_gbit / WORKER_GBIT,
+        "requests to one prefix of the store": utterances_per_second * requests / READS_PER_SECOND,
+        "the driver": rate / 3600 / shard_hours * DRIVER_SECONDS_PER_SHARD,
+    }
+    if sample.decode_cores is not None:
+        shares["decoding on these nodes"] = decode_cores / max(1e-9, sample.decode_cores * workers)
     return Size(
         audio_hours=hours,
         workers=workers,
@@ -170,12 +181,7 @@ def _size(sample: Sample, hours: float, wishes: SizingWishes) -> Size:
         stored_bytes=None if stored is None else stored * hours,
         output_bytes=sample.fixed_bytes + (sample.features_bytes + sample.tokens_bytes) * hours,
         shards=math.ceil(hours / shard_hours),
-        shares={
-            "decoding on these nodes": decode_cores / max(1e-9, sample.decode_cores * workers),
-            "the network into a worker": worker_gbit / WORKER_GBIT,
-            "requests to one prefix of the store": utterances_per_second * requests / READS_PER_SECOND,
-            "the driver": rate / 3600 / shard_hours * DRIVER_SECONDS_PER_SHARD,
-        },
+        shares=shares,
     )
 
 

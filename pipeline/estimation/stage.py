@@ -168,6 +168,8 @@ def estimate(config: Estimated, wishes: SizingWishes | None = None) -> Estimate:
     result = _put_together(config, output, passes, size, shape, found)
     if wishes is not None:
         sample = _hour(config, result, size, shape, found, info.sample_rate)
+        if wishes.speed is not None:
+            sample = replace(sample, speed=wishes.speed, decode_cores=None)
         result = replace(result, sizes=size_up(sample, wishes))
     record_estimate(open_store(output), result.wall_seconds / passes)
     return result

@@ -112,6 +112,11 @@ def test_corpora_of_other_sizes_are_sized_up_from_the_sample(made, tmp_path):
     lines = dict(found.lines())
     assert "first bottleneck: " in lines["for 1,000 h"]
     assert "first bottleneck: " in lines["for 1,000,000 h"]
+    (other,) = estimate(
+        features_config(made, output=str(tmp_path / "out")), SizingWishes(hours=(10.0,), speed=50.0)
+    ).sizes
+    assert other.worker_hours == pytest.approx(0.2)
+    assert "decoding on these nodes" in small.shares.keys() - other.shares.keys()
     assert json.loads(json.dumps(found.to_json()))["sizes"][1]["bottleneck"] == large.bottleneck
 
 

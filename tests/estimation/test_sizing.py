@@ -101,7 +101,15 @@ def test_wrong_wishes_are_refused(words, said):
         take_wishes(words.split())
 
 
-@pytest.mark.parametrize("wrong", [{"hours": (0.0,)}, {"hours": (float("nan"),)}, {"days": 0.0}, {"price": -1.0}])
+def test_of_other_machines_no_decoding_is_known():
+    found = one(1000, decode_cores=None, decode_speed=1.0)
+    assert found.decode_cores == 100
+    assert "decoding" not in found.bottleneck
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speed": 0.0}, {"hours": (0.0,)}, {"hours": (float("nan"),)}, {"days": 0.0}, {"price": -1.0}]
+)
 def test_sizes_that_are_none_are_refused(wrong):
     with pytest.raises(SettingsError, match="estimate_"):
         SizingWishes(**wrong)
