@@ -9,6 +9,7 @@ stopped, loses its head, and is submitted again to a new cluster. Both must give
 """
 
 import argparse
+import json
 import os
 import re
 import secrets
@@ -23,6 +24,8 @@ from bench.hosts import BIN, NETWORK, Host, make_network, remove_network, wait_f
 DASHBOARD = "http://127.0.0.1:8265"
 HEAD = f"{NETWORK}.10:6379"
 STARTED = "Ray runtime started"
+STOP_SECONDS = 30
+"""Longest time that a stop may take."""
 LIMITS = "--object-store-memory 300000000 --disable-usage-stats"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -160,6 +163,15 @@ class Walkthrough:
         """Wait until so many shards are committed."""
         wait_for(f"shard {count}", lambda: self.done(output) >= count, self.seconds)
 
+    def encoders(self, name: str) -> int:
+        """Count the encoder actors that live on a host."""
+        code, printed = self.hosts["head"].run(
+            f"ray list actors --address {DASHBOARD} --filter state=ALIVE --format json"
+        )
+        node = self.node_id(self.hosts[name].address)
+        actors = json.loads(printed[printed.index("[") :]) if code == 0 and "[" in printed else []
+        return sum(actor["node_id"] == node and "ShardWorker" in actor["class_name"] for actor in actors)
+
     def node_id(self, address: str) -> str:
         """Give the id of the node with an address."""
         return re.findall(rf'"node_id": "(\w+)",\s+"node_ip": "{re.escape(address)}"', self._nodes())[0]
@@ -193,7 +205,11 @@ def disturbed(walk: Walkthrough, shards: int) -> None:
     story.tell("Another one joins late. The job said `--max-workers 3`, so it is used.")
     walk.start_worker("worker-3", 13)
     before = walk.done("troubled")
+    wait_for("an encoder on worker 3", lambda: walk.encoders("worker-3") > 0, walk.seconds)
     walk.until("troubled", before + 3)
+    command = f"ray list actors --address {DASHBOARD} --filter state=ALIVE --format json"
+    counts = ", ".join(f"{name} {walk.encoders(name)}" for name in ("worker-2", "worker-3"))
+    story.show("head", f"{command} | grep ShardWorker", f"encoders by node: {counts}")
     story.tell("Worker 2 is drained, as before an announced end: no new work goes there.")
     address = walk.hosts["worker-2"].address
     command = (
@@ -210,7 +226,10 @@ def disturbed(walk: Walkthrough, shards: int) -> None:
     began = time.monotonic()
     command = f"ray job stop --address {DASHBOARD} first"
     story.show("head", command, head.run(command)[1], lambda line: "stop" in line.lower())
-    story.tell(f"It took {time.monotonic() - began:.0f} s. What is committed stays:")
+    took = time.monotonic() - began
+    if took > STOP_SECONDS:
+        raise RuntimeError(f"the job took {took:.0f} s to stop")
+    story.tell(f"It took {took:.0f} s. What is committed stays:")
     walk.status("troubled")
     story.tell(
         "The head is lost too, with all that it knew of jobs. A new one starts, workers join it, and the run is "
