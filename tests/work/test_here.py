@@ -63,7 +63,7 @@ def test_units_are_made_once_each_and_committed_before_they_are_yielded(dataset)
     made = []
     for done in units(dataset, partial(Maker, made), workers=2):
         assert dataset.read_commit(done.commit.unit) == done.commit
-        assert done.make_pid == os.getpid()
+        assert done.process == str(os.getpid())
     assert names_of(made) == dataset.plan.units
     assert dataset.pending() == []
 
@@ -86,7 +86,7 @@ def test_each_of_two_workers_builds_a_maker(dataset):
 
     done = list(units(dataset, partial(Maker, made, wait), workers=2))
     assert made.count("built") == 2
-    assert {row.worker for row in done} == {0, 1}
+    assert {row.worker for row in done} == {"0", "1"}
 
 
 def test_the_last_unit_goes_to_a_worker_that_is_free(tmp_path):
