@@ -84,7 +84,7 @@ def test_decode_and_encode_run_in_different_processes(tmp_path):
     shape = stage_shape(Choice("ray", 6.0))
     done = list(OnRay().units(dataset, plan.units, load=_load, factory=partial(_Maker, plan), shape=shape))
     assert sorted(row.commit.unit for row in done) == plan.units
-    decoders, encoders = {row.load_pid for row in done}, {row.make_pid for row in done}
+    decoders, encoders = {row.loader for row in done}, {row.process for row in done}
     assert decoders
     assert not decoders & encoders
     assert not {os.getpid(), 0} & (decoders | encoders)
