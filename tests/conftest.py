@@ -74,7 +74,7 @@ def local_ray():
     import ray
 
     os.environ["RAY_ADDRESS"] = "local"
-    from pipeline.work.on_ray import connect
+    from pipeline.work.joining import connect
 
     connect()
     yield

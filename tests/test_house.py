@@ -105,7 +105,7 @@ def test_imports_between_floors_are_as_drawn(copy):
         ("tokens/makers.py", "import ray", "Ray stands behind the runner"),
         ("tokens/stage.py", "import ray", "Ray stands behind the runner"),
         ("work/watching.py", "from pipeline.work.ray_metrics import RayMeter", "Ray stands behind the runner"),
-        ("tokens/waveform_tokenizer.py", "from pipeline.work.on_ray import connect", "Ray stands behind the runner"),
+        ("tokens/waveform_tokenizer.py", "from pipeline.work.joining import connect", "Ray stands behind the runner"),
         (
             "tokens/waveform_tokenizer.py",
             "from pipeline.kmeans.fit.stage import fit_kmeans",

@@ -9,6 +9,9 @@ from pipeline.errors import CorruptDatasetError
 
 Json = Any
 
+AT_ONCE = 1000
+"""Commits that are read, or laid out as rows, at once."""
+
 
 def canonical(value: Json) -> str:
     """Write JSON in the one form that is hashed and compared: sorted keys, no spaces."""

@@ -17,14 +17,12 @@ import pyarrow.parquet as pq
 from pipeline import faults, schema
 from pipeline.errors import CorruptDatasetError, DatasetError, PipelineError, TooManyRejectsError
 from pipeline.passed_over import NOTE, PassedOver
-from pipeline.store.commits import Commit
+from pipeline.store.commits import AT_ONCE, Commit
 from pipeline.store.dataset import PLAN, SHARDS, SUCCESS, Dataset, Json, canonical, parquet_bytes, sha256
 from pipeline.store.generations import attempts_folder
 from pipeline.store.storage import PROBES, TEMPORARY, join
 
 logger = logging.getLogger(__name__)
-
-_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ class Account:
     def of(cls, dataset: Dataset) -> "Account":
         """Read the commits of a dataset, and see which of their files are shown."""
         account, commits = cls(dataset), dataset.each_commit()
-        while some := list(itertools.islice(commits, _ROWS_AT_ONCE)):
+        while some := list(itertools.islice(commits, AT_ONCE)):
             account.add(some)
             account._hidden += [commit for commit in some if not account._shown.shows(commit)]
         return account
@@ -176,7 +174,7 @@ class _Shown:
 def status(dataset: Dataset) -> Status:
     """Summarise a dataset from its commits."""
     account, commits = Account(dataset), dataset.each_commit()
-    while some := list(itertools.islice(commits, _ROWS_AT_ONCE)):
+    while some := list(itertools.islice(commits, AT_ONCE)):
         account.add(some)
     return account.status()
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline import faults, schema
 from pipeline.errors import CorruptDatasetError, DatasetError, PlanMismatchError, SchemaMismatchError, StorageError
-from pipeline.store.commits import Commit, FileRecord
+from pipeline.store.commits import AT_ONCE, Commit, FileRecord
 from pipeline.store.commits import Json as Json
 from pipeline.store.commits import canonical as canonical
 from pipeline.store.generations import Redo, attempts_folder, commit_name, read_redos
@@ -36,8 +36,6 @@ from pipeline.store.storage import Store, open_store, probe
 PLAN, SUCCESS, SHARDS, NUMERICS = "_plan.json", "_SUCCESS", "_shards.parquet", "_numerics.json"
 FILES = "files"
 """The note of a commit that gives the SHA-256, by name, of files that lie beside the data."""
-
-_COMMITS_AT_ONCE = 1000
 
 
 def shard_name(shard: int) -> str:
@@ -248,8 +246,8 @@ class Dataset:
         """Read the commits of some units (default: all that are committed), in plan order, a thousand at a time."""
         done = self.committed() if units is None else set(units)
         names = [self._commit_name(unit) for unit in self.plan.units if unit in done]
-        for start in range(0, len(names), _COMMITS_AT_ONCE):
-            some = names[start : start + _COMMITS_AT_ONCE]
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
             for name, data in zip(some, self.store.read_many(some), strict=True):
                 yield Commit.from_bytes(data, f"{self.uri}/{name}")
 

@@ -32,8 +32,8 @@ from pipeline.training.progress import RAY_FOLDER, Progress, read_standing
 from pipeline.training.recipe import Recipe, check_recipe
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.world import World
+from pipeline.work.joining import connect
 from pipeline.work.meters import SILENT
-from pipeline.work.on_ray import connect
 from pipeline.work.ray_metrics import RayMeter
 from pipeline.work.runtime import ALLOCATOR, set_threads, settle_allocator
 from pipeline.work.stalls import StallWatch

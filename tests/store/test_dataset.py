@@ -58,8 +58,8 @@ def test_the_end_of_a_stage_reads_each_commit_once_and_holds_none(tmp_path, monk
         dataset.commit(unit, dataset.announce(unit), output(dataset, unit), {"device": "cpu"})
     # As after a kill between commit and publication.
     (tmp_path / "d" / "shard-00003.parquet").unlink()
-    monkeypatch.setattr("pipeline.store.dataset._COMMITS_AT_ONCE", 3)
-    monkeypatch.setattr("pipeline.store.completion._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("pipeline.store.dataset.AT_ONCE", 3)
+    monkeypatch.setattr("pipeline.store.completion.AT_ONCE", 2)
     read, read_many = [], dataset.store.read_many
     monkeypatch.setattr(dataset.store, "read_many", lambda names: read.extend(names) or read_many(names))
     account = Account.of(dataset)
