@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from bench.hosts import BIN, NETWORK, Host, make_network, remove_network, wait_f
 DASHBOARD = "http://127.0.0.1:8265"
 HEAD = f"{NETWORK}.10:6379"
 STARTED = "Ray runtime started"
+WIDTH = 116
 STOP_SECONDS = 30
 """Longest time that a stop may take."""
 LIMITS = "--object-store-memory 300000000 --disable-usage-stats"
@@ -45,12 +47,14 @@ class Story:
         print(text, flush=True)
         self._parts.append(text)
 
-    def show(self, host: str, command: str, printed: str, keep: Callable[[str], bool] = bool, last: int = 14) -> None:
+    def show(self, host: str, command: str, printed: str, keep: Callable[[str], bool] = bool, last: int = 12) -> None:
         """Add a command and some lines of what it printed."""
-        lines = [line.rstrip() for line in _COLOURS.sub("", printed).splitlines() if keep(line.strip())]
-        body = "\n".join(f"    {line}"[:160] for line in [f"{host}$ {command}", *lines[-last:]])
-        print(body, flush=True)
-        self._parts.append(self._named(body))
+        lines = [_plain(line) for line in self._named(_COLOURS.sub("", printed)).splitlines() if keep(line.strip())]
+        told = textwrap.wrap(f"{host}$ {self._named(command)}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+        body = [*(f"{line} \\" for line in told[:-1]), told[-1], *(line for line in lines[-last:] if line)]
+        text = "\n".join(f"    {line}"[:WIDTH] for line in body)
+        print(text, flush=True)
+        self._parts.append(text)
 
     def _named(self, text: str) -> str:
         for name, shown in self._names.items():
@@ -60,6 +64,15 @@ class Story:
     def text(self) -> str:
         """Give all of it."""
         return "\n\n".join(self._parts) + "\n"
+
+
+def _plain(line: str) -> str:
+    """Give a line without the frame of a table, and nothing of a line that is only frame, or JSON."""
+    if line.startswith("{"):
+        return ""
+    cells = [cell.strip() for cell in re.split("[\u2500-\u257f]+", line)]
+    inner = [cell for cell in cells[1:-1]] if len(cells) > 2 else cells
+    return f"{inner[0]:<16}{' '.join(inner[1:])}".rstrip() if len(inner) > 1 else " ".join(inner).rstrip()
 
 
 class Walkthrough:
@@ -151,6 +164,7 @@ class Walkthrough:
             command,
             self.hosts["head"].run(command)[1],
             lambda line: line.lstrip("\u2502 ").startswith(("dataset", "done")),
+            last=10,
         )
 
     def done(self, output: str) -> int:
@@ -178,7 +192,7 @@ class Walkthrough:
 
 
 def _of_interest(line: str) -> bool:
-    return any(word in line for word in ("submitted successfully", "succeeded", "audio", "speed", "workers", "commit"))
+    return any(word in line for word in ("submitted successfully", "succeeded", " units, ")) or "\u2502 audio" in line
 
 
 def undisturbed(walk: Walkthrough) -> int:
@@ -220,7 +234,7 @@ def disturbed(walk: Walkthrough, shards: int) -> None:
     before = walk.done("troubled")
     time.sleep(30)
     walk.hosts["worker-2"].lose()
-    walk.until("troubled", min(shards - 2, before + 2))
+    walk.until("troubled", min(shards - 2, max(before + 2, shards // 2 + 4)))
     walk.status("troubled")
     story.tell("The job is stopped.")
     began = time.monotonic()
