@@ -2,10 +2,11 @@
 
     python -m bench.scaling [--actors 1 2 4 8 16 32 64] [--sleep-seconds 4] [--shards-per-actor 12] [--json FILE]
 
-Nodes are raylets on this machine with eight GPUs each that only Ray believes in (``ray.cluster_utils.Cluster``). Each
+Nodes are raylets on this machine with sixteen GPUs each that only Ray believes in (``ray.cluster_utils.Cluster``). Each
 shard goes through decoding, actor, commit and report as in a run. Share of linear: seconds slept, of those that the
-actors had from the moment the last one was ready to the last commit. The driver is the process of the job; its CPU is
-counted in the same stretch, and in all: the commits are read when a dataset is finished.
+actors had from the moment the last one was ready until the last shard was begun, or to the last commit: at the end some
+have no shard left. The driver is the process of the job; its CPU is counted in the same stretch, and in all: the
+commits are read when a dataset is finished.
 """
 
 import argparse
@@ -22,15 +23,18 @@ from bench.measuring import peak_bytes, run_child, table, write_json
 from bench.sleeping import SHARD_SECONDS, run
 from pipeline.work.reporting import Tally
 from pipeline.work.units import Done
+from pipeline.work.waiting import ShardTimes
 
-GPUS_PER_NODE = 8
+GPUS_PER_NODE = 16
+"""Ray starts a process for each CPU of a node before anybody asks: many nodes with many CPUs fill the memory."""
 
 
 class Clock:
-    """Notes when the driver heard of shards, and what it had computed by then."""
+    """Notes when the driver heard of shards, what it had computed by then, and when actors had them."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, float, float]] = []
+        self.told: list[tuple[float, float]] = []
+        self.times: list[ShardTimes] = []
         self._add = Tally.add
 
     def __enter__(self) -> "Clock":
@@ -39,7 +43,8 @@ class Clock:
 
         def add(tally: Tally, done: Done) -> None:
             clock._add(tally, done)
-            clock.told.append((time.time(), cpu_seconds(), done.times.ready))
+            clock.told.append((time.time(), cpu_seconds()))
+            clock.times.append(done.times)
 
         Tally.add = add  # type: ignore[method-assign]
         return self
@@ -50,8 +55,23 @@ class Clock:
 
     def steady(self) -> list[tuple[float, float]]:
         """Give time and driver's CPU at each commit after the last actor was ready."""
-        ready = max(each[2] for each in self.told)
-        return [(when, cpu) for when, cpu, _ in self.told if when >= ready]
+        return [told for told in self.told if told[0] >= self.ready]
+
+    @property
+    def ready(self) -> float:
+        """When the last actor was ready."""
+        return max(each.ready for each in self.times)
+
+    @property
+    def last_began(self) -> float:
+        """When the last shard was begun: until then there was one for everybody."""
+        return max(work.began for each in self.times for work in each.work)
+
+    def busy(self, actors: int, until: float) -> float:
+        """Give the share of the actors' time, from the moment the last one was ready, in which they slept."""
+        works = [work for each in self.times for work in each.work]
+        slept = sum(max(0.0, min(work.ended, until) - max(work.began, self.ready)) for work in works)
+        return slept / (actors * (until - self.ready))
 
 
 def cpu_seconds() -> float:
@@ -65,7 +85,7 @@ def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_gpus": GPUS_PER_NODE, "num_cpus": 4 * GPUS_PER_NODE, "object_store_memory": 200 << 20}
+    node = {"num_gpus": GPUS_PER_NODE, "num_cpus": GPUS_PER_NODE + 2, "object_store_memory": 200 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(-(-actors // GPUS_PER_NODE)):
         cluster.add_node(**node)
@@ -79,20 +99,18 @@ def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
     cluster.shutdown()
     steady = clock.steady()
     (began, cpu_began), (ended, cpu_ended) = steady[0], steady[-1]
-    last = max(when for when, _, _ in clock.told)
-    assert report.waiting is not None
     return {
         "actors": actors,
         "shards": shards,
-        "busy": report.waiting.busy,
-        "linear": (len(steady) - 1) * sleep_seconds / ((ended - began) * actors),
-        "shards_per_second": (len(steady) - 1) / (ended - began),
+        "linear": clock.busy(actors, clock.last_began),
+        "linear_to_the_end": clock.busy(actors, ended),
+        "shards_per_second": clock.busy(actors, clock.last_began) * actors / sleep_seconds,
         "driver_ms_per_shard": 1e3 * (cpu_ended - cpu_began) / (len(steady) - 1),
         "driver_cores": (cpu_ended - cpu_began) / (ended - began),
         "driver_ms_per_shard_in_all": 1e3 * cpu / shards,
         "driver_peak_mib": peak_bytes() / 2**20,
         "wall_seconds": report.wall_seconds,
-        "closing_seconds": ended_at - last,
+        "closing_seconds": ended_at - ended,
     }
 
 
@@ -113,7 +131,7 @@ def main() -> None:
         [
             each["actors"],
             f"{each['linear']:.3f}",
-            f"{each['busy']:.3f}",
+            f"{each['linear_to_the_end']:.3f}",
             f"{each['shards_per_second']:.1f}",
             f"{each['driver_ms_per_shard']:.1f}",
             f"{each['driver_cores']:.3f}",
