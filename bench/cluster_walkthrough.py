@@ -26,6 +26,13 @@ DASHBOARD = "http://127.0.0.1:8265"
 HEAD = f"{NETWORK}.10:6379"
 STARTED = "Ray runtime started"
 WIDTH = 116
+HEADER = """# The life of a run on a cluster
+
+Written by `python -m bench.cluster_walkthrough --corpus DATA/LibriSpeech --output walkthrough`, with what the commands
+printed, in part. Four hosts are network namespaces of one machine with two cores, each with a Ray node of its own and
+one token for all; they share a disk, as they would share a bucket. `tests/test_cluster_life.py` runs it every night.
+
+"""
 STOP_SECONDS = 30
 """Longest time that a stop may take."""
 LIMITS = "--object-store-memory 300000000 --disable-usage-stats"
@@ -296,7 +303,7 @@ def main() -> None:
         for log in walk.temp.glob("*/*.log"):
             shutil.copy(log, given.output)
         shutil.rmtree(walk.temp, ignore_errors=True)
-    (given.output / "walkthrough.md").write_text(walk.story.text())
+    (given.output / "walkthrough.md").write_text(HEADER + walk.story.text())
 
 
 if __name__ == "__main__":
