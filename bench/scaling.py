@@ -2,11 +2,11 @@
 
     python -m bench.scaling [--actors 1 2 4 8 16 32 64] [--sleep-seconds 4] [--shards-per-actor 12] [--json FILE]
 
-Nodes are raylets on this machine with sixteen GPUs each that only Ray believes in (``ray.cluster_utils.Cluster``). Each
-shard goes through decoding, actor, commit and report as in a run. Share of linear: seconds slept, of those that the
-actors had from the moment the last one was ready until the last shard was begun, or to the last commit: at the end some
-have no shard left. The driver is the process of the job; its CPU is counted in the same stretch, and in all: the
-commits are read when a dataset is finished.
+Nodes are raylets on this machine with sixteen GPUs each that only Ray believes in (``ray.cluster_utils.Cluster``).
+Each shard goes through decoding, actor, commit and report as in a run. Share of linear: seconds slept, of those that
+the actors had from the moment the last one was ready until the first one had no shard left, or to the last commit: an
+actor has up to four shards at hand, which at the end others lack. The driver is the process of the job; its CPU is
+counted in the same stretch, and in all: the commits are read when a dataset is finished.
 """
 
 import argparse
@@ -35,6 +35,7 @@ class Clock:
     def __init__(self) -> None:
         self.told: list[tuple[float, float]] = []
         self.times: list[ShardTimes] = []
+        self.workers: list[str] = []
         self._add = Tally.add
 
     def __enter__(self) -> "Clock":
@@ -45,6 +46,7 @@ class Clock:
             clock._add(tally, done)
             clock.told.append((time.time(), cpu_seconds()))
             clock.times.append(done.times)
+            clock.workers.append(done.worker)
 
         Tally.add = add  # type: ignore[method-assign]
         return self
@@ -63,9 +65,12 @@ class Clock:
         return max(each.ready for each in self.times)
 
     @property
-    def last_began(self) -> float:
-        """When the last shard was begun: until then there was one for everybody."""
-        return max(work.began for each in self.times for work in each.work)
+    def first_idle(self) -> float:
+        """When the first actor had done its last shard: until then there was one for everybody."""
+        ended: dict[str, float] = {}
+        for worker, each in zip(self.workers, self.times, strict=True):
+            ended[worker] = max([ended.get(worker, 0.0), *(work.ended for work in each.work)])
+        return min(ended.values())
 
     def busy(self, actors: int, until: float) -> float:
         """Give the share of the actors' time, from the moment the last one was ready, in which they slept."""
@@ -102,9 +107,9 @@ def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
     return {
         "actors": actors,
         "shards": shards,
-        "linear": clock.busy(actors, clock.last_began),
+        "linear": clock.busy(actors, clock.first_idle),
         "linear_to_the_end": clock.busy(actors, ended),
-        "shards_per_second": clock.busy(actors, clock.last_began) * actors / sleep_seconds,
+        "shards_per_second": clock.busy(actors, clock.first_idle) * actors / sleep_seconds,
         "driver_ms_per_shard": 1e3 * (cpu_ended - cpu_began) / (len(steady) - 1),
         "driver_cores": (cpu_ended - cpu_began) / (ended - began),
         "driver_ms_per_shard_in_all": 1e3 * cpu / shards,

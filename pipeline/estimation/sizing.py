@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.audio.manifest import shard_minutes
 from pipeline.errors import SettingsError
 
-DRIVER_SECONDS_PER_SHARD = 0.02
+DRIVER_SECONDS_PER_SHARD = 0.03
 """CPU time of the driver for a shard, from handing it out to its line of the shard table: ``python -m bench.scaling``
 (docs/throughput.md). The driver is one process and has one core for this."""
 
