@@ -73,7 +73,13 @@ class Clock:
         return min(ended.values())
 
     def busy(self, actors: int, until: float) -> float:
-        """Give the share of the actors' time, from the moment the last one was ready, in which they slept."""
+        """Give the share of the actors' time, from the moment the last one was ready, in which they slept.
+
+        Raises:
+            RuntimeError: There were too few shards.
+        """
+        if until <= self.ready:
+            raise RuntimeError("an actor had no shard left when the last one was ready; raise --shards-per-actor")
         works = [work for each in self.times for work in each.work]
         slept = sum(max(0.0, min(work.ended, until) - max(work.began, self.ready)) for work in works)
         return slept / (actors * (until - self.ready))
