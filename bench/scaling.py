@@ -34,6 +34,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.told: list[tuple[float, float]] = []
+        self.machine: list[tuple[float, float, float]] = []
         self.times: list[ShardTimes] = []
         self.workers: list[str] = []
         self._add = Tally.add
@@ -45,6 +46,7 @@ class Clock:
         def add(tally: Tally, done: Done) -> None:
             clock._add(tally, done)
             clock.told.append((time.time(), cpu_seconds()))
+            clock.machine.append((time.time(), *machine_seconds()))
             clock.times.append(done.times)
             clock.workers.append(done.worker)
 
@@ -58,6 +60,12 @@ class Clock:
     def steady(self) -> list[tuple[float, float]]:
         """Give time and driver's CPU at each commit after the last actor was ready."""
         return [told for told in self.told if told[0] >= self.ready]
+
+    def machine_busy(self) -> float:
+        """Give the share of the machine's cores that was busy from the last actor's start to the first one's end."""
+        held = [each for each in self.machine if self.ready <= each[0] <= self.first_idle]
+        (_, busy, total), (_, busy_then, total_then) = held[0], held[-1]
+        return (busy_then - busy) / max(1e-9, total_then - total)
 
     @property
     def ready(self) -> float:
@@ -91,6 +99,12 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def machine_seconds() -> tuple[float, float]:
+    """Give the seconds that all cores were busy, and all their seconds, in ticks."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return float(sum(ticks) - ticks[3] - ticks[4]), float(sum(ticks))
+
+
 def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
     """Start a cluster, run, and count; called in a child process."""
     import ray
@@ -120,6 +134,7 @@ def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
         "driver_cores": (cpu_ended - cpu_began) / (ended - began),
         "driver_ms_per_shard_in_all": 1e3 * cpu / shards,
         "driver_peak_mib": peak_bytes() / 2**20,
+        "machine_busy": clock.machine_busy(),
         "wall_seconds": report.wall_seconds,
         "closing_seconds": ended_at - ended,
     }
@@ -147,6 +162,7 @@ def main() -> None:
             f"{each['driver_ms_per_shard']:.1f}",
             f"{each['driver_cores']:.3f}",
             f"{each['driver_peak_mib']:.0f}",
+            f"{each['machine_busy']:.2f}",
             f"{each['shards_per_second'] * SHARD_SECONDS:,.0f}",
         ]
         for each in found
@@ -154,11 +170,12 @@ def main() -> None:
     header = (
         "actors",
         "of linear",
-        "busy",
+        "to the end",
         "shards/s",
         "driver ms/shard",
         "driver cores",
         "driver MiB",
+        "machine busy",
         "times real time",
     )
     print(table(header, rows))
