@@ -110,12 +110,12 @@ def _ready_children(
 
 
 def last_json(code: int | None, out: str, err: str) -> dict[str, Any]:
-    """Read the last line of a child's standard output.
+    """Read the last line of JSON on a child's standard output; Ray may have said something behind it.
 
     Raises:
         RuntimeError: The child failed.
     """
-    lines = out.strip().splitlines()
+    lines = [line for line in out.splitlines() if line.startswith("{")]
     if code != 0 or not lines:
         raise RuntimeError(f"a child ended with {code}:\n{err[-2000:]}")
     found: dict[str, Any] = json.loads(lines[-1])

@@ -110,7 +110,7 @@ def measure(actors: int, shards: int, sleep_seconds: float) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_gpus": GPUS_PER_NODE, "num_cpus": GPUS_PER_NODE + 2, "object_store_memory": 200 << 20}
+    node = {"num_gpus": GPUS_PER_NODE, "num_cpus": GPUS_PER_NODE + 1, "object_store_memory": 200 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(-(-actors // GPUS_PER_NODE)):
         cluster.add_node(**node)

@@ -65,7 +65,7 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     every = max(given.jobs) * given.workers
     for _ in range(-(-every // GPUS_PER_NODE)):
-        cluster.add_node(num_gpus=GPUS_PER_NODE, num_cpus=4 * GPUS_PER_NODE, object_store_memory=200 << 20)
+        cluster.add_node(num_gpus=GPUS_PER_NODE, num_cpus=GPUS_PER_NODE + 2, object_store_memory=200 << 20)
     found = []
     for jobs, workers in [*((jobs, given.workers) for jobs in given.jobs), (2, every)]:
         ended = beside(cluster.address, jobs, workers, given.shards, given.sleep_seconds)

@@ -87,7 +87,8 @@ def run(folder: Path, *, shards: int, sleep_seconds: float, workers: int) -> Sta
         load=decoded,
         factory=lambda shape: partial(SleepingMaker, plan, sleep_seconds),
         choice=Choice("ray", shards * SHARD_SECONDS),
-        placement=Placement(num_workers=workers, gpus_per_worker=1.0),
+        # Each decoder is a process, which costs seconds of a core when it starts: few, where many share two cores.
+        placement=Placement(num_workers=workers, gpus_per_worker=1.0, decode_cpus=1.0),
         numerics_mode="same",
         max_reject_fraction=0.0,
     )
