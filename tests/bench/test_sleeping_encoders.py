@@ -26,9 +26,9 @@ def test_shares_of_linear_are_shares(tmp_path, monkeypatch):
         "--actors",
         "2",
         "--shards-per-actor",
-        "6",
+        "12",
         "--sleep-seconds",
-        "0.5",
+        "1",
         "--json",
         str(tmp_path / "found.json"),
     ]
