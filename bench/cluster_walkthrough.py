@@ -78,7 +78,7 @@ def _plain(line: str) -> str:
     if line.startswith("{"):
         return ""
     cells = [cell.strip() for cell in re.split("[\u2500-\u257f]+", line)]
-    inner = [cell for cell in cells[1:-1]] if len(cells) > 2 else cells
+    inner = cells[1:-1] if len(cells) > 2 else cells
     return f"{inner[0]:<16}{' '.join(inner[1:])}".rstrip() if len(inner) > 1 else " ".join(inner).rstrip()
 
 

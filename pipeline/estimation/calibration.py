@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.audio.loading import ShardLoader, open_manifest
-from pipeline.estimation.stored import Stored, stored_audio
 from pipeline.features.passes.device import EncodeLog
 from pipeline.features.passes.extractor import FeatureExtractor
 from pipeline.features.passes.matmul import matmul_peak
@@ -15,7 +14,6 @@ from pipeline.features.passes.settings import EncodingSettings, shard_loader
 
 _SECONDS_A_BUDGET = 4.0
 _MOST_SAMPLE_SECONDS = 1_800.0
-_STORED_SHARDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,6 @@ class Calibration:
         load_seconds: Time until the worker had started and its encoder was loaded.
         sample_seconds: Seconds of audio in the sample.
         decode_speed: Times real time of one decode task.
-        stored: What the recordings of the sample are in the store; None where places do not tell.
         encode_speed: Times real time of the encoder by batch budget, padding included in the time.
         peak_flops: Fastest matrix product of the device, operations a second.
     """
@@ -34,7 +31,6 @@ class Calibration:
     load_seconds: float
     sample_seconds: float
     decode_speed: float
-    stored: Stored | None
     encode_speed: dict[float, float]
     peak_flops: float
 
@@ -76,7 +72,6 @@ def calibrate(
         load_seconds=loaded,
         sample_seconds=seconds,
         decode_speed=decode_speed,
-        stored=stored_audio(open_manifest(manifest), units[:_STORED_SHARDS]),
         encode_speed=speeds,
         peak_flops=matmul_peak(device, config.dtype),
     )

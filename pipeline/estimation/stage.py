@@ -16,6 +16,7 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.estimation.calibration import Calibration, calibrate
 from pipeline.estimation.corpus import CorpusSize, KeptFrames, corpus_size
 from pipeline.estimation.sizing import Sample, Size, SizingWishes, size_up
+from pipeline.estimation.stored import Stored, stored_audio
 from pipeline.features.encoders.info import find, info_of
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.read_codebooks import read_codebooks
@@ -32,6 +33,7 @@ Estimated = ExtractFeaturesConfig | TokenizeCorpusConfig | RunPipelineConfig
 logger = logging.getLogger(__name__)
 
 _MOST_CALIBRATED = 4
+_STORED_SHARDS = 2
 _BUDGETS = {"cpu": (4.0, 8.0, 16.0), "cuda": (30.0, 120.0, 480.0)}
 
 
@@ -166,8 +168,9 @@ def estimate(config: Estimated, wishes: SizingWishes | None = None) -> Estimate:
         choice.runner.tasks(_calibrate, [()] * count, shared=some, workers=count, cpus=shape.cpus, gpus=shape.gpus)
     )
     result = _put_together(config, output, passes, size, shape, found)
-    if wishes is not None:
-        sample = _hour(config, result, size, shape, found, info.sample_rate)
+    if wishes is not None and wishes.hours:
+        stored = stored_audio(manifest, _middle(manifest.units)[:_STORED_SHARDS])
+        sample = _hour(config, result, size, shape, stored, info.sample_rate)
         if wishes.speed is not None:
             sample = replace(sample, speed=wishes.speed, decode_cores=None)
         result = replace(result, sizes=size_up(sample, wishes))
@@ -256,18 +259,18 @@ def _put_together(
 
 
 def _hour(
-    config: Estimated, result: Estimate, size: CorpusSize, shape: WorkerShape, found: list[Calibration], rate: int
+    config: Estimated, result: Estimate, size: CorpusSize, shape: WorkerShape, stored: Stored | None, rate: int
 ) -> Sample:
     """Say what an hour of this corpus is like."""
-    kept, stored = _sample(config), [one.stored for one in found if one.stored is not None]
+    kept = _sample(config)
     fixed = kept is not None and kept.frames is not None
     hours = max(1e-9, size.audio_hours)
     # A sample of fixed size is no larger where there is more.
     wanted = kept.frames * size.features_bytes / max(1, size.features_frames) if kept and kept.frames else 0.0
     return Sample(
         utterances=size.utterances / hours,
-        whole_files=not stored or stored[0].whole_files,
-        stored_bytes=3600 * sum(one.bytes_per_second for one in stored) / len(stored) if stored else None,
+        whole_files=stored is None or stored.whole_files,
+        stored_bytes=None if stored is None else 3600 * stored.bytes_per_second,
         features_bytes=0.0 if fixed or isinstance(config, TokenizeCorpusConfig) else size.features_bytes / hours,
         tokens_bytes=size.tokens_bytes / hours,
         fixed_bytes=wanted,

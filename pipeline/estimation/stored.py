@@ -40,7 +40,9 @@ def stored_audio(manifest: Manifest, units: Sequence[str]) -> Stored | None:
     members = 0
     for unit in units:
         for row in manifest.rows(unit).to_pylist():
-            if row["num_bytes"] is None and (row["member"] is not None or len(sizes) == _MOST_FILES):
+            if row["num_bytes"] is None and (
+                row["member"] is not None or (row["uri"] not in sizes and len(sizes) == _MOST_FILES)
+            ):
                 continue
             seconds += row["num_samples"] / row["sample_rate"]
             if row["num_bytes"] is not None:

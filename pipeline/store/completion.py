@@ -91,12 +91,13 @@ class Account:
         self._hidden: list[Commit] = []
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Account":
-        """Read the commits of a dataset, and see which of their files are shown."""
+    def of(cls, dataset: Dataset, *, to_finish: bool = True) -> "Account":
+        """Read the commits of a dataset and, to finish it, see which of their files are shown."""
         account, commits = cls(dataset), dataset.each_commit()
         while some := list(itertools.islice(commits, AT_ONCE)):
             account.add(some)
-            account._hidden += [commit for commit in some if not account._shown.shows(commit)]
+            if to_finish:
+                account._hidden += [commit for commit in some if not account._shown.shows(commit)]
         return account
 
     def add(self, commits: Sequence[Commit]) -> None:
@@ -173,10 +174,7 @@ class _Shown:
 
 def status(dataset: Dataset) -> Status:
     """Summarise a dataset from its commits."""
-    account, commits = Account(dataset), dataset.each_commit()
-    while some := list(itertools.islice(commits, AT_ONCE)):
-        account.add(some)
-    return account.status()
+    return Account.of(dataset, to_finish=False).status()
 
 
 def shard_table(dataset: Dataset, commits: Sequence[Commit]) -> pa.Table:

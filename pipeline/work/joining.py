@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,7 +9,7 @@ import ray
 from pipeline import faults
 from pipeline.errors import PipelineError
 from pipeline.work.joined import joined_cluster
-from pipeline.work.local_ray import ready_for_ray
+from pipeline.work.local_ray import ready_for_ray, token_file
 from pipeline.work.runtime import ALLOCATOR
 
 
@@ -52,6 +51,5 @@ def token_here() -> str:
     mode = f"This process has RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', 'unset')}"
     if os.environ.get("RAY_AUTH_TOKEN"):
         return f"{mode} and a token in RAY_AUTH_TOKEN"
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    path = token_file()
     return f"{mode} and {'a' if path.is_file() else 'no'} token in {path}"

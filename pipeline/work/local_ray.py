@@ -91,6 +91,12 @@ def check_open_files(cpus: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+def token_file() -> Path:
+    """Give the file in which Ray looks for a token, where RAY_AUTH_TOKEN holds none."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"
+
+
 def keep_token_private() -> None:
     """Make the token that a local Ray will use if there is none, and take it from all others.
 
@@ -102,9 +108,8 @@ def keep_token_private() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    if not named and not path.exists():
+    path = token_file()
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not path.exists():
         _make(path)
     with contextlib.suppress(OSError):
         mode = path.stat().st_mode

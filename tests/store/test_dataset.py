@@ -14,6 +14,7 @@ from pipeline.errors import (
 from pipeline.store.completion import Account, check_rejects, finish, status, success
 from pipeline.store.dataset import Dataset, Output, Plan, parquet_bytes
 from pipeline.store.reading import read_unit
+from pipeline.store.redoing import reopen
 from pipeline.store.verification import inspect
 from pipeline.work.units import Reject, reasons, rejects_table
 
@@ -80,6 +81,18 @@ def test_an_account_that_is_not_of_every_unit_is_made_anew(tmp_path):
     dataset.commit(second, dataset.announce(second), output(dataset, second), {"device": "cpu"})
     finish(dataset, account=account)
     assert inspect(dataset).faults == []
+
+
+def test_an_account_of_before_a_redo_is_made_anew(tmp_path):
+    dataset = Dataset.create(str(tmp_path / "d"), plan())
+    for unit in dataset.pending():
+        dataset.commit(unit, dataset.announce(unit), output(dataset, unit, reject=True), {"device": "cpu"})
+    account = Account.of(dataset)
+    for unit in reopen(dataset, ["empty"]):
+        dataset.commit(unit, dataset.announce(unit), output(dataset, unit), {"device": "cpu"})
+    finish(dataset, account=account)
+    found = inspect(dataset)
+    assert (found.faults, found.rows, found.rejects) == ([], 4, 0)
 
 
 def test_a_plain_read_of_the_folder_sees_exactly_the_data(tmp_path):
