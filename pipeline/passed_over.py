@@ -32,6 +32,7 @@ class Kind(StrEnum):
     HIDDEN_FILES = "hidden_files"
     LINKED_FOLDERS = "linked_folders"
     UNFIT_NAMES = "unfit_names"
+    UNLISTED_FILES = "unlisted_files"
     UNREAD_MEMBERS = "unread_members"
     UNREAD_LABELS = "unread_labels"
     UNREAD_COLUMNS = "unread_columns"
@@ -58,6 +59,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.HIDDEN_FILES: "files whose name begins with a dot, or in a folder of tars or tables with an underscore",
     Kind.LINKED_FOLDERS: "links to folders, which are not followed",
     Kind.UNFIT_NAMES: "recordings that are not named as in the layout: they are kept, without its labels",
+    Kind.UNLISTED_FILES: "recordings of the folder that no table of the layout names",
     Kind.UNREAD_MEMBERS: "members of tars that are neither audio nor .txt nor .json, by ending",
     Kind.UNREAD_LABELS: "labels of tars that meet no audio",
     Kind.UNREAD_COLUMNS: "columns of tables, or fields of their rows, that are not read, by name; once for each table",

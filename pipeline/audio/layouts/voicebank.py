@@ -8,10 +8,12 @@ doi 10.7488/ds/2117. Memory: a path per clean recording.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
 from pipeline.audio.candidate import Candidate, stem
+from pipeline.audio.layouts.walked import read_walked
 from pipeline.audio.manifest import encode_id
 from pipeline.passed_over import Kind, PassedOver
 from pipeline.store.storage import join
@@ -19,13 +21,25 @@ from pipeline.store.storage import join
 _TREE = re.compile(r"(clean|noisy)(_(train|test)set(?:_\w+)?_wav)")
 _FILE = re.compile(r"([a-z][0-9]+)_[0-9]+")
 
-Side = Literal["clean", "noisy"]
+_Side = Literal["clean", "noisy"]
 
 
-class VoiceBank:
+def read_noisy(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
+    """Read the noisy recordings, each with its clean partner."""
+    trees = _Trees(corpus, "noisy", passed_over)
+    return read_walked(corpus, "voicebank", trees.label, passed_over, wanted=trees.wanted)
+
+
+def read_clean(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
+    """Read the clean recordings alone."""
+    trees = _Trees(corpus, "clean", passed_over)
+    return read_walked(corpus, "voicebank-clean", trees.label, passed_over, wanted=trees.wanted)
+
+
+class _Trees:
     """The labels of one side of the corpus; clean trees come before noisy ones in a walk."""
 
-    def __init__(self, corpus: str, side: Side, passed_over: PassedOver) -> None:
+    def __init__(self, corpus: str, side: _Side, passed_over: PassedOver) -> None:
         self._corpus, self._side, self._passed_over = corpus, side, passed_over
         self._clean: dict[str, str] = {}
 
