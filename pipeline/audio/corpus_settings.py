@@ -15,10 +15,35 @@ class CorpusSettings(Settings):
     corpus: str
     """Folder, listing, pattern of tars (a-{000..099}.tar) or Parquet file of the corpus, local or s3://."""
     layout: Literal[
-        "folder", "listing", "webdataset", "parquet", "librispeech", "fsdd", "emodb", "voicebank", "voicebank-clean"
+        "folder",
+        "listing",
+        "webdataset",
+        "parquet",
+        "librispeech",
+        "libritts",
+        "librilight",
+        "ljspeech",
+        "vctk",
+        "mls",
+        "commonvoice",
+        "voxceleb",
+        "iemocap",
+        "emodb",
+        "timit",
+        "fsdd",
+        "voicebank",
+        "voicebank-clean",
+        "gigaspeech",
+        "peoples-speech",
+        "voxpopuli",
+        "emilia",
+        "lhotse",
+        "lhotse-shar",
+        "nemo",
+        "kaldi",
     ]
     """How the corpus lies: any folder of audio, a CSV/JSONL/Parquet listing of files, audio inside tar shards or
-    inside Parquet, or a known corpus."""
+    inside Parquet, a known corpus, or the manifests of lhotse, NeMo or Kaldi."""
     audio_column: str | None = None
     """Column of Parquet that holds the audio; default: the one that does."""
     channels: Literal["mix", "pick", "split"] = "mix"
