@@ -59,6 +59,7 @@ JOBS = {
     "synthesize_corpus": "pipeline.audio.synthesis.stage",
     "concatenate_corpus": "pipeline.audio.concatenation.stage",
     "mix_corpus": "pipeline.audio.mixtures.stage",
+    "convert_alignments": "pipeline.audio.alignments.stage",
 }
 """Jobs of the console script, and the module that holds each one's stage."""
 
@@ -370,8 +371,8 @@ def _record(report: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
         if report.stage in ("run", "pretraining"):
             open_store(report.output).write("report.json", text.encode())
-        # The output of a spoken file is no folder.
-        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file"):
+        # The output of a spoken file is no folder, and neither is that of an alignment.
+        elif report.stage not in ("verify", "gpu-check", "estimate", "cards", "spoken file", "alignments"):
             record_report(open_store(report.output), found)
     print_report(report.stage, [(label, redact(value)) for label, value in report.lines()])
     print(text)

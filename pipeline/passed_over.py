@@ -39,9 +39,12 @@ class Kind(StrEnum):
     UNREAD_LINES = "unread_lines"
     UNMATCHED_SEGMENTS = "unmatched_segments"
     UNMATCHED_IDS = "unmatched_ids"
+    OUTSIDE_UTTERANCE = "outside_utterance"
     RECORDING_LABELS = "recording_labels"
     UNREAD_END = "unread_end"
     SHORT_HEADERS = "short_headers"
+    OTHER_STREAMS = "other_streams"
+    LATE_AUDIO = "late_audio"
     NO_END_MARK = "no_end_mark"
     SPELT_MISSING = "spelt_missing"
     UNUSED_CHANNELS = "unused_channels"
@@ -52,6 +55,9 @@ class Kind(StrEnum):
     KNOWN = "known"
     OTHER_SPLITS = "other_splits"
     TOO_FEW_TO_JOIN = "too_few_to_join"
+    FILTERED = "filtered"
+    NOT_SAMPLED = "not_sampled"
+    JOINED_LABELS = "joined_labels"
 
 
 MEANINGS: Mapping[Kind, str] = {
@@ -66,9 +72,12 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNREAD_LINES: "lines of a list that are of another kind than those that are read",
     Kind.UNMATCHED_SEGMENTS: "segments of a list that name no recording of the corpus; they are rejects too",
     Kind.UNMATCHED_IDS: "entries of a table of labels whose id nothing of the corpus has",
+    Kind.OUTSIDE_UTTERANCE: "times that pass the edges of their utterance, and are cut there, or lie in none",
     Kind.RECORDING_LABELS: "recordings whose text or clean_uri is that of the whole, and so of none of its segments",
     Kind.UNREAD_END: "files with bytes behind the end of what they say they hold",
     Kind.SHORT_HEADERS: "recordings whose header says less than the file holds: all of it is read",
+    Kind.OTHER_STREAMS: "video, and audio behind the first stream, of recordings that hold several streams",
+    Kind.LATE_AUDIO: "recordings whose audio begins later than the file: its first sample is taken for second 0",
     Kind.NO_END_MARK: "tars without an end mark, which may have been cut between two members",
     Kind.SPELT_MISSING: "names in CSV or TSV that are spelt nan, None, null or <NA>: they are taken for none",
     Kind.UNUSED_CHANNELS: "RTTM lines whose channel is not used, because it does not fit the recording or other lines",
@@ -79,10 +88,13 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.KNOWN: "utterances that earlier manifests hold",
     Kind.OTHER_SPLITS: "utterances of other splits than those that were asked for",
     Kind.TOO_FEW_TO_JOIN: "utterances that are left over because too few of their labels are there, by these labels",
+    Kind.FILTERED: "utterances of which a condition is not true, or is unknown because a label is missing",
+    Kind.NOT_SAMPLED: "utterances that are not in the sample that was asked for",
+    Kind.JOINED_LABELS: "utterances of several turns: their texts are joined, and labels on which they differ left out",
 }
 """What each kind is, as a report says it."""
 
-ASKED_FOR = frozenset({Kind.KNOWN, Kind.OTHER_SPLITS})
+ASKED_FOR = frozenset({Kind.KNOWN, Kind.OTHER_SPLITS, Kind.FILTERED, Kind.NOT_SAMPLED})
 """Kinds that a setting asks for: they are counted and shown, and --strict does not refuse them."""
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, Self
 
 from pipeline.audio.corpus_settings import CorpusSettings
+from pipeline.audio.filter_settings import FilterSettings
+from pipeline.audio.label_settings import LabelSettings
 from pipeline.audio.segment_settings import SegmentSettings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.audio.stage import prepare as prepare_manifest
@@ -68,6 +70,10 @@ class RunPipelineConfig(Settings):
     """Clusters of each layer's codebook (K), 2 to 65,536."""
     segmentation: SegmentSettings = field(default_factory=SegmentSettings)
     """What an utterance is."""
+    joined: LabelSettings = field(default_factory=LabelSettings)
+    """Labels that lie beside the corpus."""
+    filters: FilterSettings = field(default_factory=FilterSettings)
+    """Which utterances are kept."""
     encoding: PipelineEncodingSettings = field(default_factory=PipelineEncodingSettings)
     """The encoder's passes."""
     all_features: bool = False
@@ -105,6 +111,8 @@ class RunPipelineConfig(Settings):
             recordings=self.recordings,
             output=join(self.output, "manifest"),
             segmentation=self.segmentation,
+            joined=self.joined,
+            filters=self.filters,
             decoding=self.encoding.decoding,
             num_workers=self.encoding.num_workers,
             work=self.work,

@@ -20,7 +20,7 @@ from pipeline.store.verification import VerifyDatasetConfig, verify_dataset
 from pipeline.work.payload import pack, unpack
 from pipeline.work.units import Utterance
 
-OTHERS = {"other_endings": {"count": 3, "example": "b/c.m4a", "names": {".m4a": 2, ".txt": 1}}}
+OTHERS = {"other_endings": {"count": 3, "example": "b/c.ape", "names": {".ape": 2, ".txt": 1}}}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def corpus(tmp_path):
     (folder / "b").mkdir(parents=True)
     for number in range(3):
         soundfile.write(folder / f"{number}.wav", noise(RATE, seed=number), RATE)
-    for name in ("b/c.m4a", "d.m4a", "notes.txt"):
+    for name in ("b/c.ape", "d.ape", "notes.txt"):
         (folder / name).write_bytes(b"?")
     return folder
 
@@ -49,7 +49,7 @@ def test_a_report_its_json_the_dataset_and_the_log_say_what_was_passed_over(corp
         report = build_manifest(config(corpus, tmp_path / "m"))
     assert report.rows == 3
     assert report.passed_over == report.to_json()["passed_over"] == OTHERS
-    assert ("passed over: other_endings", "3 (.m4a 2, .txt 1), as b/c.m4a") in report.lines()
+    assert ("passed over: other_endings", "3 (.ape 2, .txt 1), as b/c.ape") in report.lines()
     assert commit_of(tmp_path / "m")["notes"]["passed_over"] == OTHERS
     assert run_status(str(tmp_path / "m"))[0].passed_over == OTHERS
     said = [record for record in caplog.records if "passed over other_endings" in record.getMessage()]
@@ -78,7 +78,7 @@ def test_a_killed_run_that_is_begun_again_says_the_same(corpus, tmp_path, point,
 
 def test_what_is_passed_over_changes_no_byte_and_no_hash_of_a_manifest(corpus, tmp_path):
     first = build_manifest(config(corpus, tmp_path / "with"))
-    for name in ("b/c.m4a", "d.m4a", "notes.txt"):
+    for name in ("b/c.ape", "d.ape", "notes.txt"):
         (corpus / name).unlink()
     second = build_manifest(config(corpus, tmp_path / "without"))
     assert first.dataset_sha256 == second.dataset_sha256
@@ -89,16 +89,16 @@ def test_what_is_passed_over_changes_no_byte_and_no_hash_of_a_manifest(corpus, t
 
 
 def test_strict_refuses_what_is_passed_over_before_anything_is_written(corpus, tmp_path):
-    with pytest.raises(ManifestError, match=r"other_endings: 3 \(\.m4a 2, \.txt 1\), as b/c\.m4a"):
+    with pytest.raises(ManifestError, match=r"other_endings: 3 \(\.ape 2, \.txt 1\), as b/c\.ape"):
         build_manifest(config(corpus, tmp_path / "m", strict=True))
     assert not (tmp_path / "m").exists()
-    for name in ("b/c.m4a", "d.m4a", "notes.txt"):
+    for name in ("b/c.ape", "d.ape", "notes.txt"):
         (corpus / name).unlink()
     assert build_manifest(config(corpus, tmp_path / "m", strict=True)).rows == 3
 
 
 def test_strict_lets_pass_what_a_setting_asks_for(corpus, tmp_path):
-    for name in ("b/c.m4a", "d.m4a", "notes.txt"):
+    for name in ("b/c.ape", "d.ape", "notes.txt"):
         (corpus / name).unlink()
     build_manifest(config(corpus, tmp_path / "old"))
     soundfile.write(corpus / "new.wav", noise(RATE, seed=9), RATE)

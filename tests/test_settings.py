@@ -150,7 +150,7 @@ def test_every_stage_of_a_run_gets_the_settings_of_the_run():
         "features": {"sample_frames": 400},
         "codebooks": {"num_clusters": (8,)},
         "tokens": {"num_clusters": None},
-        "cards": {"layers": (), "num_workers": None},
+        "cards": {"layers": (), "num_workers": None, "labels": ()},
     }
     for stage in ("manifest", "features", "codebooks", "cards", "tokens"):
         flat = getattr(run, stage)().flat()

@@ -38,7 +38,7 @@ def parse_json(text: str) -> Any:
         ValueError: It is no JSON.
         RecursionError: It is nested too deeply.
     """
-    return json.loads(text, parse_float=_json_number)
+    return _DECODER.decode(text)
 
 
 def _json_number(written: str) -> float | Decimal:
@@ -46,9 +46,16 @@ def _json_number(written: str) -> float | Decimal:
     return number if abs(number) < _EXACT else Decimal(written)
 
 
+_DECODER = json.JSONDecoder(parse_float=_json_number)
+
+
 def first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     """Give the first of some columns that holds something; None where none does."""
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    for name in names:
+        value = row.get(name)
+        if value is not None and value != "":
+            return value
+    return None
 
 
 def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | None:
@@ -62,16 +69,19 @@ def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | Non
     Raises:
         AudioDecodeError: BAD_ROW for what is no text, nor a number.
     """
-    value = next((row[name] for name in names if not is_missing(row.get(name))), None)
-    if value is None:
+    for name in names:
+        value = row.get(name)
+        if value is not None and not is_missing(value):
+            break
+    else:
         return None
-    text = spelt(value)
+    text = value if isinstance(value, str) else spelt(value)
     if text is None:
         raise _bad(f"{field} must be text, got {shown(value)}")
     if len(text) > MAX_LABEL:
         raise _bad(f"{field} has {len(text):,} characters; at most {MAX_LABEL:,} are read")
     # A transcript may have several lines; a name or path may not.
-    if not storable(text.replace("\n", " ").replace("\r", " ") if field == "text" else text):
+    if not storable(text) and not (field == "text" and storable(text.replace("\n", " ").replace("\r", " "))):
         raise _bad(f"{field} is not UTF-8 text without control characters: {shown(text)}")
     if field in ("utterance_id", "recording"):
         refuse_secret_name(text, field)
@@ -80,7 +90,7 @@ def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | Non
 
 def is_missing(value: Any) -> bool:
     """Say whether a cell holds no label: null, empty, or NaN."""
-    return value is None or value == "" or (isinstance(value, float | Decimal) and math.isnan(value))
+    return value is None or value == "" or isinstance(value, (float, Decimal)) and math.isnan(value)
 
 
 def spelt(value: Any) -> str | None:

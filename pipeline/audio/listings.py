@@ -150,7 +150,7 @@ def _require_uri_column(names: list[str], listing: str) -> None:
 
 def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candidate:
     """Turn a row into a candidate, with a problem where it cannot be used."""
-    uri_shown, given = "", None
+    written, given = None, None
     try:
         if isinstance(row, str):
             raise _bad(row)
@@ -160,7 +160,6 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
             raise _bad("no path to the audio")
         if not isinstance(written, str):
             raise _bad("the path to the audio is not text; audio inside a table is not read")
-        uri_shown = printable(redact_uri(written))
         uri = locate(written, folder)
         offset, duration = _seconds(row, "offset"), _seconds(row, "duration")
         channels = fields.channels(row, COLUMNS["channel"])
@@ -178,7 +177,7 @@ def _candidate(number: int, row: Mapping[str, Any] | str, folder: str) -> Candid
     except AudioDecodeError as error:
         return Candidate(
             utterance_id=encode_id(given or f"@row{number}"),
-            uri=uri_shown,
+            uri=printable(redact_uri(written)) if isinstance(written, str) else "",
             problem=(str(error.reason), f"row {number} of the listing: {error.detail}"),
         )
 

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.audio.corpus_settings import CorpusSettings
+from pipeline.audio.filter_settings import FilterSettings
+from pipeline.audio.filtering import kept_rows
 from pipeline.audio.loading import INDEX, RECORDINGS
 from pipeline.audio.manifest import duplicate_rows, plan_shards, shard_minutes
 from pipeline.errors import DatasetError, ManifestError
@@ -41,8 +43,9 @@ def write_manifest(
     rejected: Sequence[pa.Table],
     recordings: CorpusSettings,
     notes: dict[str, Any],
+    filters: FilterSettings,
 ) -> None:
-    """Drop duplicates of what was probed, plan the shards and commit the manifest's files.
+    """Drop duplicates of what was probed, then what is not asked for; plan the shards and commit the manifest's files.
 
     Args:
         dataset: The manifest.
@@ -50,9 +53,11 @@ def write_manifest(
         rejected: Rejects.
         recordings: What the corpus is.
         notes: See ``manifest_notes``.
+        filters: Which utterances are kept.
 
     Raises:
-        ManifestError: Two recordings share an id, and ``strict`` is set.
+        ManifestError: Two recordings share an id, and ``strict`` is set; or no utterance is kept.
+        SettingsError: A condition on utterances cannot be evaluated.
         DatasetError: Another run has committed other rows.
     """
     first = duplicate_rows(probed["utterance_id"])
@@ -72,8 +77,9 @@ def write_manifest(
         ]
     )
     rejects = pa.concat_tables([*rejected, duplicates])
-    rows = probed.filter(pa.array(first < 0)).cast(schema.MANIFEST)
-    commit_rows(dataset, rows, rejects, recordings.shard_minutes, notes)
+    rows, left_out = kept_rows(probed.filter(pa.array(first < 0)).cast(schema.MANIFEST), filters, recordings.corpus)
+    every = PassedOver.sum([PassedOver.of(notes.get(NOTE, {})), left_out])
+    commit_rows(dataset, rows, rejects, recordings.shard_minutes, notes | every.note())
 
 
 def commit_rows(

@@ -1,11 +1,13 @@
 """Rejects of a manifest made anew: their candidates are probed again, and what comes of them joins what is there.
 
 All rows that there are stay, in their order. The new ones take their places among them, as if they had been read at
-first; so shards may be planned otherwise, and what was made from the manifest no longer fits it.
+first; so shards may be planned otherwise, and what was made from the manifest no longer fits it. Of a sample of some
+hours, new rows may push out those that are last in its order.
 Memory: the manifest and its corpus, as when it was built.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.schema import Reason
 from pipeline.store.commits import Commit
 from pipeline.store.dataset import Dataset
 from pipeline.store.generations import Redo, commit_name
@@ -90,6 +93,7 @@ class Redone:
         chosen = (row for row in before.rejects.to_pylist() if row["reason"] in reasons)
         self._chosen = {key for row in chosen if (key := self._key(row)) is not None}
         self._reasons = frozenset(reasons)
+        self._left_out = self._find_left_out()
 
     def candidates(self) -> list[pa.Table]:
         """Give the candidates that are to be probed again, in order, in the pieces in which they were."""
@@ -112,12 +116,43 @@ class Redone:
         again = [
             key is not None and held[row["utterance_id"]] == key for key, row in zip(own, _names(rows), strict=True)
         ]
-        every = pa.concat_tables([self._before.rows, rows.filter(pa.array([not one for one in again], pa.bool_()))])
+        taken = [self._taken(row) for row in _names(rows)]
+        new = [not one and uri is None for one, uri in zip(again, taken, strict=True)]
+        every = pa.concat_tables([self._before.rows, rows.filter(pa.array(new, pa.bool_()))])
+        twins = [
+            {**row, "stage": "manifest", "reason": Reason.DUPLICATE_ID.value, "detail": _told(row, uri)}
+            for row, uri in zip(_names(rows), taken, strict=True)
+            if uri is not None
+        ]
         return Before(
             rows=every.take(pa.array(self._order(every, held))),
-            rejects=pa.Table.from_pylist(list(self._rejects(held, rejects)), schema=schema.REJECTS),
+            rejects=pa.Table.from_pylist([*self._rejects(held, rejects), *twins], schema=schema.REJECTS),
             notes=self._before.notes,
         )
+
+    def _find_left_out(self) -> dict[str, tuple[str, str]]:
+        """Find candidates that gave neither a row nor a reject: they were not asked for, but their ids are taken.
+
+        Returns:
+            The first of each name that several candidates have.
+        """
+        counts = Counter(name for _, name in self._places)
+        shared = {name for name, count in counts.items() if count > 1}
+        if not shared:
+            return {}
+        came = {self._key(row) for row in _names(self._before.rows)}
+        came |= {self._key(row) for row in _names(self._before.rejects)}
+        found: dict[str, tuple[str, str]] = {}
+        for key in self._places:
+            if key[1] in shared and key not in came:
+                found.setdefault(key[1], key)
+        return found
+
+    def _taken(self, row: dict[str, Any]) -> str | None:
+        """Give the uri of the candidate that was left out and has taken the id of a row; None where none has."""
+        key = self._key(row)
+        taker = None if key is None else self._left_out.get(key[1])
+        return None if taker is None or taker == key else taker[0]
 
     def _key(self, row: dict[str, Any]) -> tuple[str, str] | None:
         """Find the candidate that a row or a reject came of: itself, a channel of it, or speech in one of these."""
@@ -150,6 +185,10 @@ class Redone:
                 yield from found.pop(key, [])
             else:
                 yield row
+
+
+def _told(row: Mapping[str, Any], uri: str) -> str:
+    return f"utterance_id {row['utterance_id']} of {row['uri']} is taken by {uri}"
 
 
 def _names(rows: pa.Table) -> list[dict[str, Any]]:

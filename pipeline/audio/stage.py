@@ -18,7 +18,10 @@ from pipeline.audio import corpora
 from pipeline.audio.corpora import Candidate
 from pipeline.audio.corpus_settings import CorpusSettings
 from pipeline.audio.decode_settings import DecodeSettings
+from pipeline.audio.filter_settings import FilterSettings
+from pipeline.audio.joined_labels import JoinedLabels
 from pipeline.audio.known import Known
+from pipeline.audio.label_settings import LabelSettings
 from pipeline.audio.loading import INDEX
 from pipeline.audio.makers import CANDIDATES, CHANNELS, PROBED, ProbeFactory
 from pipeline.audio.manifest_files import (
@@ -76,6 +79,10 @@ class BuildManifestConfig(Settings):
     """Earlier manifests of a corpus that has grown: what they hold is left out."""
     segmentation: SegmentSettings = field(default_factory=SegmentSettings)
     """What an utterance is."""
+    joined: LabelSettings = field(default_factory=LabelSettings)
+    """Labels that lie beside the corpus."""
+    filters: FilterSettings = field(default_factory=FilterSettings)
+    """Which utterances are kept."""
     decoding: DecodeSettings = field(default_factory=DecodeSettings)
     """What reading a header may cost."""
     num_workers: int | None = None
@@ -99,20 +106,17 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     """List the corpus, plan the manifest and refuse a folder that holds another one. Needs no Ray.
 
     Raises:
-        SettingsError: The corpus, a root or the output carries credentials.
-        ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over.
+        SettingsError: The corpus, a root or the output carries credentials; or a condition on utterances cannot be
+            used.
+        ManifestError: The corpus or labels beside it cannot be read; or, with ``strict``, something is passed over.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
     """
-    source, segmentation = config.recordings, config.segmentation.content()
+    source, chosen = config.recordings, {**config.segmentation.content(), **config.filters.content()}
     for root in source.roots:
         check_uri(root, "a root")
     own_roots = corpora.corpus_roots(source.corpus, source.layout)
     passed_over = PassedOver()
-    candidates, known = _candidates(config, own_roots[0], passed_over)
-    pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
-    if not pieces:
-        new = " that are not known already" if config.known else ""
-        raise ManifestError(f"{source.corpus} has no recordings in the {source.layout} layout{new}")
+    pieces, known = _listed(config, own_roots[0], passed_over)
     passed_over.log(logger, source.corpus)
     if source.strict:
         passed_over.refuse(source.corpus)
@@ -127,7 +131,7 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
         "pick_channel": source.pick_channel if source.channels == "pick" else None,
         "shard_minutes": source.shard_minutes,
         "strict": source.strict,
-        **segmentation,
+        **chosen,
         **known,
     }
     lineage = {
@@ -156,8 +160,22 @@ def prepare(config: BuildManifestConfig) -> PreparedManifest:
     return PreparedManifest(config=config, pieces=pieces, passed_over=passed_over, plan=plan, probe_plan=probe_plan)
 
 
-def _candidates(
+def _listed(
     config: BuildManifestConfig, root: str, passed_over: PassedOver
+) -> tuple[list[pa.Table], dict[str, list[str]]]:
+    """List what may become utterances, with labels that are joined, and give the content key of earlier manifests."""
+    source, table = config.recordings, config.joined.labels
+    labels = None if table is None else JoinedLabels(table, config.joined.key, passed_over)
+    candidates, known = _candidates(config, root, passed_over, labels)
+    pieces = list(_pieces(candidates, VAD_PIECE if config.segmentation.vad else PIECE))
+    if not pieces:
+        new = " that are not known already" if config.known else ""
+        raise ManifestError(f"{source.corpus} has no recordings in the {source.layout} layout{new}")
+    return pieces if labels is None else labels.fill(pieces, passed_over), known
+
+
+def _candidates(
+    config: BuildManifestConfig, root: str, passed_over: PassedOver, labels: JoinedLabels | None
 ) -> tuple[Iterator[Candidate], dict[str, list[str]]]:
     """List what may become utterances, and what the content key says of earlier manifests."""
     source, segments = config.recordings, config.segmentation.segments
@@ -165,6 +183,8 @@ def _candidates(
     if segments:
         listed = read_segments(segments, config.segmentation.segments_format, passed_over=passed_over)
         candidates = cut_recordings(candidates, listed, root, passed_over=passed_over)
+    if labels is not None:
+        candidates = labels.meet(candidates)
     if not config.known:
         return candidates, {}
     # The stage gives utterances ids of its own where it cuts recordings or parts channels.
@@ -202,7 +222,7 @@ def build_manifest(config: BuildManifestConfig) -> StageReport:
 
     Raises:
         ManifestError: The corpus cannot be listed; or, with ``strict``, something of it is passed over, or two
-            recordings share an id.
+            recordings share an id; or no utterance is kept.
         PlanMismatchError: The output folder was made with other settings or from another corpus.
         TooManyRejectsError: More than ``max_reject_fraction`` of the recordings cannot be used.
     """
@@ -243,7 +263,7 @@ def _make(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
     report = _probe(scratch, prepared, config.decoding.max_reject_fraction)
     probed = probed_rows(scratch), probed_rejects(scratch)
     notes = manifest_notes(prepared.passed_over, scratch, config.recordings)
-    write_manifest(dataset, *probed, config.recordings, notes)
+    write_manifest(dataset, *probed, config.recordings, notes, config.filters)
     return report
 
 
@@ -305,6 +325,7 @@ def _redo(dataset: Dataset, prepared: PreparedManifest) -> StageReport:
         [every.rejects],
         prepared.config.recordings,
         manifest_notes(prepared.passed_over, scratch, prepared.config.recordings, before.notes),
+        prepared.config.filters,
     )
     return report
 

@@ -50,7 +50,7 @@ def container_files(corpus: str, layout: str, passed_over: PassedOver) -> list[s
     if corpus.endswith(".txt"):
         files = _listed(corpus, folder)
     elif folder != corpus:
-        files = list(itertools.islice(_expand(corpus), _MOST_SHARDS + 1))
+        files = list(itertools.islice(expand(corpus), _MOST_SHARDS + 1))
     else:
         require_folder(corpus)
         files = list(_of_folder(corpus, (ending, *_COMPRESSED), passed_over))
@@ -116,15 +116,19 @@ def require_folder(corpus: str) -> None:
 def _listed(corpus: str, folder: str) -> list[str]:
     try:
         lines = open_store(folder).read(corpus.rpartition("/")[2]).decode("utf-8-sig").splitlines()
-        return [file for line in lines if line.strip() for file in _expand(locate(line.strip(), folder))]
+        return [file for line in lines if line.strip() for file in expand(locate(line.strip(), folder))]
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"the list {corpus} cannot be read: {error}") from error
     except AudioDecodeError as error:
         raise ManifestError(f"the list {corpus} names a file that is not read: {error.detail}") from error
 
 
-def _expand(pattern: str) -> Iterator[str]:
-    """Give the names that a pattern in braces stands for: ``{08..11}`` counts with leading zeros, ``{a,b}`` lists."""
+def expand(pattern: str) -> Iterator[str]:
+    """Give the names that a pattern in braces stands for: ``{08..11}`` counts with leading zeros, ``{a,b}`` lists.
+
+    Raises:
+        ManifestError: The braces do not match.
+    """
     before, brace, rest = pattern.partition("{")
     if not brace:
         yield pattern
@@ -139,7 +143,7 @@ def _expand(pattern: str) -> Iterator[str]:
     else:
         choices = iter(inside.split(","))
     for choice in choices:
-        yield from _expand(before + choice + after)
+        yield from expand(before + choice + after)
 
 
 def walk(corpus: str, passed_over: PassedOver) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.audio.candidate import stem
+from pipeline.audio.manifest import encode_id
 from pipeline.errors import SettingsError
 
 _SHOWN = 5
@@ -81,13 +83,18 @@ def read_trials(path: str) -> TrialList:
 def find_trials(trials: TrialList, utterance_ids: Sequence[str]) -> FoundTrials:
     """Find the rows of trials.
 
+    A trial names an utterance by its id, or by the path of its recording, with the extension or without: such a name
+    is looked up as ids are spelt. So the lists of VoxCeleb are read as they are.
+
     Raises:
         SettingsError: None is left of one kind.
     """
-    places = {name: place for place, name in enumerate(utterance_ids)}
+    ids = {name: place for place, name in enumerate(utterance_ids)}
     pairs = list(zip(trials.first, trials.second, trials.same, strict=True))
+    named = {name for a, b, _ in pairs for name in (a, b)}
+    places = {name: ids[spelt] for name in named if (spelt := _spelt(name, ids)) is not None}
     kept = [(places[a], places[b], same) for a, b, same in pairs if a in places and b in places]
-    absent = tuple(sorted({name for a, b, _ in pairs for name in (a, b)} - set(places)))
+    absent = tuple(sorted(named - set(places)))
     targets = sum(same for *_, same in kept)
     if not 0 < targets < len(kept):
         told = f"; not evaluated were {shown(absent)}" if absent else ""
@@ -103,6 +110,12 @@ def find_trials(trials: TrialList, utterance_ids: Sequence[str]) -> FoundTrials:
         left_out=len(pairs) - len(kept),
         absent=absent,
     )
+
+
+def _spelt(name: str, ids: Mapping[str, int]) -> str | None:
+    """Give the id that a trial means; None where there is none."""
+    spellings = (name, encode_id(name), encode_id(stem(name)))
+    return next((spelling for spelling in spellings if spelling in ids), None)
 
 
 def shown(names: Sequence[str]) -> str:

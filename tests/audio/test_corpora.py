@@ -127,7 +127,7 @@ def test_a_corpus_of_another_layout_is_refused(tmp_path):
         with pytest.raises(ManifestError, match=f"layout {layout}; use the layout folder"):
             read(corpus, layout)
     with pytest.raises(ManifestError, match="folder, listing"):
-        read(corpus, "timit")
+        read(corpus, "no-such-layout")
     with pytest.raises(ManifestError, match="is a folder"):
         read(corpus, "listing")
 

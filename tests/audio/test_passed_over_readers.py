@@ -36,19 +36,19 @@ def labels(found):
 
 
 def test_files_of_other_endings_are_counted_by_ending(tmp_path):
-    touch(tmp_path, "a.wav", "b/a.m4a", "b/b.M4A", "b/c.wma", "b/noending", ".DS_Store", "b/.hidden.txt")
+    touch(tmp_path, "a.wav", "b/a.ape", "b/b.APE", "b/c.tta", "b/noending", ".DS_Store", "b/.hidden.txt")
     found, passed_over = read(tmp_path, "folder")
     assert [one.utterance_id for one in found] == ["a"]
     assert passed_over == {
         "hidden_files": {"count": 2, "example": ".DS_Store"},
-        "other_endings": {"count": 4, "example": "b/a.m4a", "names": {".m4a": 2, ".wma": 1, "none": 1}},
+        "other_endings": {"count": 4, "example": "b/a.ape", "names": {".ape": 2, ".tta": 1, "none": 1}},
     }
 
 
 @pytest.mark.parametrize("layout", ["folder", "librispeech", "fsdd", "emodb", "voicebank"])
 def test_a_folder_with_nothing_readable_says_what_it_holds(tmp_path, layout):
-    touch(tmp_path, "a.m4a", "b.m4a", "c.wma")
-    with pytest.raises(ManifestError, match=r"no recordings .*what there is: other_endings 3 \(\.m4a 2, \.wma 1\)"):
+    touch(tmp_path, "a.ape", "b.ape", "c.tta")
+    with pytest.raises(ManifestError, match=r"no recordings .*what there is: other_endings 3 \(\.ape 2, \.tta 1\)"):
         read(tmp_path, layout)
 
 
@@ -168,9 +168,9 @@ def test_labels_without_audio_other_members_and_fields_are_counted_for_each_tar(
 
 
 def test_a_tar_without_audio_says_what_it_holds(tmp_path):
-    write_tar(tmp_path / "s.tar", [("a.m4a", b"x"), ("a.txt", b"x")])
+    write_tar(tmp_path / "s.tar", [("a.ape", b"x"), ("a.txt", b"x")])
     with pytest.raises(
-        ManifestError, match=r"what there is: unread_labels 1 \(\.txt 1\).*unread_members 1 \(\.m4a 1\)"
+        ManifestError, match=r"what there is: unread_labels 1 \(\.txt 1\).*unread_members 1 \(\.ape 1\)"
     ):
         read(tmp_path, "webdataset")
 

@@ -36,6 +36,14 @@ def test_trials_of_utterances_that_were_not_evaluated_are_counted_and_named(tmp_
         find_trials(read_trials(str(tmp_path / "t")), ["a", "b"])
 
 
+def test_a_name_is_an_id_as_it_is_before_it_is_a_path(tmp_path):
+    (tmp_path / "t").write_text("1 a/1.wav a/1\n0 a._1 a..wav\n0 b.wav b\n")
+    ids = ["a._1", "a..wav", "b", "b.wav"]
+    found = find_trials(read_trials(str(tmp_path / "t")), ids)
+    pairs = [(ids[one], ids[other]) for one, other in zip(found.first, found.second, strict=True)]
+    assert pairs == [("a._1", "a._1"), ("a._1", "a..wav"), ("b.wav", "b")]
+
+
 @pytest.mark.parametrize(("text", "said"), [("1 a\n", "line 1: a trial is"), ("2 a b\n", "line 1"), ("", "no trials")])
 def test_a_file_that_is_no_list_of_trials_is_refused(tmp_path, text, said):
     (tmp_path / "t").write_text(text)

@@ -1,6 +1,7 @@
 """The text files of corpora, plain or packed with gzip, read line by line."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, cast
@@ -29,5 +30,5 @@ def opened(uri: str) -> Iterator[IO[bytes]]:
                 yield cast(IO[bytes], unpacked)
     except FileNotFoundError as error:
         raise ManifestError(f"there is no file {uri}") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"{uri} cannot be read: {error}") from error
