@@ -169,3 +169,18 @@ def test_alignments_read_labels_likewise(tmp_path):
         else:
             with pytest.raises(SettingsError, match=r"a\.parquet"):
                 alignment.values()
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("1089.0", "1089"),
+        ("9007199254740993.0", "9007199254740993"),
+        ("1e20", "100000000000000000000"),
+        ("1E+20", "100000000000000000000"),
+        ("0.1234567890123456", "0.1234567890123456"),
+        ("-9007199254740993.0", "-9007199254740993"),
+    ],
+)
+def test_numbers_in_json_keep_their_digits_whichever_way_the_line_is_read(written, wanted):
+    assert spelt(parse_json(f'{{"speaker": {written}}}')["speaker"]) == wanted
