@@ -119,6 +119,10 @@ class TrainTaskConfig(Settings):
             )
 
     def _check_spoken(self) -> None:
+        if self.task == "tts" and self.text.units == "bpe":
+            raise SettingsError("tts reads characters or phones; units bpe is for asr")
+        if self.task == "asr" and self.text.units == "phones":
+            raise SettingsError("asr writes characters or bpe; units phones is for tts")
         if self.task == "tts" and self.data.tokens is None:
             raise SettingsError("tts writes tokens: give --tokens, not --features")
         if self.task == "tts" and self.data.crop_seconds is not None:

@@ -88,7 +88,6 @@ BAD = {
     "no text to speak": ("tts", everywhere(text=None), {}, "has no text for any of the"),
     "texts that are empty": ("tts", everywhere(text=" "), {}, "transcripts are all empty"),
     "characters to speak": ("tts", on(0, text="abz"), {"alphabet": "abcdefgh"}, "outside the alphabet: 'Z' in"),
-    "pieces to speak": ("tts", everywhere(), {"units": "bpe"}, "tts reads characters; --units bpe is for asr"),
     "nobody speaks": ("tts", everywhere(speaker=None), {"speaker_input": "table"}, "names no speaker in training"),
     "a stranger speaks": (
         "tts",
@@ -109,6 +108,10 @@ BAD = {
 BAD_SETTINGS = {
     "features": ({"tokens": None, "features": "f"}, "tts writes tokens: give --tokens"),
     "crops": ({"crop_seconds": 1.0}, "crop_seconds is no setting of tts"),
+    "pieces to speak": ({"units": "bpe"}, "tts reads characters or phones; units bpe is for asr"),
+    "phones of capitals": ({"units": "phones"}, "units phones needs text_normalization lower or none"),
+    "a language of no phones": ({"phone_language": "de"}, "phone_language has no effect without units phones"),
+    "all frames hidden": ({"hidden_frames": 1.0}, "hidden_frames must be in"),
     "delay": ({"stream_pattern": "delay", "fusion": "single", "fusion_layer": "layer_00"}, "take another fusion"),
     "width": ({"tts_width": 18}, "tts_width must be a multiple of twice tts_heads"),
     "speakers": ({"speaker_input": "vector"}, "speaker_input must be none or table"),

@@ -191,10 +191,15 @@ def test_rows_count_wrong_tokens_and_stops():
     assert (figures["stop_early"], figures["stop_late"]) == (0.5, 0.5)
 
 
-@pytest.mark.parametrize("pattern", ["parallel", "delay"])
-def test_a_corpus_learned_by_heart_is_spoken_token_by_token(tmp_path, pattern):
+@pytest.mark.parametrize(
+    ("pattern", "units"), [("parallel", "characters"), ("delay", "characters"), ("parallel", "phones")]
+)
+def test_a_corpus_learned_by_heart_is_spoken_token_by_token(tmp_path, pattern, units):
+    if units == "phones":
+        pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed (extra phones)")
     write_task_corpus(tmp_path, 8, change=lambda labels: labels | {"split": "train"})
-    config = task_config(tmp_path, tmp_path / "out", "tts", stream_pattern=pattern, **BY_HEART)
+    text = {"units": units, "text_normalization": "lower"}
+    config = task_config(tmp_path, tmp_path / "out", "tts", stream_pattern=pattern, **BY_HEART, **text)
     report = train_task(config)
     trained = open_trained(str(tmp_path / "out"))
     task = trained.task()
@@ -219,3 +224,14 @@ def test_a_corpus_learned_by_heart_is_spoken_token_by_token(tmp_path, pattern):
     seconds = prepared.division.facts[TRAIN].seconds
     symbols = sum(len(text.symbols) for text in texts)
     assert task.frames_per_symbol == pytest.approx(seconds * 50 / symbols)
+
+
+def test_frames_before_are_hidden_whole_in_training_alone():
+    task = task_of(tts_dropout=0.0, target_dropout=0.0, hidden_frames=0.5)
+    head = model_of(task).head
+    frames = torch.ones(4, 500, head.input.in_features)
+    assert torch.equal(head.eval()._partly_hidden(frames), frames)
+    shown = head.train()._partly_hidden(frames)
+    whole = shown.mean(dim=-1)
+    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    assert float(whole.mean()) == pytest.approx(0.5, abs=0.05)

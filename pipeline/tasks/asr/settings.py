@@ -7,7 +7,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.tasks.blocks.settings import at_least
 
-Units = Literal["characters", "bpe"]
+Units = Literal["characters", "bpe", "phones"]
 Normalization = Literal["upper", "lower", "none", "english"]
 
 
@@ -33,7 +33,10 @@ class TextSettings(Settings):
     """What transcripts are made of."""
 
     units: Units = "characters"
-    """What is recognised: characters, or the pieces of a BPE trained on the training transcripts."""
+    """What texts are made of: characters; for asr also the pieces of a BPE trained on the training transcripts; for tts
+    also phones (extra phones)."""
+    phone_language: str = "en-us"
+    """Language of espeak-ng by which units phones spells texts."""
     vocab_size: int = 500
     """Pieces of the BPE at most, its characters and the blank among them."""
     alphabet: str | None = None
@@ -47,13 +50,20 @@ class TextSettings(Settings):
     def __post_init__(self) -> None:
         at_least(self, 2, "vocab_size")
         choices = {
-            "units": ("characters", "bpe"),
+            "units": ("characters", "bpe", "phones"),
             "text_normalization": ("upper", "lower", "none", "english"),
             "unknown": ("error", "drop"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.units == "phones" and self.text_normalization not in ("lower", "none"):
+            raise SettingsError(
+                "units phones needs text_normalization lower or none: espeak-ng spells some words in capitals, as IT, "
+                f"letter by letter; got {self.text_normalization}"
+            )
+        if self.phone_language != "en-us" and self.units != "phones":
+            raise SettingsError("phone_language has no effect without units phones")
         if self.alphabet is not None and not self.alphabet.strip():
             raise SettingsError("alphabet has no character; leave it out to take those of the training transcripts")
 

@@ -1,4 +1,4 @@
-"""Transcripts as symbols of an alphabet, and back: characters, or the pieces of a BPE.
+"""Transcripts as symbols of an alphabet, and back: characters, the pieces of a BPE, or, to be read, phones.
 
 Both sides of every comparison pass through ``normalize``: Unicode is composed (NFC), then what the setting says, then
 runs of white space become one space and the ends lose theirs. Symbol 0 is CTC's blank and no text. A character outside
@@ -8,15 +8,16 @@ transcript where the setting says so.
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.metrics.spelling import english
 from pipeline.tasks.asr.settings import Normalization, TextSettings, Units
+from pipeline.tasks.phones import phones
 
 BLANK = ""
 _BLANK_PIECE = "<blank>"
@@ -54,6 +55,7 @@ class Alphabet:
         text_normalization: What is done to every text.
         drops_unknown: Whether other characters are dropped instead of refused.
         tokenizer: The BPE as JSON of ``tokenizers``; None for characters.
+        phone_language: Language in whose phones texts are spelt, whose letters are the characters; None for others.
     """
 
     units: Units
@@ -62,6 +64,7 @@ class Alphabet:
     text_normalization: Normalization
     drops_unknown: bool
     tokenizer: str | None = None
+    phone_language: str | None = None
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -70,13 +73,18 @@ class Alphabet:
         """Give the text as it is learned and compared."""
         return normalize(text, self.text_normalization)
 
+    def spell(self, text: str) -> str:
+        """Give what the alphabet's characters spell: the text as it is learned, or its phones."""
+        text = self.normalize(text)
+        return text if self.phone_language is None else phones(text, self.phone_language)
+
     def encode(self, text: str) -> list[int]:
         """Give the symbols of a transcript; none for an empty one.
 
         Raises:
             SettingsError: A character is not in the alphabet, and is not to be dropped.
         """
-        text = self.normalize(text)
+        text = self.spell(text)
         if strange := sorted(set(text) - self.characters):
             if not self.drops_unknown:
                 raise SettingsError(_refusal({character: 1 for character in strange}))
@@ -114,13 +122,21 @@ class Alphabet:
             "text_normalization": self.text_normalization,
             "drops_unknown": self.drops_unknown,
             "tokenizer": self.tokenizer,
-        }
+        } | ({} if self.phone_language is None else {"phone_language": self.phone_language})
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Alphabet":
         """Make an alphabet of what ``to_json`` gave."""
         characters = frozenset(given["characters"])
         return cls(**{**given, "symbols": tuple(given["symbols"]), "characters": characters})
+
+
+def spelling(settings: TextSettings) -> Callable[[str], str]:
+    """Give what spells a text in the characters of the alphabet that is to be made, as ``Alphabet.spell`` does."""
+    how, language = settings.text_normalization, settings.phone_language
+    if settings.units != "phones":
+        return partial(normalize, how=how)
+    return lambda text: phones(normalize(text, how), language)
 
 
 def transcript_parts(settings: TextSettings) -> tuple[Parts, ...]:
@@ -132,7 +148,8 @@ def transcript_parts(settings: TextSettings) -> tuple[Parts, ...]:
         known = normalize(text, how)
         return (known if given is None else "".join(letter for letter in known if letter in given)).split()
 
-    characters = Parts(name=CHARACTERS, column=_TEXT, of=lambda text: set(normalize(text, how)))
+    spell = spelling(settings)
+    characters = Parts(name=CHARACTERS, column=_TEXT, of=lambda text: set(spell(text)))
     return (characters, *([Parts(name=WORDS, column=_TEXT, of=words)] if settings.units == "bpe" else []))
 
 
@@ -158,9 +175,12 @@ def build_alphabet(settings: TextSettings, characters: Mapping[str, int], words:
         "text_normalization": how,
         "drops_unknown": settings.unknown == "drop",
     }
-    found = Alphabet(units="characters", symbols=(BLANK, *sorted(known)), **common)
+    plain = Alphabet(units="characters", symbols=(BLANK, *sorted(known)), **common)
+    found = (
+        plain if settings.units != "phones" else replace(plain, units="phones", phone_language=settings.phone_language)
+    )
     check_characters(found, characters)
-    if settings.units == "characters":
+    if settings.units != "bpe":
         return found
     return Alphabet(units="bpe", **_train_bpe(words, known, settings.vocab_size), **common)
 

@@ -11,7 +11,7 @@ from pipeline.batches.survey import Parts
 from pipeline.errors import SettingsError
 from pipeline.store.dataset import Dataset
 from pipeline.tasks.asr.settings import TextSettings
-from pipeline.tasks.asr.text import CHARACTERS, build_alphabet, check_characters, normalize, transcript_parts
+from pipeline.tasks.asr.text import CHARACTERS, build_alphabet, check_characters, spelling, transcript_parts
 from pipeline.tasks.division import Division
 from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.tasks.tts.task import TtsTask
@@ -24,8 +24,8 @@ _EMPTY = ""
 
 def spoken_parts(text: TextSettings, tts: TtsSettings) -> tuple[Parts, ...]:
     """Say what is counted of labels: utterances with each character, characters in all, texts without any, speakers."""
-    how = text.text_normalization
-    symbols = Parts(name=_SYMBOLS, column="text", of=lambda said: list(normalize(said, how)) or [_EMPTY])
+    spell = spelling(text)
+    symbols = Parts(name=_SYMBOLS, column="text", of=lambda said: list(spell(said)) or [_EMPTY])
     speakers = Parts(name=_SPEAKERS, column="speaker", of=lambda speaker: [speaker])
     named = tts.speaker_input == "table"
     return (*transcript_parts(text), symbols, *([speakers] if named else []))
@@ -48,8 +48,6 @@ def make_tts(
         SettingsError: Texts have characters outside a given alphabet, no text has any, they are to be read as pieces of
             a BPE, or a side has a speaker whom training never has.
     """
-    if text.units != "characters":
-        raise SettingsError("tts reads characters; --units bpe is for asr")
     lineage = tokens.plan.lineage
     sizes: Mapping[str, int] = lineage["num_clusters"]
     columns = tuple(map(schema.layer_column, layers)) or tuple(sizes)

@@ -103,6 +103,7 @@ class TtsModel(torch.nn.Module):
         self.read_norm = torch.nn.LayerNorm(width)
         self.input = torch.nn.Linear(dim, width)
         self.target_dropout = torch.nn.Dropout(settings.target_dropout)
+        self.hidden_frames = settings.hidden_frames
         self.dropout = torch.nn.Dropout(settings.tts_dropout)
         self.begin = torch.nn.Parameter(0.02 * torch.randn(width))
         self.speakers = torch.nn.Embedding(num_speakers, width) if num_speakers else None
@@ -129,7 +130,7 @@ class TtsModel(torch.nn.Module):
             speakers: int64 (B,), where the network has a table of them.
         """
         steps = torch.arange(fused.shape[1], device=fused.device)
-        inputs = self.target_dropout(self.input(fused[:, :-1]))
+        inputs = self._partly_hidden(self.target_dropout(self.input(fused[:, :-1])))
         x = torch.cat([self.begin.expand(len(fused), 1, -1).to(inputs.dtype), inputs], dim=1)
         speaker = self._speaker(speakers)
         x = self.dropout(x if speaker is None else x + speaker)
@@ -179,6 +180,13 @@ class TtsModel(torch.nn.Module):
         memory = self.read_norm(x)
         frames = self._places(numbers * self.frames_per_symbol)
         return [layer.text.keep(memory, frames) for layer in self.writer]  # type: ignore[union-attr,operator]
+
+    def _partly_hidden(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Hide whole frames, in training."""
+        if not self.training or not self.hidden_frames:
+            return inputs
+        hidden = torch.rand(*inputs.shape[:2], 1, device=inputs.device) < self.hidden_frames
+        return inputs.masked_fill(hidden, 0.0)
 
     def _places(self, numbers: torch.Tensor) -> Places:
         return places_at(numbers, self._head_width)

@@ -16,7 +16,7 @@ def text_problem(alphabet: Alphabet, text: str, *, drops_unknown: bool) -> Probl
         text: The text.
         drops_unknown: Whether characters outside the alphabet are left out; then one inside must be left.
     """
-    letters = alphabet.normalize(text)
+    letters = alphabet.spell(text)
     if not letters:
         return Reason.EMPTY_TEXT, "the text has no character"
     strange = sorted(set(letters) - alphabet.characters)

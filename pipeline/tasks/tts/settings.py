@@ -29,6 +29,9 @@ class TtsSettings(Settings):
     """Share of activations set to 0 in training."""
     target_dropout: float = 0.2
     """Share of what is told of the frame before that is set to 0 in training, so that the text is listened to."""
+    hidden_frames: float = 0.0
+    """Share of the frames before that are hidden whole in training, each drawn by itself, so that less is learned by
+    heart."""
     stream_pattern: StreamPattern = "parallel"
     """Order of a frame's layers: all in one step (parallel), or layer l in the l-th step after the first (delay)."""
     speaker_input: SpeakerInput = "none"
@@ -49,7 +52,7 @@ class TtsSettings(Settings):
                 f"tts_width must be a multiple of twice tts_heads, as heads turn pairs of values by their place; got "
                 f"{self.tts_width} and {self.tts_heads}"
             )
-        for name in ("tts_dropout", "target_dropout"):
+        for name in ("tts_dropout", "target_dropout", "hidden_frames"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         at_least(self, 0, "guided_weight", "stop_weight")
