@@ -16,6 +16,7 @@ from pipeline.schema import Reason
 EXTENSIONS = (
     *(".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3"),
     *(".sph", ".aiff", ".aif", ".aifc", ".au", ".snd", ".w64", ".rf64", ".caf"),
+    *(".m4a", ".mp4", ".aac", ".amr", ".awb", ".wma", ".webm", ".mka", ".mkv", ".3gp"),
 )
 """What counts as a recording when a folder is searched, in any case."""
 
@@ -80,7 +81,8 @@ def stem(path: str) -> str:
 
 def storable(text: str) -> bool:
     """Say whether a text fits a UTF-8 column of paths: no NUL, no line break, no undecodable byte."""
-    return _UNSTORABLE.search(text) is None
+    # What is printable has none of these, and is told much faster.
+    return text.isprintable() or _UNSTORABLE.search(text) is None
 
 
 def printable(text: str) -> str:

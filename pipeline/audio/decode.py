@@ -2,8 +2,9 @@
 
 Where its bytes lie is found by ``sources.py`` (a plain file, a member of a tar, a cell of Parquet, an S3 object);
 they are read in a child process with bounded memory and time (``decode_child.py``), so a file that crashes or hangs
-libsndfile costs that file alone. Every fault of a recording is an AudioDecodeError with a ``schema.Reason``; what the
-machine or the store does to it is tried again, then a StorageError (``trials.py``, ``doubts.py``).
+libsndfile or FFmpeg costs that file alone. Every fault of a recording is an AudioDecodeError with a
+``schema.Reason``; what the machine or the store does to it is tried again, then a StorageError (``trials.py``,
+``doubts.py``).
 
 A resampled segment of S samples has floor(S * target / source + 1/2) samples. Memory: the segment. Cost of a
 child: 0.15 s at its start, once a process.
@@ -37,13 +38,13 @@ class AudioInfo:
     """What the header of a recording declares."""
 
     container: str
-    """wav, w64, aiff, au, caf, sphere, flac, ogg or mp3."""
+    """wav, w64, aiff, au, caf, sphere, flac, ogg or mp3; through PyAV mp4, matroska, adts, amr or asf."""
     sample_rate: int
     """Samples per second of one channel, Hz."""
     num_channels: int
     """Channels in the file."""
     num_samples: int
-    """Samples of one channel; counted by decoding where the header does not say (streamed FLAC, MP3)."""
+    """Samples of one channel; counted by decoding where the header does not say (streamed FLAC, MP3, all of PyAV)."""
 
 
 def to_float32(samples: Samples) -> npt.NDArray[np.float32]:

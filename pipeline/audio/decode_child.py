@@ -6,12 +6,12 @@ pyarrow, so that it starts fast. A message is a 4-byte big-endian length, that m
 killed, or by its own alarm when a request takes far too long and the parent is gone.
 
 Memory: one utterance at the encoder's rate, twice, or 10 s of it where it is streamed. Cost: the samples
-asked for, plus what a container needs to seek; a recording without a length is decoded whole to probe it.
+asked for, plus what a container needs to seek; a recording without a length is decoded whole to probe it, and what
+FFmpeg reads (``media.py``) from its start on.
 """
 
 import json
 import os
-import resource
 import signal
 import struct
 import sys
@@ -24,9 +24,10 @@ import soundfile
 import soxr
 
 from pipeline import faults
+from pipeline.audio.child_memory import contain
 from pipeline.audio.containers.declared import BadRecording
 from pipeline.audio.mixing import Mixing
-from pipeline.audio.opening import Opener, Recording, Sound, refusal
+from pipeline.audio.opening import AnySound, Opener, Recording, refusal
 from pipeline.audio.views import View
 from pipeline.passed_over import Kind, PassedOver
 
@@ -35,7 +36,9 @@ _STREAM_SECONDS = 10.0
 _ALARM_GRACE_SECONDS = 10.0
 
 
-def _read(sound: Sound, count: int, channel: int | None, dtype: str, mixing: Mixing | None = None) -> npt.NDArray[Any]:
+def _read(
+    sound: AnySound, count: int, channel: int | None, dtype: str, mixing: Mixing | None = None
+) -> npt.NDArray[Any]:
     """Read on from where the file stands, block by block; fewer than ``count`` samples when it ends before."""
     mixing = mixing or Mixing()
     samples = np.empty(count, dtype=dtype)
@@ -84,6 +87,10 @@ def probe(opener: Opener, request: dict[str, Any], passed_over: PassedOver) -> d
             passed_over.add(Kind.UNREAD_END)
         if recording.undeclared:
             passed_over.add(Kind.SHORT_HEADERS)
+        for kind in recording.others:
+            passed_over.add(Kind.OTHER_STREAMS, name=kind)
+        if recording.late:
+            passed_over.add(Kind.LATE_AUDIO)
         return {
             "container": recording.container,
             "sample_rate": recording.sound.samplerate,
@@ -239,14 +246,6 @@ def _message(samples: npt.NDArray[Any], *, more: bool = False) -> tuple[dict[str
     return {"dtype": samples.dtype.name, "num_bytes": samples.nbytes, "more": more}, samples.data.cast("B")
 
 
-def _contain(memory_bytes: int) -> None:
-    """Bound what this process may allocate from now on, beyond the 150 MB that its libraries have mapped."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, mapped + memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def _send(pipe: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
     text = json.dumps(header).encode()
     pipe.write(struct.pack(">I", len(text)) + text)
@@ -269,7 +268,7 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    _contain(settings["limits"]["memory_bytes"])
+    contain(settings["limits"]["memory_bytes"])
     _send(replies, {"ready": True})
 
     def fetch(start: int, stop: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Opens a recording for the decode child: its container, what that declares, and libsndfile on the corrected bytes.
 
-Imports no torch, ray or pyarrow. Cost: see ``containers``; what was found of the last recording is kept, because
-segments of one recording follow each other.
+What libsndfile cannot read is left to ``media.py``. Imports no torch, ray or pyarrow. Cost: see ``containers``; what
+was found of the last recording is kept, because segments of one recording follow each other.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import soundfile
 
 from pipeline.audio.containers.check import READ, Found, check, find_container
 from pipeline.audio.containers.declared import BadRecording, Declared, joined
+from pipeline.audio.media import FORMATS, MediaSound
 from pipeline.audio.views import Fetch, Overlaid, View
 
 _FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3"}
@@ -53,6 +54,9 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+AnySound = Sound | MediaSound
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """An open recording whose header was found possible.
@@ -68,10 +72,12 @@ class Recording:
         slack: Samples that may be missing at the end without being called truncated.
         trailing_bytes: Bytes behind the audio that are passed over.
         undeclared: Whether more audio was found than the header says.
+        others: Kinds of the streams beside the one that is read.
+        late: Whether the audio begins later than the recording's clock.
         check_end: To be called when the last sample was read.
     """
 
-    sound: Sound
+    sound: AnySound
     container: str
     num_samples: int | None
     fewest: int
@@ -81,6 +87,8 @@ class Recording:
     slack: int
     trailing_bytes: int
     undeclared: bool
+    others: tuple[str, ...] = ()
+    late: bool = False
     check_end: Callable[[], None] = lambda: None
 
 
@@ -96,6 +104,7 @@ class Opener:
         self.limits = limits
         self._fetch = fetch
         self._last: tuple[Any, bool, Found, Declared] | None = None
+        self._media: tuple[Any, MediaSound] | None = None
 
     @contextmanager
     def open(self, source: dict[str, Any], *, thorough: bool, wanted: int = 0) -> Iterator[Recording]:
@@ -113,6 +122,11 @@ class Opener:
         with contextlib.ExitStack() as opened:
             view = opened.enter_context(_view(source, 0, self._fetch))
             found, declared = self._declared(source, view, thorough=thorough, wanted=wanted)
+            if found.container in FORMATS:
+                with self._kept(source, view, found, declared) as recording:
+                    yield recording
+                return
+            self._let_go()
             num_bytes = source["num_bytes"] - found.start
             if found.start:
                 view = opened.enter_context(_view(source, found.start, self._fetch))
@@ -128,6 +142,46 @@ class Opener:
             with sound:
                 recording = _checked(sound, found.container, declared, num_bytes, self.limits)
                 yield replace(recording, check_end=lambda: _check_end(view, found.container)) if remote else recording
+
+    @contextmanager
+    def _kept(self, source: dict[str, Any], view: View, found: Found, declared: Declared) -> Iterator[Recording]:
+        """Open a recording for FFmpeg, or take the last one where it is the same: it reads on from where it stands."""
+        changed = None if source["remote"] else view.changed()
+        key = source["name"], source["path"], source["start"], source["num_bytes"], view.identity(), changed
+        if self._media is None or self._media[0] != key or source["careful"]:
+            self._let_go()
+            own = _view(source, found.start, self._fetch)
+            try:
+                self._media = key, MediaSound(own, found.container, declared, self.limits)
+            except BaseException:
+                own.close()
+                raise
+        sound = self._media[1]
+        sound.seek(0)
+        try:
+            yield Recording(
+                sound=sound,
+                container=found.container,
+                num_samples=None,
+                fewest=declared.fewest,
+                lead=0,
+                early=0,
+                seek_end=_NO_LENGTH,
+                slack=0,
+                trailing_bytes=declared.trailing_bytes,
+                undeclared=False,
+                others=sound.others,
+                late=sound.late,
+            )
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Close the recording that FFmpeg holds open."""
+        if self._media is not None:
+            self._media[1].close()
+            self._media = None
 
     def _declared(self, source: dict[str, Any], view: View, *, thorough: bool, wanted: int) -> tuple[Found, Declared]:
         path, remote = source["path"], source["remote"]

@@ -94,6 +94,11 @@ class View(io.RawIOBase):
         """Say when the file was last written, ns."""
         return os.fstat(self._file.fileno()).st_mtime_ns
 
+    def identity(self) -> tuple[int, int]:
+        """Tell the file from another of the same name, while both are open."""
+        status = os.fstat(self._file.fileno())
+        return status.st_dev, status.st_ino
+
     def _bring(self, begin: int, end: int) -> None:
         """Fetch what is missing."""
         if self._fetch is not None and not (self._held[0] <= begin and end <= self._held[1]):

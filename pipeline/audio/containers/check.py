@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 
+from pipeline.audio.containers.adts import check_adts
 from pipeline.audio.containers.aiff import check_aiff
+from pipeline.audio.containers.amr import check_amr
+from pipeline.audio.containers.asf import check_asf
 from pipeline.audio.containers.au import check_au
 from pipeline.audio.containers.caf import check_caf
 from pipeline.audio.containers.declared import BadRecording, Bytes, Declared
 from pipeline.audio.containers.flac import check_flac
 from pipeline.audio.containers.magic import MAGIC_BYTES, name_of, sniff
+from pipeline.audio.containers.matroska import check_matroska
+from pipeline.audio.containers.mp4 import check_mp4
 from pipeline.audio.containers.mpeg import check_mpeg
 from pipeline.audio.containers.ogg import check_ogg
 from pipeline.audio.containers.riff import check_wave
@@ -15,7 +20,7 @@ from pipeline.audio.containers.sphere import check_sphere
 from pipeline.audio.containers.tags import behind_id3, behind_zeros
 from pipeline.audio.containers.wave64 import check_wave64
 
-READ = "WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg or MP3"
+READ = "WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg, MP3, MP4, AAC, AMR, WMA, Matroska or WebM"
 """The containers that are read, for messages."""
 
 _CHECKS = {
@@ -26,6 +31,13 @@ _CHECKS = {
     "caf": check_caf,
     "sphere": check_sphere,
 }
+_MEDIA = {
+    "mp4": check_mp4,
+    "matroska": check_matroska,
+    "adts": check_adts,
+    "amr": check_amr,
+    "asf": check_asf,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +45,7 @@ class Found:
     """A container and its place.
 
     Attributes:
-        container: wav, w64, aiff, au, caf, sphere, flac, ogg or mp3.
+        container: wav, w64, aiff, au, caf, sphere, flac, ogg or mp3; mp4, matroska, adts, amr or asf.
         start: Its first byte: behind the ID3v2 tags that a file may begin with.
     """
 
@@ -83,4 +95,6 @@ def check(file: Bytes, container: str, *, thorough: bool, remote: bool, wanted: 
         return check_flac(file, thorough=thorough and not remote, wanted=0 if thorough else wanted)
     if container == "ogg":
         return check_ogg(file, thorough=thorough and not remote)
+    if container in _MEDIA:
+        return _MEDIA[container](file)
     return _CHECKS[container](file, thorough=thorough)

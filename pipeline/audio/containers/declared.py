@@ -56,6 +56,8 @@ class Declared:
         counted: Whether a header says the length; if not, it is found by decoding.
         lead: Samples to leave out at the beginning: an encoder's delay that libsndfile is not told of.
         fewest: Samples that decoding must give at least, where they are counted that way.
+        packets: The same in packets of the one stream; None where they were not counted.
+        seconds: The same as a header says it, roughly; None where it says nothing.
         last_page: Of Ogg, samples that the last page adds; None for a file of one page.
         trailing_bytes: Bytes behind the audio that are neither a part of the container nor a tag; they are passed over.
         undeclared: Whether audio lies beyond the length that the header says; it is read.
@@ -66,6 +68,8 @@ class Declared:
     counted: bool = True
     lead: int = 0
     fewest: int = 0
+    packets: int | None = None
+    seconds: float | None = None
     last_page: int | None = None
     trailing_bytes: int = 0
     undeclared: bool = False

@@ -11,15 +11,8 @@ _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _NAMES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
-        (rb".{4}ftyp(?:M4A|M4B)", "M4A (AAC or ALAC)"),
-        (rb".{4}ftyp(?:3gp|3g2)", "3GP"),
-        (rb".{4}ftypqt", "QuickTime"),
-        (rb".{4}(?:ftyp|moov|mdat)", "MP4"),
-        (rb"\xff[\xf0\xf1\xf8\xf9][\x00-\xbf]", "AAC (ADTS)"),
         (rb"ADIF", "AAC (ADIF)"),
-        (rb"#!AMR", "AMR"),
-        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA (ASF)"),
-        (rb"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+        (rb"\x56[\xe0-\xff]", "AAC (LATM)"),
         (rb"RIFF.{4}AVI ", "AVI"),
         (rb"RIFF.{4}CDXA|RIFF.{4}[ -~]{4}", "RIFF without WAVE"),
         (rb"FORM.{4}8SVX|FORM.{4}16SV", "IFF 8SVX"),
@@ -62,7 +55,8 @@ def sniff(head: bytes) -> str | None:
         head: The first ``MAGIC_BYTES`` of a file, or fewer of a shorter one.
 
     Returns:
-        wav, w64, aiff, au, caf, sphere, flac, ogg or mp3; None for anything else.
+        wav, w64, aiff, au, caf, sphere, flac, ogg or mp3; mp4, matroska, adts, amr or asf, which FFmpeg reads; None for
+        anything else.
     """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "wav"
@@ -73,8 +67,14 @@ def sniff(head: bytes) -> str | None:
     for magic, container in _MAGIC.items():
         if head.startswith(magic):
             return container
+    if head[4:8] in _BOXES:
+        return "mp4"
     if len(head) < 4 or head[0] != 0xFF or head[1] >> 5 != 7:
         return None
+    if head[1] & 0xF6 == 0xF0:
+        # Of layer 0, which MPEG audio reserves; a rate of the table, and a frame that has room for its head.
+        length = (head[3] & 3) << 11 | int.from_bytes(head[4:6], "big") >> 5
+        return "adts" if len(head) > 6 and head[2] >> 2 & 15 < 13 and length > 6 else None
     # Of MPEG audio, layers II and III: FF FE, which would be layer I, begins a text in UTF-16.
     version, layer, bit_rate, sample_rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
     return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and sample_rate != 3 else None
@@ -88,7 +88,14 @@ _MAGIC = {
     b"caff\0\x01": "caf",
     b"NIST_1A\n": "sphere",
     b"ID3": "mp3",
+    b"#!AMR\n": "amr",
+    b"#!AMR-WB\n": "amr",
+    b"#!AMR_MC1.0\n": "amr",
+    b"#!AMR-WB_MC1.0\n": "amr",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+    b"\x1a\x45\xdf\xa3": "matroska",
 }
+_BOXES = {b"ftyp", b"moov", b"mdat", b"wide"}
 
 
 def name_of(head: bytes) -> str | None:
