@@ -1,6 +1,7 @@
 """Text to speech on tokens of one, two and six layers of one real voice, judged beside vocoded recordings.
 
     python -m bench.speaking_study --data DATA --output speaking [--steps 4000] [--vocoder-steps 4000] [--runs NAME...]
+        [--units phones] [--dropout 0.2] [--hidden-frames 0.4]
 
 DATA holds ``cmu_arctic/cmu_us_slt_arctic``, 893 sentences; every twentieth is the test, which nothing is trained on.
 Tokens are those of encoder-small with codebooks of the voice, K = 500, layers 1 to 6; one vocoder speaks every set of
@@ -101,6 +102,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--vocoder-steps", type=int, default=4000)
     parser.add_argument("--runs", nargs="+", choices=list(runs()), default=list(runs()), help="what is trained")
+    parser.add_argument("--units", choices=("characters", "phones"), default="characters", help="what is read")
+    parser.add_argument("--dropout", type=float, default=0.1, help="tts_dropout")
+    parser.add_argument("--hidden-frames", type=float, default=0.0, help="frames before that are hidden in training")
     given = parser.parse_args()
     folder = given.output
     prepare(given.data, folder)
@@ -109,7 +113,8 @@ def main() -> None:
         layers, fusion = runs()[name]
         output = folder / f"tts_{slug(name)}"
         job("train_task", preset="tts_small", output=output, layers=layers, fusion=fusion, num_steps=given.steps,
-                threads_per_worker=1, **inputs, **HERE)  # fmt: skip
+                units=given.units, text_normalization="lower", tts_dropout=given.dropout,
+                hidden_frames=given.hidden_frames, threads_per_worker=1, **inputs, **HERE)  # fmt: skip
         job("evaluate", model=output, output=folder / f"tts_{slug(name)}_test", examples=2)
     job("train_vocoder", preset="vocoder_small", splits="train", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **inputs, **HERE)  # fmt: skip
