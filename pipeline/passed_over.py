@@ -69,7 +69,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.UNREAD_MEMBERS: "members of tars that are neither audio nor .txt nor .json, by ending",
     Kind.UNREAD_LABELS: "labels of tars that meet no audio",
     Kind.UNREAD_COLUMNS: "columns of tables, or fields of their rows, that are not read, by name; once for each table",
-    Kind.UNREAD_LINES: "lines of a list that are of another kind than those that are read",
+    Kind.UNREAD_LINES: "lines of a list that are of another kind than those that are read, or that repeat another",
     Kind.UNMATCHED_SEGMENTS: "segments of a list that name no recording of the corpus; they are rejects too",
     Kind.UNMATCHED_IDS: "entries of a table of labels whose id nothing of the corpus has",
     Kind.OUTSIDE_UTTERANCE: "times that pass the edges of their utterance, and are cut there, or lie in none",

@@ -20,6 +20,9 @@ from pipeline.schema import Reason
 MAX_LABEL = 4 << 20
 """Most characters of a label."""
 
+MAX_SECONDS = 1e9
+"""Most seconds of a time in a recording, 31 years: no recording has more, and samples are counted in whole numbers."""
+
 SPELT_MISSING = ("nan", "NaN", "None", "null", "NULL", "<NA>")
 """What tables without types hold in place of nothing, where a program wrote its own word for it."""
 
@@ -88,6 +91,19 @@ def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | Non
     if field in ("utterance_id", "recording"):
         refuse_secret_name(text, field)
     return text
+
+
+def check_seconds(*times: float) -> None:
+    """Refuse times that lie in no recording.
+
+    Raises:
+        AudioDecodeError: BAD_SEGMENT for NaN, infinity, or more than ``MAX_SECONDS`` before or after the begin.
+    """
+    for seconds in times:
+        if not abs(seconds) <= MAX_SECONDS:
+            raise AudioDecodeError(
+                Reason.BAD_SEGMENT, f"{seconds:g} s is no time in a recording; at most {MAX_SECONDS:g} s are read"
+            )
 
 
 def is_missing(value: Any) -> bool:

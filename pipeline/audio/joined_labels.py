@@ -2,8 +2,8 @@
 
 A value of the table counts before the corpus's own, and a missing one leaves that as it is. An id of the table is an
 utterance_id or what one encodes (``alignment.Names``), with or without the ending of a recording: ``a/b`` and
-``a/b.wav`` are the utterance ``a._b``. Utterances that a later step names (channels, speech that VAD finds) get the
-labels of their recording.
+``a/b.wav`` are the utterance ``a._b``. In CSV, which has no types, ``1089.0`` is also the utterance ``1089``.
+Utterances that a later step names (channels, speech that VAD finds) get the labels of their recording.
 Memory: the table as Arrow columns, and about 200 bytes an utterance while ids are matched.
 """
 
@@ -37,6 +37,7 @@ _ENTRIES = pa.schema(
         *(pa.field(name, pa.large_string()) for name in LABELS),
     ]
 )
+_FLOAT = ".0"
 _Row = tuple[int, Mapping[str, Any] | str]
 """The number of a row or line, from 1, and its values by column; or what is wrong with it."""
 
@@ -124,7 +125,11 @@ class JoinedLabels:
         written = self._entries["id"].combine_chunks()
         found = utterances.find(written)
         bare = pa.array([stem(name) for name in written.to_pylist()], pa.string())
-        return pc.coalesce(found, utterances.find(bare))
+        found = pc.coalesce(found, utterances.find(bare))
+        if not self._table.lower().endswith((".csv", ".tsv")):
+            return found
+        whole = pa.array([_whole(name) for name in written.to_pylist()], pa.string())
+        return pc.coalesce(found, utterances.find(whole))
 
     def _refuse_twins(self, ids: pa.ChunkedArray, entries: pa.Table) -> None:
         first = duplicate_rows(ids)
@@ -232,3 +237,9 @@ class JoinedLabels:
                 )
         if len(set(names)) < len(names):
             raise ManifestError(f"the labels {self._table} name a column twice: {', '.join(names)}")
+
+
+def _whole(name: str) -> str:
+    """Spell an id that a program has written as a float without its point."""
+    digits = name.removesuffix(_FLOAT)
+    return digits if digits.isascii() and digits.isdigit() else name

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
+from pipeline.passed_over import Kind, PassedOver
+
 MAX_LINE = 4 << 20
 """Most characters of a line that is read, line end included; lists of this field have a few hundred."""
 
@@ -26,8 +28,8 @@ class LongLine(Exception):
         begin: Its first characters.
     """
 
-    def __init__(self, number: int, begin: str) -> None:
-        super().__init__(f"the line has more than {MAX_LINE:,} characters")
+    def __init__(self, number: int, begin: str, longest: int = MAX_LINE) -> None:
+        super().__init__(f"the line has more than {longest:,} characters")
         self.number = number
         self.begin = begin
 
@@ -42,14 +44,18 @@ class Lines(Iterator[str]):
         file: An open binary file.
         returns: Whether a carriage return alone ends a line too.
         errors: What becomes of bytes that are not UTF-8, as ``bytes.decode`` has it.
+        longest: Most characters of a line, line end included.
 
     Attributes:
         number: The number of the last line given, from 1.
     """
 
-    def __init__(self, file: IO[bytes], *, returns: bool = True, errors: str = "surrogateescape") -> None:
+    def __init__(
+        self, file: IO[bytes], *, returns: bool = True, errors: str = "surrogateescape", longest: int = MAX_LINE
+    ) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline="" if returns else "\n")
         self._ends = ("\n", "\r") if returns else ("\n",)
+        self._longest = longest
         self._held: str | LongLine | None = None
         self.number = 0
 
@@ -88,14 +94,14 @@ class Lines(Iterator[str]):
                 yield self.number, line
 
     def _read(self) -> str | LongLine:
-        line = self._text.readline(MAX_LINE + 1)
+        line = self._text.readline(self._longest + 1)
         self.number += bool(line)
-        if len(line) <= MAX_LINE:
+        if len(line) <= self._longest:
             return line
         begin = line[:_KEY_LENGTH]
         while line and not line.endswith(self._ends):
             line = self._text.readline(MAX_LINE)
-        return LongLine(self.number, begin)
+        return LongLine(self.number, begin, self._longest)
 
 
 def words(line: str) -> list[str]:
@@ -103,23 +109,34 @@ def words(line: str) -> list[str]:
     return _WORD.findall(line)
 
 
-def pairs(file: IO[bytes], *, errors: str = "surrogateescape") -> dict[str, str | LongLine]:
+def count_twice(passed_over: PassedOver, example: str) -> None:
+    """Count a line whose id an earlier one of its table has: the first one is read."""
+    passed_over.add(Kind.UNREAD_LINES, example=example, name="id twice")
+
+
+def pairs(
+    file: IO[bytes], table: str, passed_over: PassedOver, *, errors: str = "surrogateescape"
+) -> dict[str, str | LongLine]:
     """Read a table of two columns: a key, and all that follows it in its line.
 
     Args:
         file: An open binary file.
+        table: Its name, for examples.
+        passed_over: Counts lines whose key an earlier one has.
         errors: What becomes of bytes that are not UTF-8.
 
     Returns:
-        The value of each key; keys without one are left out, and a line that is too long is in its place.
+        The first value of each key; keys without one are left out, and a line that is too long is in its place.
 
     Raises:
         UnicodeDecodeError: With ``errors`` strict, the file is not UTF-8.
     """
     found: dict[str, str | LongLine] = {}
-    for _, line in Lines(file, errors=errors).numbered():
+    for number, line in Lines(file, errors=errors).numbered():
         key, value = _pair(line.begin if isinstance(line, LongLine) else line)
-        if value:
+        if key in found:
+            count_twice(passed_over, f"line {number} of {table}")
+        elif value:
             found[key] = line if isinstance(line, LongLine) else value
     return found
 

@@ -124,7 +124,7 @@ def _csv_rows(
     if len(set(header)) < len(header):
         raise ManifestError(f"the listing {listing} names a column twice: {', '.join(header)}")
     columns.see(dict.fromkeys(header))
-    for row in table_rows(reader, lines, header):
+    for row in table_rows(reader, lines, header, passed_over=passed_over, table=listing):
         yield row[0], row[1] if isinstance(row[1], str) else fields.untyped(row[1], COLUMNS, passed_over)
 
 
@@ -208,7 +208,7 @@ def read_segment(row: Mapping[str, Any]) -> dict[str, Any]:
     so it cuts nothing.
 
     Raises:
-        AudioDecodeError: BAD_ROW for a number that cannot be.
+        AudioDecodeError: BAD_ROW for a number that cannot be, BAD_SEGMENT for one past any recording.
     """
     offset = _seconds(row, "offset")
     duration = None if offset is None else _seconds(row, "duration")
@@ -247,6 +247,7 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
         raise _bad(f"{field} must be a number of seconds, got {shown(value)}") from None
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
         raise _bad(f"{field} must be finite and at least 0 seconds, got {seconds}")
+    fields.check_seconds(seconds or 0.0)
     return seconds
 
 

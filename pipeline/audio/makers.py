@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.audio import fields
 from pipeline.audio.decode import AudioInfo, DecodeLimits, Decoder
 from pipeline.audio.loading import RECORDINGS
 from pipeline.audio.places import Place
@@ -202,8 +203,9 @@ def _check_channel(channel: int, info: AudioInfo) -> None:
 
 def _segment(candidate: Mapping[str, Any], info: AudioInfo) -> tuple[int, int]:
     """Turn a candidate's seconds into samples: rounded to the nearest, a length past the end by 0.1 s is cut."""
-    offset = round((candidate["offset_seconds"] or 0.0) * info.sample_rate)
-    duration = candidate["duration_seconds"]
+    start, duration = candidate["offset_seconds"] or 0.0, candidate["duration_seconds"]
+    fields.check_seconds(start, duration or 0.0)
+    offset = round(start * info.sample_rate)
     left = info.num_samples - offset
     if duration is None:
         length = left

@@ -88,7 +88,8 @@ def read_segments(path: str, form: str = "auto", *, passed_over: PassedOver) -> 
     Args:
         path: The list, a local path or ``s3://``.
         form: One of ``FORMATS``.
-        passed_over: Counts columns and lines that are not read, and ids of Kaldi tables that no segment has.
+        passed_over: Counts columns and lines that are not read, and ids of Kaldi tables that no segment has or that
+            come twice.
 
     Raises:
         ManifestError: The list is absent, empty, unreadable or of no known form. A fault found only while reading
@@ -157,7 +158,7 @@ def _table_rows(
                 f"it has: {printable(', '.join(header))[:300]}"
             )
     columns.see(dict.fromkeys(header))
-    for number, row in table_rows(reader, lines, header):
+    for number, row in table_rows(reader, lines, header, passed_over=passed_over, table=path):
         yield number, row if isinstance(row, str) else fields.untyped(row, COLUMNS, passed_over)
 
 
@@ -192,7 +193,7 @@ def _rttm_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Ro
 
 
 def _kaldi_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_Row]:
-    speakers, texts = _beside(path, "utt2spk"), _beside(path, "text")
+    speakers, texts = (_beside(path, name, passed_over) for name in ("utt2spk", "text"))
     met: set[str] = set()
     for number, line in lines.numbered():
         cells = words(line) if isinstance(line, str) else []
@@ -208,18 +209,21 @@ def _kaldi_rows(lines: Lines, path: str, passed_over: PassedOver) -> Iterator[_R
         if _number(cells[3]) == _TO_THE_END:
             row["end"] = math.inf
         met.add(cells[0])
-        yield number, {**row, "speaker": speakers.get(cells[0]), "text": texts.get(cells[0])}
+        speaker = speakers.get(cells[0])
+        if isinstance(speaker, str):
+            speaker = fields.untyped({"speaker": speaker}, COLUMNS, passed_over)["speaker"]
+        yield number, {**row, "speaker": speaker, "text": texts.get(cells[0])}
     for name, table in (("utt2spk", speakers), ("text", texts)):
         unmet = [key for key in table if key not in met]
         passed_over.add(Kind.UNMATCHED_IDS, len(unmet), example=f"{unmet[0]} of {name}" if unmet else "", name=name)
 
 
-def _beside(path: str, name: str) -> Mapping[str, str | LongLine]:
+def _beside(path: str, name: str, passed_over: PassedOver) -> Mapping[str, str | LongLine]:
     """Read a Kaldi table from the folder of the list; empty where there is none."""
     folder = path.rpartition("/")[0]
     try:
         with open_store(folder or "/").open(name) as file:
-            return pairs(file)
+            return pairs(file, name, passed_over)
     except FileNotFoundError:
         return {}
 
@@ -264,6 +268,8 @@ def _seconds(row: Mapping[str, Any], field: str) -> float | None:
     seconds = _number(value)
     if seconds is None or math.isnan(seconds):
         raise AudioDecodeError(Reason.BAD_SEGMENT, f"{field} must be a number of seconds, got {shown(value)}")
+    if not math.isinf(seconds):
+        fields.check_seconds(seconds)
     return seconds
 
 

@@ -21,6 +21,7 @@ ENDINGS = {"webdataset": ".tar", "parquet": ".parquet"}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 _RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 _MOST_SHARDS = 1_000_000
+_FOLDERS_SHOWN = 5
 
 
 def container_folder(corpus: str) -> str:
@@ -93,10 +94,30 @@ def ending_of(name: str) -> str:
     return posixpath.splitext(name)[1].lower() or "none"
 
 
-def there_is(passed_over: PassedOver) -> str:
-    """Say what a corpus without recordings holds instead."""
+def there_is(passed_over: PassedOver, unsearched: str = "") -> str:
+    """Say what a corpus without recordings holds instead.
+
+    Args:
+        passed_over: What was counted of it.
+        unsearched: The corpus, where its folders were not looked into: they are named.
+    """
     found = "; ".join(f"{kind.removeprefix('passed over: ')} {count}" for kind, count in passed_over.lines())
-    return f"; what there is: {found}" if found else "; it is empty, or does not exist"
+    folders = _folders(unsearched) if unsearched else []
+    names = ("folder " if len(folders) == 1 else "folders ") + printable(", ".join(folders[:_FOLDERS_SHOWN]))
+    names += ", ..." if len(folders) > _FOLDERS_SHOWN else ""
+    if found:
+        return f"; what there is: {found}" + (f"; the {names}, not looked into" if folders else "")
+    which = "it" if len(folders) == 1 else "one of them"
+    return f"; it holds only the {names}: give {which}" if folders else "; it is empty, or does not exist"
+
+
+def _folders(corpus: str) -> list[str]:
+    """Name the folders directly in a folder."""
+    if corpus.startswith("s3://"):
+        found = {path.partition("/")[0] for path in open_store(corpus).tree("") if "/" in path}
+    else:
+        found = {entry.name for entry in _entries(corpus) if entry.is_dir()}
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def require_folder(corpus: str) -> None:

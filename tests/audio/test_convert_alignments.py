@@ -276,3 +276,39 @@ def test_everything_may_lie_on_s3(bucket, manifest, expected, tmp_path):
     convert(f"{bucket}/manifest", f"{bucket}/aligned", "textgrid", output, strict=True)
     check(output, expected)
     shutil.rmtree(tmp_path / "aligned")
+
+
+def test_a_line_of_a_table_that_is_there_twice_is_one_interval_and_is_counted(manifest, tmp_path):
+    said = {UTTERANCES[0]: [(0.1, 0.2, "a"), (0.1, 0.2, "a"), (0.1, 0.2, "b"), (0.1, 0.3, "a")], UTTERANCES[1]: []}
+    path = write_ctm(tmp_path / "all.ctm", said)
+    once = path.read_text()
+    path.write_text(once + f"{UTTERANCES[1]} 1 1 0.5 x\n" + once)
+    output = tmp_path / "words.csv"
+    report = convert(manifest, path, "ctm", output)
+    assert [row[3] for row in rows_of(output)] == ["a", "b", "a", "x"]
+    assert report.intervals == 4
+    example = f"{IDS[UTTERANCES[0]]} at 0.1 s: a"
+    assert report.passed_over[Kind.UNREAD_LINES] == {"count": 5, "example": example, "names": {"twice": 5}}
+    output.unlink()
+    with pytest.raises(ManifestError, match="unread_lines"):
+        convert(manifest, path, "ctm", output, strict=True)
+    assert not output.exists()
+
+
+def test_tiers_of_two_speakers_that_agree_are_both_kept(manifest, tmp_path):
+    tiers = {"ann - words": [(0.5, 1, "yes")], "bob - words": [(0.5, 1, "yes")]}
+    write_textgrid(tmp_path / "aligned" / f"{UTTERANCES[0]}.TextGrid", tiers)
+    assert convert(manifest, tmp_path / "aligned", "textgrid", tmp_path / "words.csv").intervals == 2
+
+
+def test_times_outside_are_told_of_with_the_file_as_it_is_called(manifest, tmp_path):
+    write_textgrid(tmp_path / "aligned" / f"{UTTERANCES[0]}.TextGrid", {"words": [(0.5, 1, "in"), (1.5, 2.5, "out")]})
+    report = convert(manifest, tmp_path / "aligned", "textgrid", tmp_path / "words.csv")
+    assert report.passed_over[Kind.OUTSIDE_UTTERANCE]["example"] == f"{UTTERANCES[0]}.TextGrid"
+
+
+def test_times_have_no_binary_tails(segmented, tmp_path):
+    said = {"r1": [(1.1, 1.9, "zz")]}
+    convert(segmented, write_ctm(tmp_path / "all.ctm", said), "ctm", tmp_path / "words.csv")
+    assert "0.1,0.9," in (tmp_path / "words.csv").read_text()
+    assert 1.9 - 1 != 0.9

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audio.corpora import LAYOUTS, corpus_roots, read_corpus
+from pipeline.audio.lines import MAX_LINE
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import ManifestError
 from pipeline.passed_over import PassedOver
@@ -276,12 +277,19 @@ def test_a_bad_row_is_a_problem_with_its_number_and_the_rest_is_read(tmp_path, r
     pa.array([found[1].uri, detail]).validate(full=True)
 
 
+@pytest.mark.parametrize("row", ['{"uri": "a.wav", "offset": 1e306}', '{"uri": "a.wav", "duration": 1e306}'])
+def test_a_time_past_any_recording_is_a_bad_segment(tmp_path, row):
+    bad, good = read(listing(tmp_path, "l.jsonl", f'{row}\n{{"uri": "b.wav", "offset": 86400.5}}\n'), "listing")
+    assert (bad.problem[0], good.problem) == ("bad_segment", None)
+    assert "row 1 of the listing: 1e+306 s is no time in a recording" in bad.problem[1]
+
+
 def test_broken_csv_rows_are_problems(tmp_path):
-    text = "uri,offset\na.wav\nb.wav,1,2\n\nc.wav,1\n" + "x" * 140_000 + ',1\nd.wav,2\n"e.wav,3\n'
+    text = "uri,offset\na.wav\nb.wav,1,2\n\nc.wav,1\n" + "x" * MAX_LINE + ',1\nd.wav,2\n"e.wav,3\n'
     found = read(listing(tmp_path, "l.csv", text), "listing")
     assert [one.problem is None for one in found] == [False, False, True, False, True, False]
     assert "1 fields, but the header has 2" in found[0].problem[1]
-    assert "not CSV" in found[3].problem[1]
+    assert "more than 4,194,304 characters" in found[3].problem[1]
     assert "not CSV" in found[5].problem[1]
 
 

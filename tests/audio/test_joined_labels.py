@@ -257,3 +257,27 @@ def test_a_table_on_s3_is_read_as_a_local_one(corpus, tmp_path, bucket):
     s3fs.S3FileSystem().pipe(f"{bucket}/labels.csv", b"id,text\none,a\n")
     rows, _ = joined(tmp_path, f"{bucket}/labels.csv")
     assert rows["one"]["text"] == "a"
+
+
+@pytest.mark.parametrize(("form", "met"), [("csv", True), ("tsv", True), ("jsonl", False)])
+def test_an_id_that_lost_its_type_is_a_whole_number_where_no_utterance_is_called_as_it_is_written(tmp_path, form, met):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("1089", "7", "7.0"):
+        (folder / f"{name}.wav").touch()
+    entries = [("1089.0", "a"), ("7.0", "b"), ("8.0", "c")]
+    if form == "jsonl":
+        text = "".join(json.dumps({"id": name, "text": said}) + "\n" for name, said in entries)
+    else:
+        text = "".join(("," if form == "csv" else "\t").join(row) + "\n" for row in [("id", "text"), *entries])
+    rows, passed_over = joined(tmp_path, write(tmp_path, text, f"labels.{form}"))
+    assert rows["1089"]["text"] == ("a" if met else None)
+    assert (rows["7"]["text"], rows[encode_id("7.0")]["text"]) == (None, "b")
+    assert passed_over["unmatched_ids"]["count"] == (1 if met else 2)
+
+
+def test_one_utterance_that_is_called_as_a_float_and_a_whole_number_is_refused(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "1089.wav").touch()
+    with pytest.raises(ManifestError, match="two entries for '1089': line 2 and line 3, written '1089' and '1089.0'"):
+        joined(tmp_path, write(tmp_path, "id,text\n1089,a\n1089.0,b\n"))

@@ -11,6 +11,7 @@ import pytest
 from made_audio import RATE, noise, wav
 
 from pipeline.audio.lines import MAX_LINE, Lines, LongLine, pairs, words
+from pipeline.audio.segment_lists import read_segments
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.passed_over import PassedOver
 
@@ -92,7 +93,26 @@ def test_a_table_whose_ids_meet_no_segment_is_counted(tmp_path):
 
 def test_words_are_separated_by_blanks_and_tabs_and_by_no_other_space_of_unicode():
     assert words("a\u00a0b \t c\u3000d\r\n") == ["a\u00a0b", "c\u3000d"]
-    assert pairs(io.BytesIO(b"k\tv  w\n\nlonely\nx \t\n")) == {"k": "v  w"}
+    assert pairs(io.BytesIO(b"k\tv  w\n\nlonely\nx \t\n"), "text", PassedOver()) == {"k": "v  w"}
+
+
+def test_of_lines_of_one_id_the_first_is_read_and_the_others_are_counted(tmp_path):
+    passed_over = PassedOver()
+    table = b"a one\nb\nb two\na three\n\na " + b"x" * MAX_LINE + b"\na\n"
+    assert pairs(io.BytesIO(table), "text", passed_over) == {"a": "one", "b": "two"}
+    twice = {"count": 3, "example": "line 4 of text", "names": {"id twice": 3}}
+    assert passed_over.to_json() == {"unread_lines": twice}
+
+
+def test_speakers_and_texts_that_come_twice_beside_segments_are_counted(tmp_path):
+    (tmp_path / "segments").write_text("u1 r 0 1\n")
+    (tmp_path / "utt2spk").write_text("u1 ann\nu1 bob\n")
+    (tmp_path / "text").write_text("u1 yes\nu1 no\n")
+    passed_over = PassedOver()
+    (segment,) = read_segments(str(tmp_path / "segments"), passed_over=passed_over)
+    assert (segment.speaker, segment.text) == ("ann", "yes")
+    twice = {"count": 2, "example": "line 2 of utt2spk", "names": {"id twice": 2}}
+    assert passed_over.to_json() == {"unread_lines": twice}
 
 
 def test_a_line_at_the_limit_is_read_and_one_past_it_is_not():

@@ -77,6 +77,21 @@ def test_transcripts_of_librispeech_are_no_other_files_and_lines_without_a_recor
     }
 
 
+def test_an_id_that_comes_twice_in_transcripts_of_librispeech_has_its_first_text(tmp_path):
+    touch(tmp_path, "dev/1/2/1-2-0000.flac")
+    (tmp_path / "dev/1/2/1-2.trans.txt").write_text("1-2-0000 ONE\n1-2-0000 TWO\n")
+    (found,), passed_over = read(tmp_path, "librispeech")
+    assert found.text == "ONE"
+    twice = {"count": 1, "example": "line 2 of dev/1/2/1-2.trans.txt", "names": {"id twice": 1}}
+    assert passed_over == {"unread_lines": twice}
+
+
+def test_transcripts_of_librispeech_that_cannot_be_read_are_one_clear_error(tmp_path):
+    touch(tmp_path, "dev/1/2/1-2-0000.flac", "dev/1/2/1-2.trans.txt/x")
+    with pytest.raises(ManifestError, match=r"dev/1/2/1-2\.trans\.txt cannot be read: Is a directory"):
+        read(tmp_path, "librispeech")
+
+
 @pytest.mark.parametrize(("layout", "ending"), [("webdataset", "tar"), ("parquet", "parquet")])
 def test_a_folder_without_containers_says_what_it_holds(tmp_path, layout, ending):
     touch(tmp_path, "a.zip", "b.zip", "_c", f".d.{ending}")

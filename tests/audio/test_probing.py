@@ -74,6 +74,21 @@ def test_a_duration_just_past_the_end_is_cut_and_one_far_past_it_is_rejected(pro
     }
 
 
+def test_times_whose_samples_have_no_number_cost_their_segment_alone(probe):
+    run, candidate = probe
+    rows, rejects = run(
+        candidate(id="begin", offset_seconds=1e305, duration_seconds=1.0),
+        candidate(id="length", offset_seconds=0.25, duration_seconds=1e306),
+        candidate(id="good", offset_seconds=0.25, duration_seconds=0.5),
+    )
+    assert [row["utterance_id"] for row in rows] == ["good"]
+    assert [(row["utterance_id"], row["reason"]) for row in rejects] == [
+        ("begin", "bad_segment"),
+        ("length", "bad_segment"),
+    ]
+    assert "1e+305 s is no time in a recording" in rejects[0]["detail"]
+
+
 def test_channels_are_mixed_picked_or_split(probe):
     run, candidate = probe
     both = (candidate("mono"), candidate("stereo"))

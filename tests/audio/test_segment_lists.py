@@ -116,3 +116,20 @@ def test_a_list_without_segments_or_columns_is_an_error(tmp_path, text):
 def test_an_absent_list_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match="there is no segment list"):
         read(tmp_path / "none.csv")
+
+
+def test_a_speaker_of_kaldi_that_a_program_wrote_as_a_float_is_a_whole_number_and_nan_is_none(tmp_path):
+    (tmp_path / "segments").write_text("u1 call 0 1\nu2 call 1 2\n")
+    (tmp_path / "utt2spk").write_text("u1 1089.0\nu2 nan\n")
+    passed_over = PassedOver()
+    found = list(read_segments(str(tmp_path / "segments"), passed_over=passed_over))
+    assert [one.speaker for one in found] == ["1089", None]
+    assert passed_over["spelt_missing"] == 1
+
+
+@pytest.mark.parametrize("times", ["0,1e300", "1e308,1.1e308", "2000000000,2000000001"])
+def test_a_time_of_more_than_30_years_is_refused_alone(tmp_path, times):
+    (tmp_path / "a.csv").write_text(f"recording,start,end\ncall,{times}\ncall,0,1\n")
+    bad, good = read(tmp_path / "a.csv")
+    assert (bad.problem[0], good.problem) == ("bad_segment", None)
+    assert "is no time in a recording" in bad.problem[1]

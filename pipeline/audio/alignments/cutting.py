@@ -15,6 +15,9 @@ SLACK_SECONDS = 0.01
 """What times may pass the edge of an utterance by, because tools round them: less is cut off and not counted, and of an
 interval that lies outside but for less nothing is kept."""
 
+# What is left of differences of seconds, behind which their binary tails stand.
+_DIGITS = 9
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cut:
@@ -69,8 +72,8 @@ def cut(intervals: Sequence[Interval], places: Places, seconds: np.ndarray) -> C
     columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)] if rows else [np.zeros(0, np.int64)] * 4
     return Cut(
         ranks=columns[0],
-        starts=columns[1],
-        ends=columns[2],
+        starts=columns[1].round(_DIGITS),
+        ends=columns[2].round(_DIGITS),
         numbers=columns[3],
         shortened=shortened,
         left_out=int((~met).sum()),

@@ -36,6 +36,9 @@ from pipeline.store.storage import located, open_store
 logger = logging.getLogger(__name__)
 
 DEFAULT_TIER = "words"
+_LINES = ("ctm", "lhotse")
+"""Forms that are a table, whose lines a program may have joined to themselves; tiers of two speakers may agree."""
+
 _BATCH = 2000
 _NO_FILE = -1
 
@@ -86,13 +89,13 @@ class _Conversion:
 
     def __init__(self, config: ConvertAlignmentsConfig, utterances: Utterances, folder: str) -> None:
         self._utterances = utterances
+        self.passed_over = PassedOver()
         self._dropped = {"", *config.silence} if config.silence else set()
         self._files: list[str] = []
         self._file_of = np.full(len(utterances.ids), _NO_FILE, np.int64)
-        self.rows = Sorter(folder, utterances.ids)
+        self.rows = Sorter(folder, utterances.ids, self.passed_over, once=config.format in _LINES)
         self.met = np.zeros(len(utterances.ids), bool)
         self.silence: Counter[str] = Counter()
-        self.passed_over = PassedOver()
         self.first = ""
 
     def take(self, found: Iterator[Timed]) -> None:
@@ -116,7 +119,7 @@ class _Conversion:
         if len(spoken) < len(timed.intervals):
             self.silence.update(each.label for each in timed.intervals if each.label in self._dropped)
         if spoken:
-            self._cut(timed.called[-1].name, spoken, places)
+            self._cut(timed.file or timed.called[-1].name, spoken, places)
 
     def _cut(self, name: str, intervals: list[Interval], places: Places) -> None:
         rows = cut(intervals, places, self._utterances.seconds)
@@ -159,12 +162,14 @@ def convert_alignments(config: ConvertAlignmentsConfig) -> AlignmentsReport:
         conversion.take(read_form(config.format, config.alignments, tier, utterances, passed_over))
         if not conversion.met.any():
             raise SettingsError(_nothing(config, tier, conversion, utterances))
+        table = f"{folder}/table"
+        _write(table, conversion.rows, csv=config.output.lower().endswith(".csv"))
         passed_over.log(logger, config.alignments)
         if config.strict:
             passed_over.refuse(config.alignments)
         if not conversion.rows.num_rows:
             raise SettingsError(f"{config.alignments} has no interval of tier {tier} that is no silence")
-        _write(config.output, conversion.rows, f"{folder}/table")
+        _publish(table, config.output)
     return AlignmentsReport(
         stage="alignments",
         output=config.output,
@@ -184,17 +189,21 @@ def _nothing(config: ConvertAlignmentsConfig, tier: str, conversion: _Conversion
     return f"{config.alignments} has no times of tier {tier}; {told or 'it is empty'}"
 
 
-def _write(output: str, rows: Sorter, temporary: str) -> None:
-    """Write the table to a file here, and show it at its place whole."""
-    if output.lower().endswith(".csv"):
-        with pacsv.CSVWriter(temporary, schema.ALIGNMENT) as writer:
+def _write(table: str, rows: Sorter, *, csv: bool) -> None:
+    """Write the table to a file here."""
+    if csv:
+        with pacsv.CSVWriter(table, schema.ALIGNMENT) as writer:
             _write_all(writer, rows)
     else:
-        with pq.ParquetWriter(temporary, schema.ALIGNMENT, compression="zstd") as writer:
+        with pq.ParquetWriter(table, schema.ALIGNMENT, compression="zstd") as writer:
             _write_all(writer, rows)
+
+
+def _publish(table: str, output: str) -> None:
+    """Show the table at its place whole."""
     folder, _, name = output.rpartition("/")
     with (
-        open(temporary, "rb") as file,
+        open(table, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         memoryview(content) as view,
     ):

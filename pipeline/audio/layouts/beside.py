@@ -1,4 +1,4 @@
-"""The small files beside recordings that hold their labels, those of a folder at once: on S3 they come concurrently.
+"""The small files beside recordings that hold their labels: a table of a folder, or a file for each, all at once.
 
 Memory: the files of one folder.
 """
@@ -10,8 +10,26 @@ from pipeline.schema import Reason
 from pipeline.store.storage import Store
 
 
+def read_if_there(store: Store, path: str) -> bytes | None:
+    """Read a table of labels; None where there is none.
+
+    Args:
+        store: The corpus.
+        path: The table, below it.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    try:
+        return store.read(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestError(f"{store.uri}/{printable(path)} cannot be read: {error.strerror or error}") from error
+
+
 def read_beside(store: Store, folder: str, ending: str) -> dict[str, bytes]:
-    """Read the files of a folder that end in one way.
+    """Read the files of a folder that end in one way; on S3 they come concurrently.
 
     Args:
         store: The corpus.

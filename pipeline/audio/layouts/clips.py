@@ -1,7 +1,7 @@
 """Folders of very many recordings, which tables name: listed without being held in memory or put in order.
 
-A disk gives the names of a folder one by one, and says of each whether it is there. S3 lists all names of a corpus at
-once, which are then held, as in a walk.
+A disk gives the names of a folder one by one. S3 lists all names of a corpus at once, which are then held, as in a
+walk.
 """
 
 import bisect
@@ -22,10 +22,7 @@ class Clips(Protocol):
         """Give the files outside of such folders, and each such folder with a slash at its end, in order."""
 
     def inside(self, folder: str) -> Iterator[str]:
-        """Give the names of the files below such a folder, in any order."""
-
-    def holds(self, path: str) -> bool:
-        """Say whether there is such a file."""
+        """Give the files below such a folder, in any order."""
 
 
 def find_clips(corpus: str, name: str, passed_over: PassedOver) -> Clips:
@@ -47,17 +44,19 @@ class _OnDisk:
         return self._below("")
 
     def inside(self, folder: str) -> Iterator[str]:
-        pending = [join(self._corpus, folder)]
+        pending = [folder]
         while pending:
-            with _scanned(pending.pop()) as entries:
+            below = pending.pop()
+            with _scanned(join(self._corpus, below)) as entries:
                 for entry in entries:
+                    path = below + entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+                        pending.append(f"{path}/")
+                    elif entry.is_symlink() and os.path.isdir(entry.path):
+                        # An example of one link would depend on the order in which a disk lists them.
+                        self._passed_over.add(Kind.LINKED_FOLDERS, example=folder)
                     else:
-                        yield entry.name
-
-    def holds(self, path: str) -> bool:
-        return os.path.lexists(join(self._corpus, path))
+                        yield path
 
     def _below(self, folder: str) -> Iterator[str]:
         with _scanned(join(self._corpus, folder)) as entries:
@@ -91,11 +90,7 @@ class _OnS3:
         for place in range(bisect.bisect_left(self._names, folder), len(self._names)):
             if not self._names[place].startswith(folder):
                 return
-            yield self._names[place].rpartition("/")[2]
-
-    def holds(self, path: str) -> bool:
-        place = bisect.bisect_left(self._names, path)
-        return place < len(self._names) and self._names[place] == path
+            yield self._names[place]
 
 
 def _scanned(folder: str) -> "os._ScandirIterator[str]":

@@ -44,7 +44,7 @@ def read_emilia(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
                 f"{corpus} holds no recordings that its {len(ground.tables)} tables name; unpack EN_B00000.tar.gz "
                 "beside EN_B00000.jsonl, and so on"
             )
-            return usable(_read_lines(corpus, ground, passed_over), refusal)
+            return usable(_read_lines(corpus, ground, passed_over), refusal, passed_over)
     return _read_tars(corpus, container_files(corpus, "webdataset", passed_over), passed_over)
 
 

@@ -62,7 +62,7 @@ def read_gigaspeech(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]
         f"{folder} holds no recordings that {name} names; unpack the audio where its paths say, as "
         "audio/podcast/P0001/POD0000000025.opus"
     )
-    return usable(_Reader(folder, name, passed_over).candidates(), refusal)
+    return usable(_Reader(folder, name, passed_over).candidates(), refusal, passed_over)
 
 
 class _Reader:

@@ -112,12 +112,13 @@ def count_unnamed(corpus: str, ground: Ground, named: NamedFiles, passed_over: P
         passed_over.add(Kind.UNLISTED_FILES, example=path)
 
 
-def usable(candidates: Iterable[Candidate], refusal: str) -> Iterator[Candidate]:
+def usable(candidates: Iterable[Candidate], refusal: str, passed_over: PassedOver) -> Iterator[Candidate]:
     """Pass candidates on, and refuse a corpus of which none can be used.
 
     Args:
         candidates: All of the corpus.
         refusal: What is wrong with a corpus without any, and what to do.
+        passed_over: Has counted links to folders, behind which the recordings may be.
 
     Raises:
         ManifestError: None is without a problem; the first problem is told.
@@ -128,4 +129,6 @@ def usable(candidates: Iterable[Candidate], refusal: str) -> Iterator[Candidate]
         problem = problem or candidate.problem
         yield candidate
     if not found:
-        raise ManifestError(refusal + (f"; the first entry cannot be used: {problem[1]}" if problem else ""))
+        links = dict(passed_over.lines()).get(f"passed over: {Kind.LINKED_FOLDERS}")
+        told = f"; links to folders are not followed: {links}" if links else ""
+        raise ManifestError(refusal + told + (f"; the first entry cannot be used: {problem[1]}" if problem else ""))

@@ -19,12 +19,14 @@ from dataclasses import replace
 
 from pipeline.audio import fields
 from pipeline.audio.candidate import Candidate, stem
+from pipeline.audio.layouts.beside import read_if_there
 from pipeline.audio.layouts.walked import read_walked
-from pipeline.audio.lines import Lines, LongLine
+from pipeline.audio.lines import Lines, LongLine, count_twice
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.walking import pass_over_file, require_folder
 from pipeline.errors import AudioDecodeError
 from pipeline.passed_over import Kind, PassedOver
+from pipeline.schema import Reason
 from pipeline.store.storage import join, open_store
 
 _NAME = re.compile(r"((Ses0([1-5]))[FM]_[A-Za-z0-9_]+)_([FM])[A-Z0-9]+")
@@ -37,8 +39,8 @@ _ENTRIES = {
 }
 _EMOTIONS = {"ang": "anger", "hap": "happiness", "exc": "happiness", "neu": "neutral", "sad": "sadness"}
 
-_Entries = dict[str, tuple[int, str]]
-"""The line and the value of each utterance."""
+_Entries = dict[str, tuple[int, str | LongLine]]
+"""The line and the value of each utterance, or that the line is too long."""
 
 
 def read_iemocap(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
@@ -90,20 +92,26 @@ class _Dialogs:
         if match is None or folders[-3:] != ["sentences", "wav", match[1]]:
             return None
         self._enter("/".join(folders[:-3]), "/".join(folders), match[1])
+        for unmet in self._unmet.values():
+            unmet.discard(name)
         labelled = replace(
             candidate,
             utterance_id=encode_id(name),
             speaker=match[2] + match[4],
-            emotion=self._emotion(name),
             language="en",
             split=f"Session{match[3]}",
         )
+        try:
+            return replace(labelled, emotion=self._emotion(name), text=self._text(name))
+        except AudioDecodeError as error:
+            return replace(labelled, problem=(str(error.reason), error.detail))
+
+    def _text(self, name: str) -> str | None:
         number, text = self._entry(_TRANSCRIPTIONS, name)
         try:
-            return replace(labelled, text=fields.label({"text": text}, ("text",), "text"))
+            return fields.label({"text": text}, ("text",), "text")
         except AudioDecodeError as error:
-            where = f"line {number} of {join(self._corpus, self._tables[_TRANSCRIPTIONS])}"
-            return replace(labelled, problem=(str(error.reason), f"{where}: {error.detail}"))
+            raise AudioDecodeError(error.reason, f"{self._line(_TRANSCRIPTIONS, number)}: {error.detail}") from error
 
     def _emotion(self, name: str) -> str | None:
         _, code = self._entry(_EVALUATIONS, name)
@@ -113,12 +121,16 @@ class _Dialogs:
         return emotion
 
     def _entry(self, kind: str, name: str) -> tuple[int, str]:
-        self._unmet[kind].discard(name)
         number, value = self._entries[kind].get(name, (0, ""))
+        if isinstance(value, LongLine):
+            raise AudioDecodeError(Reason.BAD_ROW, f"{self._line(kind, number)}: {value}")
         if not value:
             column = {_EVALUATIONS: "emotion", _TRANSCRIPTIONS: "text"}[kind]
             self._passed_over.add(Kind.WITHOUT_LABEL, example=name, name=column)
         return number, value
+
+    def _line(self, kind: str, number: int) -> str:
+        return f"line {number} of {join(self._corpus, self._tables[kind])}"
 
     def _enter(self, session: str, folder: str, dialog: str) -> None:
         """Read the labels of a dialog."""
@@ -141,16 +153,16 @@ class _Dialogs:
         self._unmet = {}
 
     def _read(self, path: str, pattern: re.Pattern[str]) -> _Entries:
-        try:
-            data = self._store.read(path)
-        except FileNotFoundError:
-            return {}
+        data = read_if_there(self._store, path) or b""
         found: _Entries = {}
         for number, line in Lines(io.BytesIO(data)).numbered():
             begin = (line.begin if isinstance(line, LongLine) else line).strip()
-            match = None if isinstance(line, LongLine) else pattern.match(begin)
+            match = pattern.match(begin)
             if match is not None and _NAME.fullmatch(match[1]):
-                found[match[1]] = number, match[2]
+                if match[1] in found:
+                    count_twice(self._passed_over, f"line {number} of {path}")
+                else:
+                    found[match[1]] = number, line if isinstance(line, LongLine) else match[2]
             elif not begin.startswith("%"):
                 # Answers of single annotators (C-, A-), and what the partner throws in (M:, F:).
                 self._passed_over.add(Kind.UNREAD_LINES, example=f"line {number} of {path}", name=begin[:2])

@@ -29,8 +29,8 @@ def array_elements(file: IO[bytes], key: str, name: str) -> Iterator[Any]:
         name: What messages call the file.
 
     Raises:
-        ManifestError: It is no JSON object with such an array, it is cut, or a value of it is too long. Elements before
-            the fault have been given.
+        ManifestError: It is no JSON object with such an array and nothing behind it, it is cut, or a value of it is too
+            long. Elements before the fault have been given.
     """
     return _Scanner(file, name).elements(key)
 
@@ -62,6 +62,9 @@ class _Scanner:
             more = self._peek() != "}"
             if more:
                 self._take(",")
+        self._take("}")
+        if found := self._peek():
+            raise self._bad(self._at, f"its object ends before, but {found!r} follows; one file holds one object")
         if not there:
             raise ManifestError(f"{self._name} holds no recordings: its object has no array {wanted!r}")
 
@@ -87,11 +90,13 @@ class _Scanner:
                     return value
             except RecursionError as error:
                 raise self._bad(self._at, "a value is nested too deeply") from error
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 fault = error
+            except ValueError as error:
+                # Python turns no more digits than sys.get_int_max_str_digits() into a number.
+                raise self._bad(self._at, "a number in the value there has too many digits") from error
             if not self._more() and fault is not None:
-                place = fault.pos if isinstance(fault, json.JSONDecodeError) else self._at
-                raise self._bad(place, f"the file is cut or damaged there: {fault}") from fault
+                raise self._bad(fault.pos, f"the file is cut or damaged there: {fault}") from fault
 
     def _peek(self) -> str:
         """Pass blanks and show the next character; none at the end."""

@@ -7,7 +7,8 @@
 An utterance is called as in ``segments``, or without that table as its recording. Paths are absolute, or begin at the
 data folder, where Kaldi begins at the working directory of a recipe. Commands (``sph2pipe ... |``), standard input and
 places in archives (``a.ark:1234``) are refused one by one, and never run. Subfolders are not looked into. Source:
-https://kaldi-asr.org/doc/data_prep.html (Data preparation). Memory: a line of each table, and see ``kaldi_tables.py``.
+https://kaldi-asr.org/doc/data_prep.html (Data preparation). Memory: a line of each table, the names of the folder's
+files, and see ``kaldi_tables.py``.
 """
 
 import math
@@ -15,14 +16,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pipeline.audio.candidate import Candidate, shown
+from pipeline.audio import fields
+from pipeline.audio.candidate import EXTENSIONS, Candidate, locate, shown
 from pipeline.audio.layouts.entries import entry, refused
 from pipeline.audio.layouts.kaldi_tables import Column, Line, Recordings, read_table, word
 from pipeline.audio.layouts.manifests import pass_over_beside
 from pipeline.audio.lines import LongLine, words
 from pipeline.audio.walking import require_folder, there_is
 from pipeline.errors import AudioDecodeError, ManifestError
-from pipeline.passed_over import PassedOver
+from pipeline.passed_over import Kind, PassedOver
 from pipeline.schema import Reason
 from pipeline.store.storage import open_store
 
@@ -42,7 +44,7 @@ def read_kaldi(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
         if name not in _READ:
             pass_over_beside(name, passed_over)
     if "wav.scp" not in names:
-        raise ManifestError(f"{corpus} holds no recordings: it has no wav.scp{there_is(passed_over)}")
+        raise ManifestError(f"{corpus} holds no recordings: it has no wav.scp{there_is(passed_over, corpus)}")
     return _read(corpus, names, passed_over)
 
 
@@ -50,23 +52,53 @@ def _read(corpus: str, names: set[str], passed_over: PassedOver) -> Iterator[Can
     columns = [
         Column(corpus, name, label, passed_over, there=name in names) for name, label in sorted(_COLUMNS.items())
     ]
-    empty = True
-    for candidate in _segments(corpus, columns) if "segments" in names else _whole(corpus, columns):
+    empty, beside = True, _Beside(corpus, names)
+    for candidate in (_segments if "segments" in names else _whole)(corpus, columns, beside):
         empty = False
         yield candidate
     if empty:
         raise ManifestError(f"{corpus} holds no recordings: its tables have no lines")
     for column in columns:
         column.finish()
+    beside.count(passed_over)
 
 
-def _whole(corpus: str, columns: list[Column]) -> Iterator[Candidate]:
+class _Beside:
+    """The recordings directly in the data folder, until ``wav.scp`` names them."""
+
+    def __init__(self, corpus: str, names: set[str]) -> None:
+        self._corpus = corpus
+        self._left: dict[str, str] = {}
+        for name in sorted(names):
+            if name.lower().endswith(EXTENSIONS):
+                self._left[self._place(name) or name] = name
+
+    def name(self, written: str) -> None:
+        """Take away what a line of ``wav.scp`` names."""
+        if self._left:
+            self._left.pop(self._place(written) or "", None)
+
+    def _place(self, written: str) -> str | None:
+        try:
+            return locate(written, self._corpus)
+        except AudioDecodeError:
+            return None
+
+    def count(self, passed_over: PassedOver) -> None:
+        """Count what is left."""
+        for name in self._left.values():
+            passed_over.add(Kind.UNLISTED_FILES, example=name)
+
+
+def _whole(corpus: str, columns: list[Column], beside: _Beside) -> Iterator[Candidate]:
     """Give the recordings of a folder without segments."""
     for line in read_table(corpus, "wav.scp"):
+        if isinstance(line[2], str):
+            beside.name(line[2])
         yield _candidate(corpus, "wav.scp", line, columns, lambda value: (value, {}))
 
 
-def _segments(corpus: str, columns: list[Column]) -> Iterator[Candidate]:
+def _segments(corpus: str, columns: list[Column], beside: _Beside) -> Iterator[Candidate]:
     """Give the segments, and behind them as rejects the recordings of which there is none."""
     recordings = Recordings(corpus, "wav.scp")
     try:
@@ -76,11 +108,13 @@ def _segments(corpus: str, columns: list[Column]) -> Iterator[Candidate]:
             path = recordings.value(recording)
             if path is None:
                 raise _bad(f"wav.scp has no recording {shown(recording)}", Reason.BAD_SEGMENT)
+            beside.name(path)
             return path, place
 
         for line in read_table(corpus, "segments"):
             yield _candidate(corpus, "segments", line, columns, find)
-        for name, _ in recordings.unused():
+        for name, path in recordings.unused():
+            beside.name(path)
             yield refused(name, "", "wav.scp", _bad("segments has no segment of this recording", Reason.NO_SEGMENT))
     finally:
         recordings.close()
@@ -155,6 +189,7 @@ def _seconds(cell: str) -> float:
         seconds = math.nan
     if not math.isfinite(seconds):
         raise _bad(f"a time must be a number of seconds, got {shown(cell)}", Reason.BAD_SEGMENT)
+    fields.check_seconds(seconds)
     return seconds
 
 

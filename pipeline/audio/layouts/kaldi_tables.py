@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from typing import IO
 
+from pipeline.audio import fields
 from pipeline.audio.candidate import shown
 from pipeline.audio.layouts.files import opened
 from pipeline.audio.lines import MAX_LINE, Lines, LongLine, words
@@ -82,7 +83,8 @@ class Column:
             raise AudioDecodeError(Reason.BAD_ROW, f"line {value.number} of {self._name}: {value}")
         if not value:
             self._passed_over.add(Kind.WITHOUT_LABEL, example=key, name=self.label)
-        return value or None
+        columns = {self.label: (self.label,)}
+        return fields.untyped({self.label: value}, columns, self._passed_over)[self.label] or None
 
     def finish(self) -> None:
         """Count what is left when the last id was asked for."""
@@ -109,27 +111,43 @@ class Recordings:
         self._name = name
         try:
             self._file: IO[bytes] = open_store(folder).open_whole(name)
+            self._places = self._read(_Order(folder, name))
         except FileNotFoundError as error:
             raise ManifestError(f"there is no file {join(folder, name)}") from error
-        self._places = array("q")
-        order, place = _Order(folder, name), len(_BOM) if self._file.read(len(_BOM)) == _BOM else 0
-        self._file.seek(place)
-        for number, line in enumerate(iter(lambda: self._file.readline(MAX_LINE), b""), 1):
-            for part in line.split(b"\r"):
-                if key := part.split(None, 1)[:1]:
-                    order.check(number, key[0])
-                    self._places.append(place)
-                place += len(part) + 1
-            place -= 1
+        except OSError as error:
+            raise ManifestError(f"{join(folder, name)} cannot be read: {error.strerror or error}") from error
         self._used = bytearray(len(self._places))
         self._last: tuple[bytes, str] | None = None
+
+    def _read(self, order: "_Order") -> "array[int]":
+        """Note where each line begins that is not blank."""
+        places = array("q")
+        place = len(_BOM) if self._file.read(len(_BOM)) == _BOM else 0
+        self._file.seek(place)
+        number, within = 0, False
+        for piece in iter(lambda: self._file.readline(MAX_LINE), b""):
+            number += not within
+            for part in piece.split(b"\r"):
+                if not within and (key := part.split(None, 1)[:1]):
+                    order.check(number, key[0])
+                    places.append(place)
+                place += len(part) + 1
+                within = False
+            place -= 1
+            # The next piece goes on where a line is too long for one.
+            within = not piece.endswith((b"\n", b"\r"))
+        return places
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def value(self, key: str) -> str | None:
-        """Give what stands behind the id of a recording, None where there is no such id."""
+        """Give what stands behind the id of a recording, None where there is no such id.
+
+        Raises:
+            AudioDecodeError: BAD_ROW for a line that is too long.
+        """
         wanted = as_bytes(key)
         # Segments of a recording mostly follow each other.
         if self._last is not None and self._last[0] == wanted:
@@ -140,21 +158,29 @@ class Recordings:
             found, value = self._line(middle)
             if found == wanted:
                 self._used[middle] = 1
+                if value is None:
+                    detail = f"the line of {shown(key)} in {self._name} has more than {MAX_LINE:,} characters"
+                    raise AudioDecodeError(Reason.BAD_ROW, detail)
                 self._last = found, value
                 return value
             low, high = (middle + 1, high) if found < wanted else (low, middle)
         return None
 
     def unused(self) -> Iterator[tuple[str, str]]:
-        """Give the recordings that were not asked for: id and value."""
+        """Give the recordings that were not asked for: id and value, which is empty where the line is too long."""
         for number, used in enumerate(self._used):
             if not used:
                 key, value = self._line(number)
-                yield key.decode("utf-8", "surrogateescape"), value
+                yield key.decode("utf-8", "surrogateescape"), value or ""
 
-    def _line(self, number: int) -> tuple[bytes, str]:
+    def _line(self, number: int) -> tuple[bytes, str | None]:
+        """Read a line: id and value, None where it is too long."""
         self._file.seek(self._places[number])
-        key, *rest = self._file.readline(MAX_LINE).lstrip().partition(b"\r")[0].split(None, 1)
+        read = self._file.readline(MAX_LINE + 1)
+        line, end, _ = read.lstrip().partition(b"\r")
+        key, *rest = line.split(None, 1)
+        if len(read) > MAX_LINE and not end:
+            return key, None
         return key, b"".join(rest).decode("utf-8", "surrogateescape").strip(_SPACE)
 
 

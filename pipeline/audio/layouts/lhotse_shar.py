@@ -4,21 +4,22 @@
 
 A cut has a placeholder in place of its audio; the tar has ``<cut id>.flac`` and ``<cut id>.json`` for each, in the
 order of the cuts, or ``.nodata`` and ``.nometa`` where a cut has no recording. What is stored is cut out already: it
-begins at 0. Source: https://lhotse.readthedocs.io (Lhotse Shar). Memory: a line of the manifest, and the names of
-members that come before their cut; on S3 also the candidates of 64 shards.
+begins at 0. Source: https://lhotse.readthedocs.io (Lhotse Shar). Memory: a line of the manifest, the ids of a shard and
+the names of members that come before their cut; on S3 also the candidates of 64 shards.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.audio.candidate import Candidate
+from pipeline.audio.candidate import Candidate, shown
 from pipeline.audio.layouts.lhotse_cuts import read_cuts
 from pipeline.audio.layouts.tar_index import TarIndex
 from pipeline.audio.tar_members import open_tar, read_in_order
 from pipeline.audio.walking import pass_over_file, require_folder, there_is
-from pipeline.errors import ManifestError
+from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver
+from pipeline.schema import Reason
 from pipeline.store.storage import join, open_store
 
 _CUTS = re.compile(r"cuts((?:\..+)?)\.jsonl(?:\.gz)?")
@@ -50,7 +51,7 @@ def _shards(corpus: str, passed_over: PassedOver) -> Sequence[_Shard]:
     if not cuts:
         raise ManifestError(
             f"{corpus} holds no recordings: no file is called cuts.000000.jsonl.gz, as shards of lhotse are"
-            f"{there_is(passed_over)}"
+            f"{there_is(passed_over, corpus)}"
         )
     if without := [shard for shard in cuts if shard not in tars]:
         raise ManifestError(
@@ -75,11 +76,16 @@ def _read_shard(shard: _Shard, passed_over: PassedOver) -> Iterator[Candidate]:
     manifest, tar = shard
     with open_tar(tar, passed_over) as members:
         index = TarIndex(tar, members, ignored=(".json", ".nodata", ".nometa"))
+        taken: set[str] = set()
 
         def place(cut_id: str, _: Mapping[str, Any]) -> Mapping[str, Any]:
             found = index.take_stem(cut_id)
+            if found is None and cut_id in taken:
+                detail = f"an earlier cut of the shard is called {shown(cut_id)} too, and has its member"
+                raise AudioDecodeError(Reason.DUPLICATE_ID, detail)
             if found is None:
                 raise index.missing(cut_id)
+            taken.add(cut_id)
             return found
 
         yield from read_cuts(manifest, place, passed_over)

@@ -10,6 +10,7 @@ https://github.com/facebookresearch/libri-light. Memory: the JSON of a book.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from pipeline.store.storage import join, open_store
 
 _DEPTH = 2
 _ENDING = ".json"
+_SET = re.compile(r"small|medium|large|unlab-.*")
 
 
 def read_librilight(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
@@ -42,6 +44,8 @@ class _Books:
 
     def __init__(self, corpus: str, passed_over: PassedOver) -> None:
         self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
+        name = corpus.rpartition("/")[2]
+        self._split = name if _SET.fullmatch(name) else None
         self._folder = ""
         self._described: dict[str, bytes] = {}
         self._recordings: set[str] = set()
@@ -52,12 +56,15 @@ class _Books:
         if len(folders) < _DEPTH or not folders[-2].isdecimal():
             return None
         self._turn_to("/".join(folders))
+        part = folders[-3] if len(folders) > _DEPTH else self._split
+        if part is None:
+            self._passed_over.add(Kind.WITHOUT_LABEL, example=path, name="split")
         recording = replace(
             candidate,
             utterance_id=encode_id("/".join([*folders[-_DEPTH:], stem(file)])),
             speaker=folders[-2],
             language="en",
-            split=folders[-3] if len(folders) > _DEPTH else self._corpus.rpartition("/")[2],
+            split=part,
         )
         try:
             return self._cut(recording, stem(file))
@@ -133,7 +140,7 @@ def _times(stretch: Any, last: float) -> tuple[float, float]:
         raise AudioDecodeError(Reason.BAD_SEGMENT, f"it must be a start and an end, got {shown(stretch)}")
     start, end = numbers
     # Also false of NaN.
-    if not 0 <= start < end < math.inf:
+    if not 0 <= start < end <= fields.MAX_SECONDS:
         raise AudioDecodeError(Reason.BAD_SEGMENT, f"it starts at {start:g} s and ends at {end:g} s")
     if start < last:
         raise AudioDecodeError(Reason.BAD_SEGMENT, f"it starts at {start:g} s, but one before it ends at {last:g} s")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.audio.candidate import Candidate, stem
+from pipeline.audio.layouts.beside import read_if_there
 from pipeline.audio.layouts.walked import read_walked
 from pipeline.audio.lines import LongLine, pairs
 from pipeline.audio.manifest import encode_id
@@ -48,10 +49,9 @@ class _Chapters:
         transcripts = "/".join([*folders, f"{match[1]}-{match[2]}{_TRANSCRIPTS}"])
         if transcripts != self._transcripts:
             self._transcripts = transcripts
+            content = read_if_there(self._store, transcripts) or b""
             try:
-                self._texts = pairs(io.BytesIO(self._store.read(transcripts)), errors="strict")
-            except FileNotFoundError:
-                self._texts = {}
+                self._texts = pairs(io.BytesIO(content), transcripts, self._passed_over, errors="strict")
             except UnicodeDecodeError as error:
                 raise ManifestError(f"{join(self._corpus, transcripts)} is not UTF-8 text: {error}") from error
             self._unmet = set(self._texts)

@@ -18,9 +18,9 @@ from dataclasses import replace
 
 from pipeline.audio import fields
 from pipeline.audio.candidate import Candidate, stem
-from pipeline.audio.layouts.beside import read_beside, text_of
+from pipeline.audio.layouts.beside import read_beside, read_if_there, text_of
 from pipeline.audio.layouts.walked import read_walked
-from pipeline.audio.lines import Lines, LongLine
+from pipeline.audio.lines import Lines, LongLine, count_twice
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.walking import pass_over_file, require_folder
 from pipeline.errors import AudioDecodeError
@@ -30,6 +30,7 @@ from pipeline.store.storage import join, open_store
 
 _NAME = re.compile(r"([0-9]+)_([0-9]+)_[0-9]+_[0-9]+")
 _TABLE, _TEXT = ".trans.tsv", ".normalized.txt"
+_SET = re.compile(r"(?:train|dev|test)[-_].*")
 _NOT_READ = (".original.txt", ".book.tsv")
 _FIELDS = 3
 
@@ -53,6 +54,8 @@ class _Chapters:
 
     def __init__(self, corpus: str, passed_over: PassedOver) -> None:
         self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
+        name = corpus.rpartition("/")[2]
+        self._split = name if _SET.fullmatch(name) else None
         self._folder = self._table = ""
         self._listed: dict[str, str | LongLine] = {}
         self._files: dict[str, bytes] | None = None
@@ -75,13 +78,10 @@ class _Chapters:
             return None
         self.turn_to("/".join(folders))
         self._met.add(name)
-        candidate = replace(
-            candidate,
-            utterance_id=encode_id(name),
-            speaker=match[1],
-            language="en",
-            split=folders[-3] if len(folders) > 2 else self._corpus.rpartition("/")[2],
-        )
+        part = folders[-3] if len(folders) > 2 else self._split
+        if part is None:
+            self._passed_over.add(Kind.WITHOUT_LABEL, example=path, name="split")
+        candidate = replace(candidate, utterance_id=encode_id(name), speaker=match[1], language="en", split=part)
         try:
             text = self._text(name)
         except AudioDecodeError as error:
@@ -120,17 +120,17 @@ class _Chapters:
         self._listed = self._read_table() if folder else {}
 
     def _read_table(self) -> dict[str, str | LongLine]:
-        try:
-            content = self._store.read(self._table)
-        except FileNotFoundError:
-            return {}
+        content = read_if_there(self._store, self._table) or b""
         found: dict[str, str | LongLine] = {}
         for number, line in Lines(io.BytesIO(content)).numbered():
             cells = (line.begin if isinstance(line, LongLine) else line).split("\t")
-            if isinstance(line, LongLine):
-                found[cells[0].strip()] = line
+            name = cells[0].strip()
+            if name in found:
+                count_twice(self._passed_over, f"line {number} of {self._table}")
+            elif isinstance(line, LongLine):
+                found[name] = line
             elif len(cells) == _FIELDS:
-                found[cells[0].strip()] = cells[-1].strip()
+                found[name] = cells[-1].strip()
             else:
                 self._passed_over.add(
                     Kind.UNREAD_LINES, example=f"line {number} of {self._table}", name=f"{len(cells)} fields"

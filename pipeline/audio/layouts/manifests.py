@@ -80,7 +80,7 @@ def files_of_folder(corpus: str, wanted: Callable[[str], bool], kind: str, passe
         else:
             pass_over_beside(name, passed_over)
     if not found:
-        raise ManifestError(f"{corpus} holds no recordings: no file is called {kind}{there_is(passed_over)}")
+        raise ManifestError(f"{corpus} holds no recordings: no file is called {kind}{there_is(passed_over, corpus)}")
     return found
 
 

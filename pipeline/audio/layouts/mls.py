@@ -7,20 +7,18 @@ The corpus is the folder of a language, that of a split, or one that holds sever
 Opus. Rows name their recordings: an id is speaker, book and number.
 
 Source: Pratap et al. 2020, MLS: a large-scale multilingual dataset for speech research, https://openslr.org/94. Memory:
-the names of a book, and 8 bytes for each; on S3 all names, once the tables have been read.
+the names of a book, and 8 bytes for each row; on S3 all names, once the tables have been read.
 """
 
 import re
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from pipeline.audio.candidate import EXTENSIONS, Candidate, shown, stem
 from pipeline.audio.layouts.absent_table import without_table
 from pipeline.audio.layouts.entries import entry, refused
 from pipeline.audio.layouts.files import opened
+from pipeline.audio.layouts.ground import NamedFiles
 from pipeline.audio.lines import Lines, LongLine
 from pipeline.audio.walking import pass_over_file, require_folder, there_is, walk
 from pipeline.errors import AudioDecodeError, ManifestError
@@ -99,11 +97,8 @@ class _Books:
         self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
         self._folder = ""
         self._files: dict[str, str] = {}
-        self._met: set[str] = set()
-        self._count = 0
-        # Hashes of the folders: they only choose an example of what is counted.
-        self._visited = array("q")
-        self._unlisted = ""
+        self._named = NamedFiles()
+        self._found = False
 
     def read(self, part: _Part) -> Iterator[Candidate]:
         """Give the rows of a table."""
@@ -125,9 +120,8 @@ class _Books:
             raise AudioDecodeError(Reason.BAD_ROW, f"its id must be speaker_book_number, got {shown(name)}")
         self._turn_to(f"{part.folder}audio/{match[1]}/{match[2]}")
         path = f"{self._folder}/{self._files.get(name, name + part.ending)}"
-        if name in self._files and name not in self._met:
-            self._met.add(name)
-            self._count += 1
+        self._found |= name in self._files
+        self._named.add(path)
         labels = {"text": "".join(rest).strip(), "speaker": match[1], "language": part.language, "split": part.split}
         for label in ("text", "language"):
             if not labels[label]:
@@ -137,11 +131,7 @@ class _Books:
     def _turn_to(self, folder: str) -> None:
         if folder == self._folder:
             return
-        unmet = self._files.keys() - self._met
-        if unmet and not self._unlisted:
-            self._unlisted = f"{self._folder}/{self._files[min(unmet)]}"
-        self._folder, self._met, self._files = folder, set(), {}
-        self._visited.append(hash(folder))
+        self._folder, self._files = folder, {}
         for file in self._store.names(folder):
             if file.lower().endswith(EXTENSIONS):
                 self._files.setdefault(stem(file), file)
@@ -155,19 +145,13 @@ class _Books:
         Raises:
             ManifestError: No table names a recording that is there.
         """
-        self._turn_to("")
-        visited = np.unique(np.array(self._visited, dtype=np.int64))
-        recordings, last = 0, ""
+        self._folder, self._files = "", {}
         for path in walk(self._corpus, self._passed_over):
             if path.lower().endswith(EXTENSIONS):
-                recordings += 1
-                folder = path.rpartition("/")[0]
-                if folder != last and not np.isin(hash(folder), visited):
-                    self._unlisted = self._unlisted or path
-                last = folder
+                if path not in self._named:
+                    self._passed_over.add(Kind.UNLISTED_FILES, example=path)
             elif path not in tables:
                 pass_over_file(path, self._passed_over)
-        self._passed_over.add(Kind.UNLISTED_FILES, max(0, recordings - self._count), example=self._unlisted)
-        if not self._count:
+        if not self._found:
             there = there_is(self._passed_over)
             raise ManifestError(f"{self._corpus} holds no recordings that its {_TABLE} name{there}")

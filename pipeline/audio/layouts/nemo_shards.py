@@ -105,18 +105,23 @@ def _of_folder(corpus: str, passed_over: PassedOver) -> Sequence[tuple[str, int 
             _add(found, int(match[1]), join(corpus, name))
         elif not _TAR.fullmatch(name) and not _METADATA.fullmatch(name):
             pass_over_file(name, passed_over)
+    beside = bool(found)
     for name in open_store(join(corpus, SHARDED)).names():
         if match := _MANIFEST.fullmatch(name):
             _add(found, int(match[1]), join(corpus, SHARDED, name))
         else:
             pass_over_file(f"{SHARDED}/{name}", passed_over)
     if found:
+        # In sharded_manifests NeMo writes the lines of the whole manifest again; elsewhere nothing says so.
+        for file in whole.values() if beside else ():
+            name = file.rpartition("/")[2]
+            passed_over.add(Kind.UNREAD_LINES, example=f"{name}, beside manifests of shards", name=name)
         return [(found[number], number) for number in sorted(found)]
     if whole:
         return [(whole[max(whole)], None)]
     raise ManifestError(
         f"{corpus} holds no recordings of a tarred NeMo dataset: neither tarred_audio_manifest.json nor "
-        f"{SHARDED}/manifest_0.json{there_is(passed_over)}"
+        f"{SHARDED}/manifest_0.json{there_is(passed_over, corpus)}"
     )
 
 

@@ -4,7 +4,8 @@
     train/clean/<name>      also dirty, clean_sa, dirty_sa; validation/validation.json, test/test.json
 
 Source: Galvez et al. 2021, The People's Speech: a large-scale diverse English speech recognition dataset for commercial
-usage; huggingface.co/datasets/MLCommons/peoples_speech. Memory: a line; see also ``ground.py``.
+usage; huggingface.co/datasets/MLCommons/peoples_speech. Memory: a line, of at most 32 Mi characters; see also
+``ground.py``.
 """
 
 import posixpath
@@ -29,6 +30,8 @@ _SPLITS = {
     "validation": "validation",
     "test": "test",
 }
+# A line is all clips of a source, which may be of many hours.
+_MAX_LINE = 32 << 20
 _LISTS = ("label", "name", "duration_ms")
 _FIELDS = {name: (name,) for name in ("training_data", *_LISTS)}
 
@@ -43,7 +46,7 @@ def read_peoples_speech(corpus: str, passed_over: PassedOver) -> Iterator[Candid
         f"{corpus} holds no recordings that its {len(ground.tables)} tables name; unpack the tars of train/clean.json "
         "into train/clean/, and so on"
     )
-    return usable(_Reader(corpus, ground, passed_over).candidates(), refusal)
+    return usable(_Reader(corpus, ground, passed_over).candidates(), refusal, passed_over)
 
 
 def _subset(path: str) -> str | None:
@@ -74,7 +77,7 @@ class _Reader:
     def _of_table(self, table: str) -> Iterator[Candidate]:
         columns = UnreadColumns(_FIELDS)
         with opened(join(self._corpus, table)) as file:
-            for number, line in Lines(file, returns=False).numbered():
+            for number, line in Lines(file, returns=False, longest=_MAX_LINE).numbered():
                 name, where = f"{table}@row{number}", f"line {number} of {table}"
                 try:
                     clips = _clips(json_row(line), columns)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from pipeline.audio import fields
 from pipeline.audio.candidate import shown
 from pipeline.errors import AudioDecodeError
 from pipeline.schema import Reason
@@ -19,11 +20,13 @@ def span(begin: Any, end: Any) -> dict[str, float]:
         ``offset_seconds`` and ``duration_seconds``.
 
     Raises:
-        AudioDecodeError: BAD_ROW for what is no number, BAD_SEGMENT for times that are not in order.
+        AudioDecodeError: BAD_ROW for what is no number, BAD_SEGMENT for times that are not in order,
+            or past any recording.
     """
     start, stop = _seconds(begin), _seconds(end)
     if not 0 <= start < stop:
         raise AudioDecodeError(Reason.BAD_SEGMENT, f"it begins at {start:g} s and ends at {stop:g} s")
+    fields.check_seconds(stop)
     # Differences of decimals have tails: 783.13 - 780.31 is 2.8199999999999363.
     return {"offset_seconds": start, "duration_seconds": round(stop - start, 9)}
 

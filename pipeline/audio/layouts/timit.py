@@ -17,6 +17,7 @@ from dataclasses import replace
 from pipeline.audio import fields
 from pipeline.audio.candidate import EXTENSIONS, Candidate, stem
 from pipeline.audio.layouts.walked import read_walked
+from pipeline.audio.lines import count_twice
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.walking import pass_over_file, require_folder
 from pipeline.errors import AudioDecodeError, ManifestError
@@ -95,6 +96,8 @@ class _Speakers:
         self._enter(path.rpartition("/")[0])
         if place[4] not in self._recorded:
             self._passed_over.add(Kind.UNMATCHED_IDS, example=path, name=ending)
+        elif ending == _TEXT and self._texts.get(place[4], (path,))[0] != path:
+            count_twice(self._passed_over, path)
         return True
 
     def _place(self, path: str, name: str) -> re.Match[str] | None:
@@ -112,7 +115,8 @@ class _Speakers:
             _called(file).upper() for file in self._files if file.lower().endswith(EXTENSIONS) and file[0] != "."
         )
         found = [file for file in sorted(self._files) if file.lower().endswith(_TEXT)]
-        named = {file[: -len(_TEXT)].upper(): below + file for file in found}
+        # Of SA1.TXT and SA1.txt the first is read.
+        named = {file[: -len(_TEXT)].upper(): below + file for file in reversed(found)}
         wanted = [name for name in named if name in self._recorded]
         try:
             texts = self._store.read_many([named[name] for name in wanted])

@@ -8,7 +8,7 @@ Version 0.92 has two microphones: two recordings of one utterance, of which each
 Some speakers lack one of them (p280), or the texts (p315), or single recordings (p362).
 
 Source: Yamagishi, Veaux and MacDonald 2019, CSTR VCTK Corpus (version 0.92), doi 10.7488/ds/2645. Memory: the texts of
-a speaker.
+a speaker, and the names of those of which no recording was met.
 """
 
 import re
@@ -49,7 +49,8 @@ class _Speakers:
         self._corpus, self._store, self._passed_over = corpus, open_store(corpus), passed_over
         self._folder = ""
         self._texts: dict[str, bytes] = {}
-        self._unmet: set[str] = set()
+        # By speaker: each tree of recordings may have some of them.
+        self._unmet: dict[str, set[str]] = {}
         # How many texts a speaker has of whom no recording was met yet, and one of them.
         self._waiting: dict[str, tuple[int, str]] = {}
 
@@ -60,7 +61,7 @@ class _Speakers:
         if match is None or len(folders) < 2 or not _TREE.fullmatch(folders[-2]) or folders[-1] != match[2]:
             return None
         self._turn_to("/".join([*folders[:-2], _TEXTS, match[2]]))
-        self._unmet.discard(match[1])
+        self._unmet[self._folder].discard(match[1])
         candidate = replace(candidate, utterance_id=encode_id(stem(file)), speaker=match[2], language="en")
         try:
             text = text_of(self._texts.get(match[1], b""))
@@ -82,19 +83,20 @@ class _Speakers:
 
     def finish(self) -> None:
         """Count the texts of which no recording was met."""
-        self._turn_to("")
+        for folder, names in self._unmet.items():
+            for name in sorted(names):
+                self._passed_over.add(Kind.UNMATCHED_IDS, example=f"{folder}/{name}.txt", name=_TEXTS)
         for count, example in self._waiting.values():
             self._passed_over.add(Kind.UNMATCHED_IDS, count, example=example, name=_TEXTS)
 
     def _turn_to(self, folder: str) -> None:
         if folder == self._folder:
             return
-        for name in sorted(self._unmet):
-            self._passed_over.add(Kind.UNMATCHED_IDS, example=f"{self._folder}/{name}.txt", name=_TEXTS)
         self._folder = folder
         self._waiting.pop(folder, None)
-        self._texts = read_beside(self._store, folder, ".txt") if folder else {}
-        self._unmet = {name for name in self._texts if _is_text(f"{folder}/{name}.txt")}
+        self._texts = read_beside(self._store, folder, ".txt")
+        if folder not in self._unmet:
+            self._unmet[folder] = {name for name in self._texts if _is_text(f"{folder}/{name}.txt")}
 
 
 def _is_text(path: str) -> bool:

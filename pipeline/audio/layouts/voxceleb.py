@@ -4,25 +4,27 @@
 
 An utterance is called ``id10001/1zcIwhmdeo4/00001``, as in the lists of trials but for their extension. Its split is
 what the folder above says (``dev``, ``test``, also ``vox1_dev_wav``), else the column Set of ``vox1_meta.csv`` or
-``vox2_meta.csv`` in the folder of the corpus, else the name of that folder. Languages are not told.
+``vox2_meta.csv`` in the folder of the corpus, else that folder's own name. Languages are not told.
 
 Source: Nagrani et al. 2017, VoxCeleb: a large-scale speaker identification dataset; Chung et al. 2018, VoxCeleb2: deep
 speaker recognition. Memory: the speakers of the tables (7,363).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from pipeline.audio import fields
 from pipeline.audio.candidate import Candidate, stem
 from pipeline.audio.layouts.files import opened
 from pipeline.audio.layouts.walked import read_walked
-from pipeline.audio.lines import Lines
+from pipeline.audio.lines import Lines, count_twice
 from pipeline.audio.manifest import encode_id
 from pipeline.audio.rows import read_header, table_reader, table_rows
 from pipeline.audio.walking import pass_over_file, require_folder
-from pipeline.errors import ManifestError
+from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver, UnreadColumns
+from pipeline.schema import Reason
 from pipeline.store.storage import join, open_store
 
 _NAME = re.compile(r"(id[0-9]{5})/[A-Za-z0-9_-]+/[0-9]+")
@@ -45,7 +47,7 @@ class _Speakers:
         self._corpus, self._passed_over = corpus, passed_over
         self._above = corpus.split("/")
         self._tables: list[str] = []
-        self._splits: dict[str, str] = {}
+        self._splits: dict[str, str | None] = {}
         self._unmet: dict[str, str] = {}
 
     def read(self) -> Iterator[Candidate]:
@@ -73,16 +75,38 @@ class _Speakers:
             header = read_header(reader, where)
             if not header or not header[0].startswith("VoxCeleb"):
                 raise ManifestError(f"{where} is no table of VoxCeleb's speakers: its first column is their ID")
-            columns = UnreadColumns({"speaker": (header[0],), "split": (_SET,)})
+            # Of columns of one name the first is read.
+            places = {name: number for number, name in reversed(list(enumerate(header, 1)))}
+            header = [name if places[name] == n else f"{name} (column {n})" for n, name in enumerate(header, 1)]
+            names = {"speaker": (header[0],), "split": (_SET,)}
+            columns = UnreadColumns(names)
             columns.see(dict.fromkeys(header))
             for number, row in table_rows(reader, lines, header):
-                if isinstance(row, str):
-                    self._passed_over.add(Kind.UNREAD_LINES, example=f"line {number} of {table}: {row}", name=table)
-                    continue
-                speaker = row[header[0]].strip()
-                self._unmet[speaker] = table
-                self._splits[speaker] = row.get(_SET, "").strip()
+                try:
+                    if isinstance(row, str):
+                        raise AudioDecodeError(Reason.BAD_ROW, row)
+                    self._read_row(row, names, table, number)
+                except AudioDecodeError as error:
+                    example = f"line {number} of {table}: {error.detail}"
+                    self._passed_over.add(Kind.UNREAD_LINES, example=example, name=table)
             columns.count(self._passed_over, where)
+
+    def _read_row(self, row: dict[str, str], names: Mapping[str, tuple[str, ...]], table: str, number: int) -> None:
+        """Read a row of a table.
+
+        Raises:
+            AudioDecodeError: It names no speaker, or a label cannot be used.
+        """
+        cells = {name: cell.strip() for name, cell in row.items()}
+        fields.untyped(cells, names, self._passed_over)
+        speaker, split = (fields.label(cells, names[field], field) for field in ("speaker", "split"))
+        if speaker is None:
+            raise AudioDecodeError(Reason.BAD_ROW, "it names no speaker")
+        if speaker in self._splits:
+            count_twice(self._passed_over, f"line {number} of {table}")
+            return
+        self._unmet[speaker] = table
+        self._splits[speaker] = split
 
     def _wanted(self, path: str) -> bool:
         if path.rpartition("/")[2].startswith("."):
@@ -97,7 +121,7 @@ class _Speakers:
         if match is None:
             return None
         self._unmet.pop(match[1], None)
-        split = _part(folders[:-2]) or self._splits.get(match[1]) or _part(parts[:-3])
+        split = _part(folders[:-2]) or self._splits.get(match[1]) or _part([self._above[-1], *folders[:-2]])
         if split is None:
             self._passed_over.add(Kind.WITHOUT_LABEL, example=path, name="split")
         return replace(candidate, utterance_id=encode_id(match[0]), speaker=match[1], split=split)

@@ -41,7 +41,7 @@ def read_voxpopuli(corpus: str, passed_over: PassedOver) -> Iterator[Candidate]:
         f"{corpus} holds no recordings that its tables name; they lie in {_RAW}/{_ORIGINAL}/<year>/, "
         f"{_RAW}/<language>/<year>/ or beside the tables"
     )
-    return usable(reader.candidates(), refusal)
+    return usable(reader.candidates(), refusal, passed_over)
 
 
 class _Reader:

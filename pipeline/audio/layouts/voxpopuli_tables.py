@@ -3,7 +3,6 @@
 Memory: a row.
 """
 
-import csv
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pipeline.audio.layouts.entries import refused
 from pipeline.audio.layouts.files import opened
 from pipeline.audio.layouts.spans import span
 from pipeline.audio.lines import Lines
-from pipeline.audio.rows import read_header, table_reader, table_rows
+from pipeline.audio.rows import TableReader, read_header, table_rows
 from pipeline.errors import AudioDecodeError, ManifestError
 from pipeline.passed_over import Kind, PassedOver, UnreadColumns
 from pipeline.schema import Reason
@@ -116,14 +115,18 @@ def rows(corpus: str, table: Table, passed_over: PassedOver) -> Iterator[Row | C
         lines = Lines(file)
         # The published transcripts are separated by bars and may have quotes; what scripts wrote has tabs and none.
         bars = "|" in lines.peek()
-        reader = csv.reader(lines, delimiter="|", strict=True) if bars else table_reader(lines, tabs=True)
+        reader = TableReader(lines, "|" if bars else "\t", quotes=bars)
         header = read_header(reader, table.path)
+        if not header:
+            raise ManifestError(f"the table {join(corpus, table.path)} is empty; it must name its columns")
         if lacking := [name for name in wanted if name not in header]:
             raise ManifestError(
                 f"the table {join(corpus, table.path)} lacks the columns {', '.join(lacking)}; it is none of VoxPopuli"
             )
         columns.see(dict.fromkeys(header))
-        for number, cells in table_rows(reader, lines, header):
+        # No text of the corpus has a line break, so one in a cell is a quote that was left open.
+        read = table_rows(reader, lines, header, passed_over=passed_over, table=table.path, breaks=False)
+        for number, cells in read:
             where = f"line {number} of {table.path}"
             try:
                 if isinstance(cells, str):

@@ -123,6 +123,7 @@ def test_what_cannot_be_used_is_a_problem_that_says_where(tmp_path):
             segment("spelt", begin="1.5", end="2.5"),
             segment("nan", begin=float("nan")),
             segment("flag", begin=True),
+            segment("huge", begin=1e300, end=1e306),
             segment("labels", text=["a"]),
             segment("subsets", subsets=[1]),
             segment(None),
@@ -137,8 +138,9 @@ def test_what_cannot_be_used_is_a_problem_that_says_where(tmp_path):
     ]
     found, _ = read(corpus(tmp_path, *audios))
     assert problems(found) == [
-        *(("late", "bad_segment"), ("nan", "bad_row"), ("flag", "bad_row"), ("labels", "bad_row")),
-        *(("subsets", "bad_row"), ("POD0000000025.-7", "bad_row"), ("POD0000000025.-8", "bad_row")),
+        *(("late", "bad_segment"), ("nan", "bad_row"), ("flag", "bad_row"), ("huge", "bad_segment")),
+        *(("labels", "bad_row"), ("subsets", "bad_row")),
+        *(("POD0000000025.-8", "bad_row"), ("POD0000000025.-9", "bad_row")),
         *((".-audio2", "no_segment"), (".-audio3", "bad_row"), (".-audio4", "bad_row"), (".-audio5", "bad_row")),
         ("remote", "bad_row"),
     ]
@@ -185,6 +187,36 @@ def test_a_folder_without_its_table_or_without_its_audio_is_one_clear_error(tmp_
     (tmp_path / "a.wav").touch()
     with pytest.raises(ManifestError, match=r"no GigaSpeech\.json.*use the layout folder"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("behind", ['{"audios": []}', "}", "x", "]"])
+def test_what_follows_the_object_of_the_file_is_an_error(tmp_path, behind):
+    corpus(tmp_path, recording(POD, segment("a")))
+    with (tmp_path / "GigaSpeech.json").open("a") as file:
+        file.write("\n")
+    assert len(read(tmp_path)[0]) == 1
+    with (tmp_path / "GigaSpeech.json").open("a") as file:
+        file.write(behind)
+    with pytest.raises(ManifestError, match=r"GigaSpeech\.json cannot be read .*ends before.* follows"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("digits", [4_301, 100_000])
+def test_a_number_of_too_many_digits_is_a_clear_error(tmp_path, digits):
+    corpus(tmp_path, recording(POD, segment("a", begin="NUMBER")))
+    text = (tmp_path / "GigaSpeech.json").read_text()
+    (tmp_path / "GigaSpeech.json").write_text(text.replace('"NUMBER"', "1" * digits))
+    with pytest.raises(ManifestError, match=r"GigaSpeech\.json cannot be read .*too many digits") as error:
+        read(tmp_path)
+    assert "set_int_max_str_digits" not in str(error.value)
+
+
+def test_audio_behind_a_linked_folder_is_named(tmp_path):
+    folder = corpus(tmp_path / "c", recording(POD, segment("a")))
+    (folder / "audio").rename(tmp_path / "real")
+    (folder / "audio").symlink_to(tmp_path / "real")
+    with pytest.raises(ManifestError, match="links to folders are not followed: 1, as audio"):
+        read(folder)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])

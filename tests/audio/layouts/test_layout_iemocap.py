@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.audio.corpora import read_corpus
+from pipeline.audio.lines import MAX_LINE
 from pipeline.errors import ManifestError
 from pipeline.passed_over import PassedOver
 
@@ -135,6 +136,47 @@ def test_tables_of_any_line_end_and_blanks_are_read(tmp_path):
     (dialog / "transcriptions/Ses01F_impro01.txt").write_bytes(text)
     first = read(tmp_path)[0][0]
     assert (first.emotion, first.text) == ("neutral", "Excuse me.")
+
+
+@pytest.mark.parametrize("kind", ["EmoEvaluation", "transcriptions"])
+def test_labels_that_cannot_be_read_are_one_clear_error(tmp_path, kind):
+    path = made(tmp_path) / f"Session1/dialog/{kind}/Ses01F_impro01.txt"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ManifestError, match=rf"{kind}/Ses01F_impro01\.txt cannot be read: Is a directory"):
+        read(tmp_path)
+
+
+def test_an_id_that_comes_twice_has_its_first_emotion_and_text(tmp_path):
+    dialog = made(tmp_path) / "Session1/dialog"
+    before = read(tmp_path)[1]["unread_lines"]["count"]
+    with (dialog / "EmoEvaluation/Ses01F_impro01.txt").open("a") as file:
+        file.write("[6.2901 - 8.2357]\tSes01F_impro01_F000\tang\t[2.5, 2.5, 2.5]\n")
+    with (dialog / "transcriptions/Ses01F_impro01.txt").open("a") as file:
+        file.write("Ses01F_impro01_F000 [006.2901-008.2357]: Another.\n")
+    found, passed_over = read(tmp_path)
+    assert (found[0].emotion, found[0].text) == ("neutral", "Excuse me.")
+    assert passed_over["unread_lines"]["count"] == before + 2
+    assert passed_over["unread_lines"]["names"]["id twice"] == 2
+    assert "unmatched_ids" not in passed_over
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("EmoEvaluation", "[6.2901 - 8.2357]\tSes01F_impro01_F000\tang\t"),
+        ("transcriptions", "Ses01F_impro01_F000 [006.2901-008.2357]: "),
+    ],
+)
+def test_a_line_without_end_is_a_problem_of_its_utterance(tmp_path, kind, line):
+    path = made(tmp_path) / f"Session1/dialog/{kind}/Ses01F_impro01.txt"
+    path.write_text(f"{line}{'x' * MAX_LINE}\n{path.read_text()}")
+    found, passed_over = read(tmp_path)
+    bad = [one for one in found if one.problem]
+    assert [(one.utterance_id, one.problem[0]) for one in bad] == [("Ses01F_impro01_F000", "bad_row")]
+    assert f"line 1 of {path}: the line has more than" in bad[0].problem[1]
+    assert passed_over["unread_lines"]["names"]["id twice"] == 1
+    assert "unmatched_ids" not in passed_over
 
 
 def test_a_text_that_is_not_utf_8_costs_its_utterance_alone(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from made_audio import RATE, noise, wav
 
 from pipeline.audio.corpora import read_corpus
+from pipeline.audio.layouts.kaldi_tables import Recordings
 from pipeline.audio.stage import BuildManifestConfig, build_manifest
 from pipeline.errors import ManifestError
 from pipeline.passed_over import PassedOver
@@ -137,6 +138,8 @@ LINES = [
     ("r1 0 1 0 0", "bad_row", "6 fields"),
     ("r1 soon 1", "bad_segment", "'soon'"),
     ("r1 0 nan", "bad_segment", "'nan'"),
+    ("r1 0 1e300", "bad_segment", "is no time in a recording"),
+    ("r1 1000000001 1000000002", "bad_segment", "is no time in a recording"),
     ("r1 2 1", "bad_segment", "starts at 2 s and ends at 1 s"),
     ("r1 -1 1", "bad_segment", "starts at -1 s"),
     ("r1 0 1 left", "bad_row", "'left'"),
@@ -204,3 +207,63 @@ def test_segments_past_the_end_are_rejected_when_their_recording_is_seen(tmp_pat
     assert places == [("a", 0, 8000), ("b", 8000, 8000), ("d", 4000, 12_000)]
     rejects = [row for path in (output / "_rejects").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     assert [(row["utterance_id"], row["reason"]) for row in rejects] == [("c", "bad_segment")]
+
+
+def test_a_folder_of_data_folders_names_them(tmp_path):
+    for name in ("train", "dev", ".backup"):
+        data(tmp_path / name, wav_scp=WAV)
+    with pytest.raises(ManifestError, match="it holds only the folders dev, train: give one of them"):
+        read(tmp_path)
+    (tmp_path / "README").touch()
+    with pytest.raises(ManifestError, match="what there is: other_endings 1 .*; the folders dev, train, not looked"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("folders", "told"), [("a", "the folder a: give it"), ("abcdef", "a, b, c, d, e, ...: give")])
+def test_one_folder_or_many_are_told_in_few_words(tmp_path, folders, told):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ManifestError, match=told):
+        read(tmp_path)
+
+
+def test_a_table_of_recordings_that_cannot_be_opened_is_one_clear_error(tmp_path):
+    (tmp_path / "wav.scp").mkdir()
+    with pytest.raises(ManifestError, match=r"wav\.scp cannot be read: Is a directory"):
+        Recordings(str(tmp_path), "wav.scp")
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_recordings_beside_the_tables_are_counted_unless_wav_scp_names_them(tmp_path, segmented):
+    for name in ("stray.WAV", "b.flac", "c.wav", "d.wav"):
+        (tmp_path / name).touch()
+    data(tmp_path, wav_scp=f"b ./b.flac\nc {tmp_path}/c.wav\nd {tmp_path}/x/../d.wav\ne |\n", utt2spk="b two words\n")
+    if segmented:
+        data(tmp_path, segments="u1 b 0 1\nu2 c 0 1\nu3 c 1 2\n", utt2spk="u1 two words\n")
+    passed_over = PassedOver()
+    read(tmp_path, passed_over)
+    assert passed_over.to_json()["unlisted_files"] == {"count": 1, "example": "stray.WAV"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("segmented", [False, True])
+def test_a_line_of_recordings_that_is_too_long_costs_its_own_utterances(tmp_path, segmented, end):
+    long = "b " + "x" * (5 << 20) + " a b"
+    data(tmp_path, wav_scp=end.join(["a a.wav", long, "c c.wav", "d d.wav", ""]))
+    if segmented:
+        data(tmp_path, segments="a a 0 1\nb b 0 1\nb2 b 1 2\nc c 0 1\n")
+    found = {one.utterance_id: one for one in read(tmp_path)}
+    assert sorted(name for name, one in found.items() if one.problem is None) == (["a", "c"] if segmented else [*"acd"])
+    for name in ("b", "b2") if segmented else ("b",):
+        assert found[name].problem[0] == "bad_row"
+        assert "has more than 4,194,304 characters" in found[name].problem[1]
+    assert found["c"].uri == f"{tmp_path}/c.wav"
+    assert not segmented or found["d"].problem[0] == "no_segment"
+
+
+def test_a_speaker_that_a_program_wrote_as_a_float_is_a_whole_number_and_nan_is_none(tmp_path):
+    tables = {"utt2spk": "r1 1089.0\nr2 nan\n", "text": "r1 1089.0\nr2 nan\n", "utt2lang": "r1 en\nr2 nan\n"}
+    passed_over = PassedOver()
+    found = read(data(tmp_path, wav_scp=WAV, **tables), passed_over)
+    assert labels(found) == [("r1", "1089.0", "1089", "en"), ("r2", "nan", None, "nan")]
+    assert passed_over.to_json() == {"spelt_missing": {"count": 1, "example": "speaker nan", "names": {"nan": 1}}}

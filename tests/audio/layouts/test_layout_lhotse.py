@@ -254,3 +254,10 @@ def test_an_absent_empty_or_damaged_manifest_is_one_clear_error(tmp_path):
         read(tmp_path / "cuts.jsonl.gz")
     with pytest.raises(ManifestError, match="braces"):
         read(tmp_path / "cuts.{0.jsonl")
+
+
+def test_manifests_a_folder_below_are_told_of(tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "cuts.jsonl").touch()
+    with pytest.raises(ManifestError, match=r"no recordings: .*it holds only the folder train: give it"):
+        read(tmp_path / "data")

@@ -182,3 +182,18 @@ def test_an_id_that_ends_as_a_file_is_not_taken_for_the_member_of_another(tmp_pa
     ]
     (tmp_path / "cuts.000000.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [one.member for one in read(tmp_path)] == ["x.flac.flac", "x.flac"]
+
+
+def test_the_second_cut_of_one_id_is_a_duplicate_and_not_a_member_that_is_missing(shar):
+    rewrite(shar / "cuts.000000.jsonl.gz", lambda rows: [*rows, rows[0]])
+    found = read(shar)
+    assert [one.problem and one.problem[0] for one in found] == [None, None, "duplicate_id", None, None, None]
+    assert "line 3 of" in found[2].problem[1]
+    assert "an earlier cut of the shard is called 'd.0/c' too" in found[2].problem[1]
+
+
+def test_shards_a_folder_below_are_told_of(shar, tmp_path):
+    (tmp_path / "data").mkdir()
+    shar.rename(tmp_path / "data" / "train")
+    with pytest.raises(ManifestError, match=r"no recordings: .*it holds only the folder train: give it"):
+        read(tmp_path / "data")

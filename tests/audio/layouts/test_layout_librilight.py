@@ -56,6 +56,16 @@ def test_ids_do_not_depend_on_the_folder_that_is_the_corpus(tmp_path):
     assert found[0].split == "medium"
 
 
+@pytest.mark.parametrize(("name", "part"), [("unlab-60k", "unlab-60k"), ("speech", None), ("dev", None)])
+def test_the_folder_of_the_corpus_is_a_split_only_where_it_is_a_set(tmp_path, name, part):
+    made(tmp_path, voice_activity=[[0, 1], [2, 3]], part=name)
+    found, passed_over = read(tmp_path / name)
+    assert {one.split for one in found} == {part}
+    missed = {"count": 1, "example": f"{BOOK}/{NAME}.flac", "names": {"split": 1}}
+    assert passed_over == ({} if part else {"without_label": missed})
+    assert {one.split for one in read(tmp_path)[0]} == {name}
+
+
 def test_the_speaker_may_be_a_number_and_is_that_of_the_folder_where_the_json_has_none(tmp_path):
     made(tmp_path, json.dumps({"speaker": 960, "voice_activity": [[0, 1]]}), name="a")
     made(tmp_path, json.dumps({"speaker": None, "voice_activity": [[0, 1]]}), name="b")
@@ -117,6 +127,7 @@ STRETCHES = [
     ("[0, NaN]", "ends at nan s"),
     ("[0, Infinity]", "ends at inf s"),
     ("[0, 1" + "0" * 400 + "]", "ends at inf s"),
+    ("[6, 1e306]", "starts at 6 s and ends at 1e+306 s"),
     ("[5.5, 7]", "starts at 5.5 s, but one before it ends at 6 s"),
     ("[0, 1]", "starts at 0 s, but one before it ends at 6 s"),
     ('["0", "1"]', "starts at nan s"),

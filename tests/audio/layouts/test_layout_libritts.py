@@ -56,6 +56,31 @@ def test_a_set_alone_and_a_folder_above_give_the_same_utterances(tmp_path):
     assert {one.split for one in whole} == {"train-clean-100"}
 
 
+@pytest.mark.parametrize(("name", "part"), [("train-other-500", "train-other-500"), ("tts", None), ("training", None)])
+def test_the_folder_of_the_corpus_is_a_split_only_where_it_is_a_set(tmp_path, name, part):
+    made(tmp_path, name)
+    found, passed_over = read(tmp_path / name)
+    assert {one.split for one in found} == {part}
+    missed = {"count": 2, "example": f"{CHAPTER}/{IDS[0]}.wav", "names": {"split": 2}}
+    assert passed_over.get("without_label") == (None if part else missed)
+    assert {one.split for one in read(tmp_path)[0]} == {name}
+
+
+def test_an_id_that_comes_twice_in_a_table_has_its_first_text(tmp_path):
+    table = f"{IDS[0]}\ta\tfirst\n{IDS[0]}\tb\tsecond\n{IDS[1]}\tc\tthird\n{IDS[1]}\td\t{'x' * MAX_LINE}\n"
+    found, passed_over = read(made(tmp_path, table=table))
+    assert [(one.text, one.problem) for one in found] == [("first", None), ("third", None)]
+    example = f"line 2 of dev-clean/{CHAPTER}/84_121123.trans.tsv"
+    assert passed_over["unread_lines"] == {"count": 2, "example": example, "names": {"id twice": 2}}
+
+
+def test_a_table_that_cannot_be_read_is_one_clear_error(tmp_path):
+    made(tmp_path, table=None)
+    write(tmp_path, f"dev-clean/{CHAPTER}/84_121123.trans.tsv/x")
+    with pytest.raises(ManifestError, match=r"84_121123\.trans\.tsv cannot be read: Is a directory"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("table", [None, "", f"{IDS[0]}\tNo. 1.\t\n"])
 def test_texts_come_from_the_files_where_the_table_has_none(tmp_path, table):
     found, passed_over = read(made(tmp_path, table=table))

@@ -99,6 +99,23 @@ def test_a_book_that_no_row_names_is_an_example(tmp_path):
     assert read(tmp_path)[1] == {"unlisted_files": {"count": 1, "example": "mls_polish/dev/audio/5/6/5_6_000000.flac"}}
 
 
+def test_a_recording_that_two_rows_name_does_not_hide_one_that_none_names(tmp_path):
+    rows = ["1_2_000000\ta\n", "1_2_000000\tagain\n"]
+    found, passed_over = read(made(tmp_path, rows=rows, audio=["1_2_000000", "1_2_000001"]))
+    assert len(found) == 2
+    assert passed_over == {"unlisted_files": {"count": 1, "example": "dev/audio/1/2/1_2_000001.flac"}}
+
+
+def test_a_book_behind_a_link_does_not_hide_a_recording_that_no_row_names(tmp_path):
+    rows = ["1_2_000000\ta\n", "1_3_000000\tb\n"]
+    corpus = made(tmp_path, rows=rows, audio=["1_2_000000", "1_2_000001", "1_3_000000"])
+    (corpus / "dev/audio/1/3").rename(tmp_path / "book")
+    (corpus / "dev/audio/1/3").symlink_to(tmp_path / "book")
+    _, passed_over = read(corpus)
+    assert passed_over["unlisted_files"] == {"count": 1, "example": "dev/audio/1/2/1_2_000001.flac"}
+    assert passed_over["linked_folders"] == {"count": 1, "example": "dev/audio/1/3"}
+
+
 def test_a_row_without_a_recording_keeps_its_place(tmp_path):
     found, passed_over = read(made(tmp_path, rows=["1_2_000000\ta\n", "9_9_000000\tb\n"], audio=["1_2_000000"]))
     assert [one.uri.rpartition("audio")[2] for one in found] == ["/1/2/1_2_000000.flac", "/9/9/9_9_000000.flac"]
@@ -126,7 +143,7 @@ def test_both_packings_of_a_language_are_found_and_one_file_is_read_for_each_row
     made(tmp_path, "polish_opus", ending=".wav", rows=["1_2_000000\ta\n"], audio=["1_2_000000"])
     found, passed_over = read(tmp_path)
     assert [one.uri.rpartition("/")[2] for one in found] == ["1_2_000000.flac", "1_2_000000.opus"]
-    assert passed_over["unlisted_files"]["count"] == 1
+    assert passed_over["unlisted_files"] == {"count": 1, "example": "mls_polish_opus/dev/audio/1/2/1_2_000000.wav"}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +209,7 @@ def peak(corpus):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("few", "many"), [(1_000, 10_000), pytest.param(10_000, 100_000, marks=pytest.mark.nightly)])
-def test_memory_does_not_grow_with_the_rows(tmp_path, few, many):
+def test_memory_grows_by_one_number_for_each_row(tmp_path, few, many):
     def corpus(name, count, per_book=500, per_speaker=5_000):
         ids = [f"{1 + row // per_speaker}_{row // per_book}_{row % per_book:06d}" for row in range(count)]
         rows = (f"{row}\tsome words that were read aloud, {row}\n" for row in ids)
@@ -202,7 +219,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, few, many):
     read(corpus("warm", 1))
     counts, peaks = zip(peak(small), peak(large), strict=True)
     assert counts == (few, many)
-    assert peaks[1] <= 1.3 * peaks[0], peaks
+    # A hash of 8 bytes, and the spare room of an array.
+    assert peaks[1] - peaks[0] <= 12 * (many - few), peaks
 
 
 def test_lhotse_reads_the_same_texts(tmp_path):

@@ -256,3 +256,24 @@ def test_a_plain_manifest_is_a_listing_and_an_empty_one_is_an_error(tmp_path):
     (tmp_path / "train.json").write_text("")
     with pytest.raises(ManifestError, match="no recordings: its manifests have no lines"):
         read(tmp_path / "train.json")
+
+
+def test_a_manifest_of_all_shards_is_counted_beside_those_of_shards_and_not_where_nemo_has_written_both(tmp_path):
+    folder = tarred(tmp_path, [plain(number) for number in range(4)])
+    passed_over = PassedOver()
+    read(folder, passed_over)
+    assert "unread_lines" not in passed_over.to_json()
+    for file in (folder / "sharded_manifests").iterdir():
+        file.rename(folder / file.name)
+    read(folder, passed_over)
+    name = "tarred_audio_manifest.json"
+    counted = {"count": 1, "example": f"{name}, beside manifests of shards", "names": {name: 1}}
+    assert passed_over.to_json()["unread_lines"] == counted
+
+
+def test_a_folder_of_buckets_names_them(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"bucket{number}").mkdir()
+        tarred(tmp_path / f"bucket{number}", [plain(0)], shards=1)
+    with pytest.raises(ManifestError, match="it holds only the folders bucket1, bucket2: give one of them"):
+        read(tmp_path)

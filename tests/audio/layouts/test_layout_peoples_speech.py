@@ -7,6 +7,7 @@ import pytest
 import soundfile as sf
 
 from pipeline.audio.corpora import read_corpus
+from pipeline.audio.lines import MAX_LINE
 from pipeline.errors import ManifestError
 from pipeline.passed_over import PassedOver
 
@@ -114,6 +115,24 @@ def test_a_line_or_clip_that_cannot_be_used_is_a_problem_that_says_where(tmp_pat
     ]
     assert len({one.utterance_id for one in found}) == len(found)
     assert "0123456789" not in str(found)
+
+
+def test_audio_behind_a_linked_folder_is_named(tmp_path):
+    folder = corpus(tmp_path / "c", {"train/clean.json": [line(("a.flac", "one"))]}, [])
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.flac").touch()
+    (folder / "train/clean").symlink_to(tmp_path / "real")
+    with pytest.raises(ManifestError, match="links to folders are not followed: 1, as train/clean"):
+        read(folder)
+
+
+def test_a_line_may_be_longer_than_those_of_lists(tmp_path):
+    lines = [line(("a.flac", "one"), ("b.flac", "x" * MAX_LINE)), line(("c.flac", "y" * (33 << 20)))]
+    found, _ = read(corpus(tmp_path, {"train/clean.json": lines}, ["train/clean/a.flac"]))
+    assert [(one.utterance_id, one.text) for one in found][0] == ("clean._a", "one")
+    assert [one.problem and one.problem[1].partition(": ")[2] for one in found[2:]] == [
+        "the line has more than 33,554,432 characters"
+    ]
 
 
 def test_tables_without_audio_and_audio_without_tables_are_one_clear_error(tmp_path):

@@ -102,6 +102,15 @@ def test_what_has_no_recording_no_text_or_no_place_is_counted(tmp_path):
     }
 
 
+def test_of_two_texts_of_one_sentence_the_first_is_read_and_the_other_counted(tmp_path):
+    made(tmp_path)
+    (tmp_path / "TRAIN/DR1/FCJF0/SA1.txt").write_text("0 46797 Another.\n")
+    found, passed_over = read(tmp_path)
+    assert [one.text for one in found] == [text for _, text in sorted(SPOKEN.items())]
+    twice = {"count": 1, "example": "TRAIN/DR1/FCJF0/SA1.txt", "names": {"id twice": 1}}
+    assert passed_over == {"unread_lines": twice}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

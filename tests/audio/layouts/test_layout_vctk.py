@@ -82,6 +82,16 @@ def test_texts_without_a_recording_are_counted(tmp_path):
     }
 
 
+def test_trees_that_share_the_recordings_of_their_speakers_leave_no_text_over(tmp_path):
+    texts = {f"{speaker}_00{number}": "text" for speaker in ("p225", "p226") for number in (1, 2, 3)}
+    first = [f"wav48/{speaker}/{speaker}_001.wav" for speaker in ("p225", "p226")]
+    second = [f"wav48_silence_trimmed/{speaker}/{speaker}_002_mic1.flac" for speaker in ("p225", "p226")]
+    found, passed_over = read(made(tmp_path, texts, *first, *second))
+    assert [one.text for one in found] == ["text"] * 4
+    unmet = {"count": 2, "example": "txt/p225/p225_003.txt", "names": {"txt": 2}}
+    assert passed_over == {"unmatched_ids": unmet}
+
+
 def test_what_does_not_fit_is_counted_and_not_labelled(tmp_path):
     odd = ("wav48/p225/p226_001.wav", "wav48/p225/take one.wav", "p225/p225_001.wav", "noise/p225/p225_001.wav")
     corpus = made(tmp_path, {"p225_001": "text"}, "wav48/p225/p225_001.wav", *odd, "txt/p225/p226_001.txt", "txt/x.txt")

@@ -47,8 +47,16 @@ def test_speakers_and_splits_are_those_of_the_folders(tmp_path):
     # As the archives unpack, and each part by itself.
     archives = [name.replace("/wav/", "_wav/wav/") for name in names]
     assert told(read(touch(tmp_path / "zips", *(f"vox1_{name}" for name in archives)))[0]) == expected
-    for folder in ("test", "test/wav", "test/wav/id10270"):
-        assert told(read(tmp_path / folder)[0]) == expected[1:]
+    assert told(read(tmp_path / "test")[0]) == expected[1:]
+
+
+@pytest.mark.parametrize("folder", ["dev/wav", "dev/speech", "dev/wav/id10270"])
+def test_folders_above_that_of_the_corpus_give_no_split(tmp_path, folder):
+    below = "x6uYqmx31kE/00001.wav" if folder.endswith("id10270") else "id10270/x6uYqmx31kE/00001.wav"
+    touch(tmp_path / folder, below)
+    (found,), passed_over = read(tmp_path / folder)
+    assert (found.utterance_id, found.speaker, found.split) == ("id10270._x6uYqmx31kE._00001", "id10270", None)
+    assert passed_over == {"without_label": {"count": 1, "example": below, "names": {"split": 1}}}
 
 
 @pytest.mark.parametrize("ending", [".wav", ".m4a"])
@@ -95,6 +103,36 @@ def test_the_tables_of_speakers_give_the_split_where_no_folder_does(tmp_path):
         },
         "without_label": {"count": 1, "example": "wav/id00099/01dfn2spqyE/00001.wav", "names": {"split": 1}},
     }
+
+
+def test_a_row_that_cannot_be_used_is_counted_and_the_others_are_read(tmp_path):
+    touch(tmp_path, *(f"wav/{name}.wav" for name in VOX1), "wav/id10309/01dfn2spqyE/00001.wav")
+    table = (
+        VOX1_META.encode().replace(b"Ireland\tdev", b"Ireland\tde\xff").replace(b"id10309", b" ")
+        + b"id10309\ta\tf\tUSA\tnan\n"
+    )
+    (tmp_path / "vox1_meta.csv").write_bytes(table)
+    found, passed_over = read(tmp_path)
+    assert [(one.speaker, one.split) for one in found] == [
+        *(("id10001", None), ("id10270", "test"), ("id10270", "test"), ("id10309", None))
+    ]
+    assert passed_over["unread_lines"]["count"] == 2
+    assert passed_over["unread_lines"]["example"].startswith("line 2 of vox1_meta.csv: split is not UTF-8 text")
+    assert passed_over["spelt_missing"]["names"] == {"nan": 1}
+    assert passed_over["without_label"]["names"] == {"split": 2}
+
+
+def test_of_rows_of_one_speaker_and_columns_of_one_name_the_first_is_read(tmp_path):
+    touch(tmp_path, f"wav/{VOX1[0]}.wav", f"wav/{VOX1[2]}.wav")
+    (tmp_path / "vox1_meta.csv").write_text(
+        "VoxCeleb1 ID\tSet\tSet\nid10001\tdev\ttest\nid10270\ttest\tdev\nid10270\tdev\ttest\n"
+    )
+    (tmp_path / "vox2_meta.csv").write_text("VoxCeleb2 ID ,Set\nid10001 ,test\n")
+    found, passed_over = read(tmp_path)
+    assert [(one.speaker, one.split) for one in found] == [("id10001", "dev"), ("id10270", "test")]
+    columns = {"count": 1, "example": f"{tmp_path}/vox1_meta.csv", "names": {"Set (column 3)": 1}}
+    twice = {"count": 2, "example": "line 4 of vox1_meta.csv", "names": {"id twice": 2}}
+    assert passed_over == {"unread_columns": columns, "unread_lines": twice}
 
 
 def test_a_table_that_is_none_of_its_speakers_is_one_clear_error(tmp_path):

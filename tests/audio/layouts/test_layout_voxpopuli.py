@@ -191,14 +191,17 @@ def test_a_row_that_cannot_be_used_is_a_problem_that_says_where(tmp_path):
         published(2, end_time="nan"),
         published(3, id_=""),
         published(4, session_id="../a"),
+        published(6, end_time="1e306"),
     ]
     table(tmp_path / "asr_en.tsv", [*bad, published(5)])
     whole = (tmp_path / "asr_en.tsv").read_bytes()
     (tmp_path / "asr_en.tsv").write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n") + b"a|b\r\n")
     found, _ = read(tmp_path)
-    assert [one.problem and one.problem[0] for one in found] == ["bad_segment", *["bad_row"] * 3, None, "bad_row"]
+    assert [one.problem and one.problem[0] for one in found] == [
+        *("bad_segment", "bad_row", "bad_row", "bad_row", "bad_segment", None, "bad_row")
+    ]
     assert [one.problem[1].partition(":")[0] for one in found if one.problem] == [
-        f"line {number} of asr_en.tsv" for number in (2, 3, 4, 5, 7)
+        f"line {number} of asr_en.tsv" for number in (2, 3, 4, 5, 6, 8)
     ]
 
 
