@@ -108,7 +108,7 @@ def check_seconds(*times: float) -> None:
 
 def is_missing(value: Any) -> bool:
     """Say whether a cell holds no label: null, empty, or NaN."""
-    return value is None or value == "" or isinstance(value, (float, Decimal)) and math.isnan(value)
+    return value is None or value == "" or (isinstance(value, float | Decimal) and math.isnan(value))
 
 
 def spelt(value: Any) -> str | None:

@@ -40,15 +40,6 @@ def phones(text: str, language: str) -> str:
     return _phonemizer(language)(text)
 
 
-def check_language(language: str) -> None:
-    """Refuse a language that cannot be spelt.
-
-    Raises:
-        SettingsError: espeak-ng is not installed, or has no such language.
-    """
-    _phonemizer(language)
-
-
 class _Phonemizer:
     """One language of espeak-ng, which keeps its state in static variables: each has a copy of the library."""
 

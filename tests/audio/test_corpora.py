@@ -3,13 +3,16 @@
 import json
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audio.corpora import LAYOUTS, corpus_roots, read_corpus
+from pipeline.audio.corpus_settings import CorpusSettings
 from pipeline.audio.lines import MAX_LINE
 from pipeline.audio.manifest import encode_id
 from pipeline.errors import ManifestError
@@ -347,3 +350,8 @@ def test_roots_are_resolved(tmp_path):
     assert corpus_roots(f"{tmp_path}/link/l.csv", "listing") == [f"{tmp_path}/real"]
     assert corpus_roots("s3://bucket/speech/", "librispeech") == ["s3://bucket/speech"]
     assert corpus_roots("s3://bucket/speech/l.csv", "listing") == ["s3://bucket/speech"]
+
+
+def test_the_settings_offer_every_layout_and_no_other():
+    (offered,) = [field.type for field in fields(CorpusSettings) if field.name == "layout"]
+    assert sorted(get_args(offered)) == sorted(LAYOUTS)

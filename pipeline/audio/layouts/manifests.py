@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -96,13 +95,10 @@ def numbered_rows(uri: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     Raises:
         ManifestError: The file is absent or unreadable, or holds one JSON array.
     """
-    try:
-        with opened(uri) as file:
-            # Between the words of JSON a carriage return is a blank.
-            lines = Lines(file, returns=False)
-            if lines.peek().lstrip().startswith("["):
-                raise ManifestError(f"{uri} must hold one JSON object a line, not an array")
-            for number, line in lines.numbered():
-                yield number, json_row(line)
-    except zlib.error as error:
-        raise ManifestError(f"{uri} cannot be read: {error}") from error
+    with opened(uri) as file:
+        # Between the words of JSON a carriage return is a blank.
+        lines = Lines(file, returns=False)
+        if lines.peek().lstrip().startswith("["):
+            raise ManifestError(f"{uri} must hold one JSON object a line, not an array")
+        for number, line in lines.numbered():
+            yield number, json_row(line)

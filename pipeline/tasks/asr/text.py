@@ -175,10 +175,9 @@ def build_alphabet(settings: TextSettings, characters: Mapping[str, int], words:
         "text_normalization": how,
         "drops_unknown": settings.unknown == "drop",
     }
-    plain = Alphabet(units="characters", symbols=(BLANK, *sorted(known)), **common)
-    found = (
-        plain if settings.units != "phones" else replace(plain, units="phones", phone_language=settings.phone_language)
-    )
+    found = Alphabet(units="characters", symbols=(BLANK, *sorted(known)), **common)
+    if settings.units == "phones":
+        found = replace(found, units="phones", phone_language=settings.phone_language)
     check_characters(found, characters)
     if settings.units != "bpe":
         return found
