@@ -1,4 +1,4 @@
-r"""Fit K-means codebooks over a features dataset: one per layer and K.
+r"""Fit K-means codebooks over one or more features datasets: one per layer and K.
 
     python jobs/fit_kmeans.py --features out/features --num-clusters 100 --output out/codebooks
     ray job submit --working-dir . -- python jobs/fit_kmeans.py --features s3://b/features --layers 7 \

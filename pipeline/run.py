@@ -133,7 +133,7 @@ class RunPipelineConfig(Settings):
     def codebooks(self) -> FitKmeansConfig:
         """Give the settings of the codebooks."""
         return FitKmeansConfig(
-            features=join(self.output, "features"),
+            features=(join(self.output, "features"),),
             output=join(self.output, "codebooks"),
             fitting=FittingSettings(
                 num_clusters=(self.num_clusters,),

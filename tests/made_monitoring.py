@@ -67,7 +67,9 @@ def work(folder, encoder):
     )
     # In this process, of which nothing may be scraped.
     extract_features(ExtractFeaturesConfig.of(output=made["features"], layers=(1, 3), runner="here", **encoded))
-    fit_kmeans(FitKmeansConfig.of(features=made["features"], output=made["codebooks"], num_clusters=(8,), runner="ray"))
+    fit_kmeans(
+        FitKmeansConfig.of(features=(made["features"],), output=made["codebooks"], num_clusters=(8,), runner="ray")
+    )
     books = {"codebooks": made["codebooks"], "num_clusters": 8, "agreement_share": 0.9}
     workers = {"num_workers": 1, "runner": "ray"}
     tokens = tokenize_corpus(TokenizeCorpusConfig.of(output=made["tokens"], **books, **encoded, **workers))

@@ -136,7 +136,7 @@ def test_two_runs_side_by_side_write_every_row_once(base, tmp_path):
 
 def test_kmeans_killed_between_iterations_goes_on_to_the_same_bytes(base, tmp_path):
     config = FitKmeansConfig.of(
-        features=str(base[0] / "features"),
+        features=(str(base[0] / "features"),),
         output=str(tmp_path / "codebooks"),
         num_clusters=(8,),
         max_iterations=4,

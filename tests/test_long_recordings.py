@@ -144,5 +144,7 @@ def test_a_sample_of_frames_does_not_depend_on_windows_and_can_be_clustered(run,
         found = np.concatenate([np.frombuffer(row["layer_03"], "<f2").reshape(-1, 48) for row in rows])
         np.testing.assert_array_equal(found, whole[kept])
     assert 0.1 < sum(len(row["frame_index"]) for rows in sample.values() for row in rows) / 3_500 < 0.3
-    fit_kmeans(FitKmeansConfig.of(features=str(tmp_path / "sample"), output=str(tmp_path / "books"), num_clusters=(4,)))
+    fit_kmeans(
+        FitKmeansConfig.of(features=(str(tmp_path / "sample"),), output=str(tmp_path / "books"), num_clusters=(4,))
+    )
     assert len(Dataset.open(str(tmp_path / "books"), kind="codebooks").plan.units) == 2

@@ -304,7 +304,7 @@ def test_more_clusters_than_frames_are_refused_before_any_work(run, tmp_path):
     output, _ = run
     with pytest.raises(SettingsError, match="fewer than num_clusters"):
         fit_kmeans(
-            FitKmeansConfig.of(features=str(output / "features"), output=str(tmp_path / "c"), num_clusters=(60000,))
+            FitKmeansConfig.of(features=(str(output / "features"),), output=str(tmp_path / "c"), num_clusters=(60000,))
         )
 
 

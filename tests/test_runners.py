@@ -54,10 +54,10 @@ def configs(root, encoder):
         "features": ExtractFeaturesConfig.of(output=str(root / "features"), layers=(1, 3), **encoded),
         "sample": ExtractFeaturesConfig.of(output=str(root / "sample"), layers=(1, 3), sample_frames=400, **encoded),
         "kmeans": FitKmeansConfig.of(
-            features=str(root / "features"), output=str(root / "kmeans"), num_clusters=(K,), num_quantizers=2
+            features=(str(root / "features"),), output=str(root / "kmeans"), num_clusters=(K,), num_quantizers=2
         ),
         "kmeans||": FitKmeansConfig.of(
-            features=str(root / "sample"), output=str(root / "kmeans||"), num_clusters=(K, 12), init="k-means||"
+            features=(str(root / "sample"),), output=str(root / "kmeans||"), num_clusters=(K, 12), init="k-means||"
         ),
         "cards": DescribeCodebooksConfig.of(codebooks=str(root / "kmeans"), features=str(root / "features")),
         "tokens": TokenizeCorpusConfig.of(output=str(root / "tokens"), **encoded, **books),

@@ -143,7 +143,7 @@ def test_two_runs_started_together_on_ray_end_well_with_the_bytes_of_one(base, t
 @pytest.mark.parametrize("point", ["after_plan", "kmeans_step", "after_checkpoint", "after_data_before_commit"])
 def test_codebooks_that_another_driver_finishes_are_found_finished(base, tmp_path, point):
     config = FitKmeansConfig.of(
-        features=str(base[0] / "alone" / "features"),
+        features=(str(base[0] / "alone" / "features"),),
         output=str(tmp_path / "codebooks"),
         num_clusters=(8,),
         layers=(1, 3),

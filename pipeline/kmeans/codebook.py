@@ -38,7 +38,8 @@ class Codebook:
         inertia: float64, after each iteration; of an imported file the last one, or none.
         lineage: JSON values by name; ``encoder_sha256`` names the encoder whose features were clustered. A file read
             has ``layer`` and ``schema_version`` in it too, and that of a stage after 0 ``quantizer``. Such a stage
-            names the stages before it, in order, as ``prior_sha256``.
+            names the stages before it, in order, as ``prior_sha256``. One that was fitted on several features datasets
+            names them as ``inputs``.
 
     Raises:
         ValueError: Types or shapes do not fit together, a value is not finite, or the lineage names no encoder,
@@ -124,6 +125,12 @@ class Codebook:
         """SHA-256 of the codebooks of the stages before, in order; none for stage 0."""
         return list(self.lineage.get("prior_sha256", ()))
 
+    @property
+    def fitted_on(self) -> list[str]:
+        """SHA-256 of the features datasets it was fitted on; none where the file does not say, as of imported ones."""
+        one = self.lineage.get("input_sha256")
+        return list(self.lineage.get("inputs", [one] if one else []))
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file."""
@@ -196,6 +203,7 @@ def _read_lineage(header: dict[str, Any], source: str) -> dict[str, Any]:
         raise SchemaMismatchError(f"{source} names layer {layer!r}; a layer is an integer from 0")
     if type(quantizer := lineage.get("quantizer", 0)) is not int or quantizer < 0:
         raise SchemaMismatchError(f"{source} names quantizer {quantizer!r}; a residual stage is an integer from 0")
-    if not isinstance(lineage.get("prior_sha256", []), list):
-        raise SchemaMismatchError(f"{source} names its prior_sha256 not as a list")
+    for name in ("prior_sha256", "inputs"):
+        if not isinstance(lineage.get(name, []), list):
+            raise SchemaMismatchError(f"{source} names its {name} not as a list")
     return dict(lineage)

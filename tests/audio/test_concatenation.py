@@ -249,7 +249,7 @@ def test_a_joined_corpus_is_encoded_and_tokenised_whole_and_streamed(source, tmp
     assert extract_features(features).num_frames == 100
     fit_kmeans(
         FitKmeansConfig.of(
-            features=features.output, output=str(tmp_path / "books"), num_clusters=(4,), layers=(2,), runner="here"
+            features=(features.output,), output=str(tmp_path / "books"), num_clusters=(4,), layers=(2,), runner="here"
         )
     )
     tokens = TokenizeCorpusConfig.of(output=str(tmp_path / "tokens"), codebooks=str(tmp_path / "books"), **encoding)

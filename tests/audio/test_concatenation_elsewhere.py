@@ -161,7 +161,7 @@ def books(folder):
     extract_features(features)
     fit_kmeans(
         FitKmeansConfig.of(
-            features=features.output, output=str(folder / "books"), num_clusters=(4,), layers=(2,), runner="here"
+            features=(features.output,), output=str(folder / "books"), num_clusters=(4,), layers=(2,), runner="here"
         )
     )
     return folder / "books"

@@ -59,7 +59,9 @@ def test_the_counts_of_an_estimate_are_those_of_the_run(made):
     assert report.predicted_seconds == pytest.approx(predicted.wall_seconds)
     assert ("predicted") in dict(report.lines())
 
-    fit_kmeans(FitKmeansConfig.of(features=str(root / "features"), output=str(root / "codebooks"), num_clusters=(64,)))
+    fit_kmeans(
+        FitKmeansConfig.of(features=(str(root / "features"),), output=str(root / "codebooks"), num_clusters=(64,))
+    )
     tokens = TokenizeCorpusConfig.of(
         manifest=str(root / "manifest"),
         codebooks=str(root / "codebooks"),

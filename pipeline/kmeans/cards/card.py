@@ -20,7 +20,7 @@ from pipeline.kmeans.cards.quality import Bitrate, CodeUse, Distances, Runs
 CARD_VERSION = 2
 """Goes up when a number of the card changes its meaning; such cards are made again."""
 
-_LINEAGE = ("encoder", "encoder_sha256", "dtype", "frame_rate", "seed", "tolerance", "input_sha256")
+_LINEAGE = ("encoder", "encoder_sha256", "dtype", "frame_rate", "seed", "tolerance", "input_sha256", "inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Described:
         seconds: Their duration: frames by frame rate.
         sampled: Whether they are a sample of the frames, which has no runs.
         splits: Splits of the manifest that were kept; none when all were.
-        fitted_on_these: Whether the features dataset is the one that the codebook was fitted on.
+        fitted_on_these: Whether the features dataset is one that the codebook was fitted on.
     """
 
     utterances: int
@@ -243,7 +243,7 @@ def make_card(
             seconds=counts.frames / frame_rate,
             sampled=sampled,
             splits=list(splits),
-            fitted_on_these=made_from["features_sha256"] == book.lineage.get("input_sha256"),
+            fitted_on_these=made_from["features_sha256"] in book.fitted_on,
         ),
         codes=counts.codes.tolist(),
         use=quality.code_use(counts.codes),

@@ -72,19 +72,22 @@ def _what(card: CodebookCard) -> str:
     lineage, speech, fit = card.lineage, card.described, card.fitting
     splits = f" of the splits {', '.join(speech.splits)}" if speech.splits else ""
     sample = ", a sample of them" if speech.sampled else ""
-    held_out = (
-        "They are the features that it was fitted on: nothing here is held out."
-        if speech.fitted_on_these
-        else "It was fitted on another features dataset."
-    )
     return (
         f"{card.num_clusters:,} centroids of width {card.dim:,} over {_quantised(card)} of the encoder "
         f"`{lineage.get('encoder', 'unknown')}` (SHA-256 `{lineage['encoder_sha256'][:12]}`), fitted by K-means on "
         f"{fit.use.frames:,} frames in {len(fit.inertia):,} iterations, seed {lineage.get('seed', 'unknown')}. "
         f"SHA-256 of the codebook: `{card.made_from['codebook_sha256']}`.\n\n"
         f"It is described here on {card.use.frames:,} frames ({speech.seconds:,.1f} s) of {speech.utterances:,} "
-        f"utterances{splits}{sample}. {held_out}"
+        f"utterances{splits}{sample}. {_held_out(card)}"
     )
+
+
+def _held_out(card: CodebookCard) -> str:
+    number = len(card.lineage.get("inputs", ()))
+    if card.described.fitted_on_these:
+        these = f"one of the {number} features datasets" if number else "the features"
+        return f"They are {these} that it was fitted on: nothing here is held out."
+    return f"It was fitted on {f'{number} other features datasets' if number else 'another features dataset'}."
 
 
 def _quantised(card: CodebookCard) -> str:
@@ -202,9 +205,10 @@ def _limits(card: CodebookCard) -> list[str]:
             "A sample of frames has no neighbours: no run lengths, no dedup ratio, no bitrate without repetitions."
         )
     if not card.described.fitted_on_these:
+        fitted_on = "those" if card.lineage.get("inputs") else "the one"
         lines.append(
-            "That the features are another dataset than the one fitted on does not make their speakers, or even their "
-            "recordings, others."
+            f"That the features are another dataset than {fitted_on} fitted on does not make their speakers, or even "
+            "their recordings, others."
         )
     return lines
 

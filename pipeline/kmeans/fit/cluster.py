@@ -1,4 +1,4 @@
-"""Partitions of a features dataset, held by the actors of a runner: what a fit asks of all rows.
+"""Partitions of features datasets, held by the actors of a runner: what a fit asks of all rows.
 
 A step sends the centroids out once, to each node, and the answers, exact integers, are added up in a tree; so neither
 the number of actors nor who holds which shard can change a bit. Memory of an answer: 16 * K * D bytes.
@@ -62,9 +62,9 @@ class FitShape:
 
 
 def fit_shape(
-    features: Dataset,
     nodes: Sequence[Node],
     *,
+    num_shards: int,
     num_workers: int | None,
     memory_per_worker: float | None,
     num_fits: int,
@@ -75,8 +75,8 @@ def fit_shape(
     """Lay actors over the nodes that a runner has.
 
     Args:
-        features: What is fitted on.
         nodes: What they have.
+        num_shards: Of the features; each is held by one actor.
         num_workers: Actors wanted; default: one a GPU, or one a CPU.
         memory_per_worker: GB of each; default: an equal share of most of the smallest node.
         num_fits: See ``Budget``.
@@ -87,7 +87,7 @@ def fit_shape(
     nodes = [node for node in nodes if node.cpus]
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = num_workers or max(1, int(gpus or cpus))
-    num_workers = min(wanted, len(features.plan.units))
+    num_workers = min(wanted, num_shards)
     if memory_per_worker is not None:
         num_bytes = int(memory_per_worker * 1e9)
     else:
@@ -109,11 +109,11 @@ def fit_shape(
 
 
 class Cluster:
-    """The rows of a features dataset, held by actors.
+    """The rows of features datasets, held by actors.
 
     Args:
         runner: Who starts the actors.
-        dataset: The features.
+        datasets: The features, in an order that numbers their rows.
         layers: Layers to hold.
         num_workers: Actors; at most one a shard is of use.
         budget: Memory of each.
@@ -128,7 +128,7 @@ class Cluster:
     def __init__(
         self,
         runner: Runner,
-        dataset: Dataset,
+        datasets: Sequence[Dataset],
         layers: Sequence[int],
         *,
         num_workers: int,
@@ -141,14 +141,15 @@ class Cluster:
         engine: str = "auto",
     ) -> None:
         shares, begin = [], 0
-        for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
-            shares.append(Share(unit=row["unit"], begin=begin, num_rows=row["num_frames"]))
-            begin += row["num_frames"]
+        for dataset in datasets:
+            for row in read_shard_table(dataset).select(["unit", "num_frames"]).to_pylist():
+                shares.append(Share(uri=dataset.uri, unit=row["unit"], begin=begin, num_rows=row["num_frames"]))
+                begin += row["num_frames"]
         # A restarted actor reads its shards again; what it answers does not depend on what it was asked before.
         self._actors = runner.actors(
             Partition,
             [
-                (dataset.uri, shares[number::num_workers], list(layers), budget, seed, threads, fraction, engine)
+                (shares[number::num_workers], list(layers), budget, seed, threads, fraction, engine)
                 for number in range(num_workers)
             ],
             cpus=num_cpus,

@@ -1,4 +1,4 @@
-"""The rows of some shards of a features dataset, and what K-means computes over them; an actor in ``cluster``.
+"""The rows of some shards of features datasets, and what K-means computes over them; an actor in ``cluster``.
 
 Fits of several layers and numbers of clusters share the rows. Rows past the memory budget lie on the local disk. What
 a fit keeps from one iteration to the next saves work only: an actor that begins anew, in the middle of a fit, gives
@@ -42,11 +42,13 @@ class Share:
     """A shard that a partition holds.
 
     Attributes:
+        uri: The features dataset that it is of.
         unit: The shard.
-        begin: Number of its first row among the N rows of the dataset.
+        begin: Number of its first row among the N rows of all datasets.
         num_rows: Its rows.
     """
 
+    uri: str
     unit: str
     begin: int
     num_rows: int
@@ -156,8 +158,7 @@ class Partition:
     """Rows of some shards, read when they are first asked for; see the module.
 
     Args:
-        uri: The features dataset.
-        shares: The shards to hold.
+        shares: The shards to hold, at least one.
         layers: Layers to hold.
         budget: Memory.
         seed: Of the hashes that choose samples.
@@ -168,7 +169,6 @@ class Partition:
 
     def __init__(
         self,
-        uri: str,
         shares: Sequence[Share],
         layers: Sequence[int],
         budget: Budget,
@@ -179,11 +179,12 @@ class Partition:
     ) -> None:
         set_threads(threads)
         num_rows = math.ceil(fraction * sum(share.num_rows for share in shares))
-        self._dataset = Dataset.open(uri, kind="features")
+        uris = dict.fromkeys(share.uri for share in shares)
+        self._datasets = {uri: Dataset.open(uri, kind="features") for uri in uris}
         self._shares, self._layers, self._seed, self._fraction = shares, layers, seed, fraction
         self._block_bytes, self._engine = budget.block_bytes, engine
-        dim = int(self._dataset.plan.lineage["dim"])
-        self._max_resident, self._max_begun_on = budget.max_resident(num_rows, len(layers), dim)
+        self._dim = int(self._datasets[shares[0].uri].plan.lineage["dim"])
+        self._max_resident, self._max_begun_on = budget.max_resident(num_rows, len(layers), self._dim)
         self._numbers = np.zeros(0, np.int64)
         self._hashes = np.zeros(0, np.uint64)
         self._rows: dict[str, RowStore] = {}
@@ -203,9 +204,9 @@ class Partition:
             # It takes seconds, which would else be the first step's.
             import torch  # noqa: F401
 
-            dim, capacity = int(self._dataset.plan.lineage["dim"]), sum(share.num_rows for share in self._shares)
+            capacity = sum(share.num_rows for share in self._shares)
             stores = {
-                layer: RowStore(dim, num_rows=capacity, max_resident=self._max_resident) for layer in self._layers
+                layer: RowStore(self._dim, num_rows=capacity, max_resident=self._max_resident) for layer in self._layers
             }
             self._numbers, self._hashes = np.empty(capacity, np.int64), np.empty(capacity, np.uint64)
             filled = 0
@@ -219,9 +220,9 @@ class Partition:
 
     def _read(self, share: Share, stores: Mapping[int, RowStore], filled: int) -> int:
         """Read a shard into the stores; give how many rows are kept, after as many as were before."""
-        source, seen = f"{self._dataset.uri}/{share.unit}", 0
-        for table in read_pieces(self._dataset, share.unit):
-            for row in feature_rows(table, list(stores), self._dataset.plan.lineage["dim"], source):
+        dataset, source, seen = self._datasets[share.uri], f"{share.uri}/{share.unit}", 0
+        for table in read_pieces(dataset, share.unit):
+            for row in feature_rows(table, list(stores), self._dim, source):
                 count = len(row.frames)
                 if seen + count > share.num_rows:
                     break

@@ -12,7 +12,8 @@ class RowSample:
 
     Attributes:
         hashes: uint64 (n,).
-        numbers: int64 (n,), of each row among all of the dataset; decides between equal hashes.
+        numbers: int64 (n,), of each row among all rows; decides between equal hashes, as those of an utterance id that
+            two datasets have.
         rows: float16 (n, D).
     """
 

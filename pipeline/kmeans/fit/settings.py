@@ -61,8 +61,8 @@ class FittingSettings(Settings):
 class FitKmeansConfig(Settings):
     """Settings of fit_kmeans."""
 
-    features: str
-    """Features dataset, local or s3://."""
+    features: tuple[str, ...]
+    """Features datasets of one encoder, local or s3://; the frames of all are fitted on together."""
     output: str
     """Folder of the codebooks, local or s3://."""
     fitting: FittingSettings
@@ -86,6 +86,10 @@ class FitKmeansConfig(Settings):
     """Who does the work."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.features, str):
+            raise SettingsError(f"features must be a tuple of datasets, got the string {self.features!r}")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise SettingsError(f"features must name one or more different datasets, got {list(self.features)}")
         if not 0 < self.fraction <= 1:
             raise SettingsError(f"fraction must be more than 0 and at most 1, got {self.fraction}")
         if any(not 0 < share < 1 for share in self.warm_start) or list(self.warm_start) != sorted(set(self.warm_start)):

@@ -1,6 +1,6 @@
-"""Fit codebooks: K-means over a features dataset, all layers and numbers of clusters in one job.
+"""Fit codebooks: K-means over features datasets, all layers and numbers of clusters in one job.
 
-Reads: a features dataset, whole or sampled, once. Writes: a codebooks dataset, ``layer_07_k1000.safetensors`` for each
+Reads: features datasets, whole or sampled, once. Writes: a codebooks dataset, ``layer_07_k1000.safetensors`` for each
 layer and K. Restart: after every iteration the state of every fit lies in ``_checkpoints/``; run again, fits go on from
 there and end with the same bits. Memory: ``memory_per_worker``; what is more lies on the workers' local disks.
 """
@@ -18,6 +18,7 @@ from pipeline.errors import SettingsError
 from pipeline.features.numerics import numerics_key
 from pipeline.kmeans.codebook import Codebook
 from pipeline.kmeans.fit.cluster import Cluster, FitShape, fit_shape
+from pipeline.kmeans.fit.inputs import FitInputs
 from pipeline.kmeans.fit.partition import Request, RowSet, Step
 from pipeline.kmeans.fit.seeding import given_centroids
 from pipeline.kmeans.fit.settings import FitKmeansConfig
@@ -25,7 +26,7 @@ from pipeline.kmeans.fit.state import Fit, Stopping, Target
 from pipeline.kmeans.fit.telling import FitLog
 from pipeline.kmeans.fit.watching import FitWatch
 from pipeline.kmeans.search.engines import check_gpus
-from pipeline.store.completion import finish, read_shard_table, status, success, unless_finished
+from pipeline.store.completion import finish, status, unless_finished
 from pipeline.store.dataset import Dataset, Output, Plan, check_folder
 from pipeline.store.provenance import record_settings
 from pipeline.store.reading import read_committed
@@ -43,23 +44,20 @@ def prepare(config: FitKmeansConfig) -> Plan:
 
     Raises:
         DatasetError: The features are not finished.
-        SettingsError: They lack a layer, or have fewer frames than clusters, or given codebooks do not fit.
+        SettingsError: They lack a layer, are not of one encoder, hold the same data twice, or have fewer frames than
+            clusters, or given codebooks do not fit.
         PlanMismatchError: The output folder was made with other settings.
     """
-    features = Dataset.open(config.features, kind="features")
-    lineage = features.plan.lineage
-    layers = sorted(config.fitting.layers) or list(lineage["layers"])
-    if absent := sorted(set(layers) - set(lineage["layers"])):
-        raise SettingsError(f"{config.features} has layers {lineage['layers']}, not {absent}")
-    frames = int(config.fraction * sum(read_shard_table(features)["num_frames"].to_pylist()))
+    inputs = FitInputs.open(config.features)
+    lineage, layers = inputs.lineage, inputs.layers(config.fitting.layers)
+    frames = int(config.fraction * inputs.num_frames())
     for share in (1.0, *config.warm_start):
         if share * frames < max(config.fitting.num_clusters):
             part = "" if share * config.fraction == 1 else f" in a fraction of {share * config.fraction:g}"
             raise SettingsError(
-                f"{config.features} has {int(share * frames)} frames{part}, fewer than num_clusters "
+                f"{inputs.names}: {int(share * frames)} frames{part}, fewer than num_clusters "
                 f"{max(config.fitting.num_clusters)}; lower num_clusters or keep more frames"
             )
-    input_sha256 = success(features)["dataset_sha256"]
     given = _given_codebooks(config, layers, lineage)
     settings = {
         "fraction": config.fraction,
@@ -71,7 +69,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
         "seeding_frames_per_cluster": config.seeding_frames_per_cluster,
         "seed": config.fitting.seed,
     }
-    content = {"data_version": DATA_VERSION, "input_sha256": input_sha256, "layers": layers, **settings}
+    content = {"data_version": DATA_VERSION, **inputs.origin, "layers": layers, **settings}
     kept = (
         "encoder",
         "encoder_sha256",
@@ -89,7 +87,7 @@ def prepare(config: FitKmeansConfig) -> Plan:
             **{key: lineage[key] for key in kept if key in lineage},
             "kind": "codebooks",
             "schema_version": schema.SCHEMA_VERSION,
-            "input_sha256": input_sha256,
+            **inputs.origin,
             **settings,
         },
         units=[target.unit for target in config.targets(layers)],
@@ -126,14 +124,16 @@ def _given_codebooks(config: FitKmeansConfig, layers: Sequence[int], lineage: Ma
 def fit_kmeans(config: FitKmeansConfig) -> StageReport:
     """Fit a codebook for each layer and K by Lloyd's algorithm with exact sums.
 
-    The result is the same, bit for bit, for any number of workers, any memory and after any restart.
+    The result is the same, bit for bit, for any number of workers, any memory, any order of the features datasets and
+    after any restart.
 
     Source: S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982); first centroids by
     D. Arthur and S. Vassilvitskii, "k-means++", SODA 2007, on a sample, or B. Bahmani et al., "Scalable k-means++",
     VLDB 2012, on all rows.
 
     Raises:
-        SettingsError: Features lack a layer or distinct frames, or given codebooks do not fit.
+        SettingsError: Features lack a layer or distinct frames, or do not belong together, or given codebooks do not
+            fit.
         CorruptDatasetError: The features are damaged or hold values that are not finite.
         PlanMismatchError: The output folder was made with other settings.
     """
@@ -155,13 +155,13 @@ def fit_kmeans(config: FitKmeansConfig) -> StageReport:
 
 def _fit(config: FitKmeansConfig, plan: Plan, dataset: Dataset, tally: Tally) -> tuple[str, dict[str, float]]:
     """Fit what is not committed; give how the fits lay on the workers, and what took how long."""
-    features = Dataset.open(config.features, kind="features")
+    inputs = FitInputs.open(config.features)
     # What 20 ms of audio gives is a frame.
-    runner = config.work.choice(plan.totals["frames"] / features.plan.lineage["frame_rate"]).runner
-    shape = _lay_out(config, features, plan, runner.nodes())
+    runner = config.work.choice(plan.totals["frames"] / plan.lineage["frame_rate"]).runner
+    shape = _lay_out(config, inputs.num_shards, plan, runner.nodes())
     cluster = Cluster(
         runner,
-        features,
+        inputs.datasets,
         plan.content["layers"],
         num_workers=shape.num_workers,
         budget=shape.budget,
@@ -187,11 +187,11 @@ def _fit(config: FitKmeansConfig, plan: Plan, dataset: Dataset, tally: Tally) ->
     }
 
 
-def _lay_out(config: FitKmeansConfig, features: Dataset, plan: Plan, nodes: Sequence[Node]) -> FitShape:
+def _lay_out(config: FitKmeansConfig, num_shards: int, plan: Plan, nodes: Sequence[Node]) -> FitShape:
     num_fits = len(plan.content["layers"]) * len(config.fitting.num_clusters)
     shape = fit_shape(
-        features,
         nodes,
+        num_shards=num_shards,
         num_workers=config.fitting.num_workers,
         memory_per_worker=config.fitting.memory_per_worker,
         num_fits=num_fits,

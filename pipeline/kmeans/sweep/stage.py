@@ -61,7 +61,7 @@ class SweepCodebooksConfig(Settings):
     def fit(self, share: float) -> FitKmeansConfig:
         """Give the settings of the fits on a share of the frames."""
         return FitKmeansConfig(
-            features=self.features,
+            features=(self.features,),
             output=self.folder(share),
             fraction=share,
             fitting=self.fitting,

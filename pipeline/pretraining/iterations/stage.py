@@ -132,7 +132,7 @@ class _Iteration:
 
     def _fit(self) -> FitKmeansConfig:
         return FitKmeansConfig.of(
-            features=join(self._folder, "sample"),
+            features=(join(self._folder, "sample"),),
             num_clusters=(self._config.target_clusters[self._number],),
             seed=self._config.training.seed,
             runner=self._config.training.runner,
@@ -187,7 +187,7 @@ def run_pretraining(config: RunPretrainingConfig) -> PretrainingReport:
             output=join(config.output, "sample"),
         )
         fit = FitKmeansConfig.of(
-            features=sample.output,
+            features=(sample.output,),
             num_clusters=config.final_clusters,
             seed=config.training.seed,
             runner=config.training.runner,

@@ -84,7 +84,7 @@ def test_exactly_the_frames_of_smallest_hash_are_kept_in_all_layers_and_can_be_c
             np.testing.assert_array_equal(found, full[row["frame_index"]])
     assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "sample"))).num_frames == 400
     books = str(tmp_path / "books")
-    fit_kmeans(FitKmeansConfig.of(features=str(tmp_path / "sample"), output=books, num_clusters=(4,)))
+    fit_kmeans(FitKmeansConfig.of(features=(str(tmp_path / "sample"),), output=books, num_clusters=(4,)))
     with pytest.raises(SettingsError, match="every frame"):
         tokenize_corpus(
             TokenizeCorpusConfig.of(features=str(tmp_path / "sample"), codebooks=books, output=str(tmp_path / "tokens"))

@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     assert extract_features(features).units >= 3
     for seed in (0, 1):
         fit = FitKmeansConfig.of(
-            features=str(root / "features"),
+            features=(str(root / "features"),),
             output=str(root / f"books{seed}"),
             num_clusters=(12,),
             seed=seed,
@@ -105,7 +105,7 @@ def test_cards_disturb_neither_the_codebooks_nor_their_checks(run, tmp_path):
     assert data_bytes(tmp_path / "books") == before
     assert verify_dataset(VerifyDatasetConfig(dataset=str(tmp_path / "books"))).faults == []
     again = FitKmeansConfig.of(
-        features=str(run / "features"), output=str(tmp_path / "books"), num_clusters=(12,), num_workers=1
+        features=(str(run / "features"),), output=str(tmp_path / "books"), num_clusters=(12,), num_workers=1
     )
     assert fit_kmeans(again).units_done_now == 0
     assert (tmp_path / "books" / "_cards" / "layer_00_k12.json").is_file()

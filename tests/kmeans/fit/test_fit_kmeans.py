@@ -32,7 +32,7 @@ def features(tmp_path_factory):
 
 def config(features, output, **settings):
     return FitKmeansConfig.of(
-        features=str(features[0]), output=str(output), **{"num_clusters": (8,), "max_iterations": 6, **settings}
+        features=(str(features[0]),), output=str(output), **{"num_clusters": (8,), "max_iterations": 6, **settings}
     )
 
 

@@ -75,7 +75,7 @@ def test_a_run_tells_of_every_iteration_with_the_inertia_that_its_codebook_has(t
     write_features(tmp_path / "features", [rows])
     report = fit_kmeans(
         FitKmeansConfig.of(
-            features=str(tmp_path / "features"),
+            features=(str(tmp_path / "features"),),
             output=str(tmp_path / "books"),
             num_clusters=(5,),
             num_quantizers=quantizers,

@@ -36,14 +36,14 @@ def shares(features):
     dataset, rows = features
     begins = np.cumsum([0, *map(len, rows)])
     return [
-        Share(unit=unit, begin=int(begin), num_rows=len(found))
+        Share(uri=dataset.uri, unit=unit, begin=int(begin), num_rows=len(found))
         for unit, begin, found in zip(dataset.plan.units, begins, rows, strict=False)
     ]
 
 
 def partitions(features, count, budget=PLENTY, fraction=1.0):
     found = shares(features)
-    return [Partition(features[0].uri, found[n::count], [3], budget, 0, 1, fraction) for n in range(count)]
+    return [Partition(found[n::count], [3], budget, 0, 1, fraction) for n in range(count)]
 
 
 def enough_for(num_rows, num_resident):
@@ -156,9 +156,7 @@ def test_a_fraction_is_a_share_of_the_rows_and_the_smaller_lies_in_the_larger(fe
     rows = np.concatenate(features[1])
 
     def held(fraction, count=1):
-        parts = [
-            Partition(features[0].uri, shares(features)[n::count], [3], PLENTY, 0, 1, fraction) for n in range(count)
-        ]
+        parts = [Partition(shares(features)[n::count], [3], PLENTY, 0, 1, fraction) for n in range(count)]
         return merge([part.sample(LAYER, len(rows)) for part in parts], len(rows))
 
     whole, third, tenth = held(1.0), held(0.3), held(0.1)
@@ -176,11 +174,11 @@ def test_a_value_that_is_not_finite_is_refused_by_layer_utterance_and_frame(tmp_
     rows = [("good", np.arange(3), np.ones((3, 6), np.float16)), ("bad", np.array([5, 7, 9, 11]), cell)]
     dataset = write_features(tmp_path, [rows], sampled=True)
     with pytest.raises(CorruptDatasetError, match="layer 3 of bad has a value that is not finite in frame 9"):
-        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=7)], [3], PLENTY, 0, 1).load()
+        Partition([Share(uri=dataset.uri, unit="shard-00000", begin=0, num_rows=7)], [3], PLENTY, 0, 1).load()
 
 
 @pytest.mark.parametrize("num_rows", [6, 8])
 def test_a_shard_with_other_rows_than_its_commit_says_is_refused(tmp_path, num_rows):
     dataset = write_features(tmp_path, [[("a", np.arange(7), np.ones((7, 6), np.float16))]])
     with pytest.raises(CorruptDatasetError, match="does not hold the"):
-        Partition(dataset.uri, [Share(unit="shard-00000", begin=0, num_rows=num_rows)], [3], PLENTY, 0, 1).load()
+        Partition([Share(uri=dataset.uri, unit="shard-00000", begin=0, num_rows=num_rows)], [3], PLENTY, 0, 1).load()

@@ -54,9 +54,9 @@ def fitted(folder, dim, engine, iterations=3):
     """Centroids after some iterations over 600 rows, the second stage of a residual quantiser."""
     rows = rows_of(600, dim)
     dataset = write_features(folder, [[("u", np.arange(600), rows)]])
-    share = Share(unit=dataset.plan.units[0], begin=0, num_rows=600)
+    share = Share(uri=dataset.uri, unit=dataset.plan.units[0], begin=0, num_rows=600)
     budget = Budget(num_bytes=1 << 30, num_fits=1, num_clusters=300)
-    part = Partition(dataset.uri, [share], [3], budget, 0, 1, engine=engine)
+    part = Partition([share], [3], budget, 0, 1, engine=engine)
     source = RowSet(layer=3, prior=(rows[:5].astype(np.float32),), name="second")
     centroids = rows[:300].astype(np.float32) / 2
     for _ in range(iterations):
@@ -105,7 +105,7 @@ def test_the_setting_of_a_job_reaches_its_search(tmp_path):
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="faiss-gpu is installed here")
 @pytest.mark.parametrize(
     "settings",
-    [lambda: FitKmeansConfig.of(features="f", output="o", num_clusters=(2,), engine="faiss-gpu")]
+    [lambda: FitKmeansConfig.of(features=("f",), output="o", num_clusters=(2,), engine="faiss-gpu")]
     + [lambda: TokenizeCorpusConfig.of(features="f", codebooks="c", output="o", engine="faiss-gpu")],
 )
 def test_faiss_without_gpus_is_refused_before_any_work(settings):

@@ -54,7 +54,7 @@ def test_a_sweep_fits_describes_and_draws_each_k_on_each_share(datasets, tmp_pat
     assert (tmp_path / "layer_03.png").exists() == can_plot()
     # The codebooks of a share are those that fit_kmeans makes of it.
     alone = FitKmeansConfig.of(
-        features=datasets[0], output=str(tmp_path / "a"), num_clusters=(30,), layers=(3,), fraction=0.1
+        features=(datasets[0],), output=str(tmp_path / "a"), num_clusters=(30,), layers=(3,), fraction=0.1
     )
     fit_kmeans(alone)
     books = read_units(Dataset.open(str(tmp_path / "fraction_0.1"), kind="codebooks"))
