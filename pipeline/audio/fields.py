@@ -41,7 +41,7 @@ def parse_json(text: str) -> Any:
         ValueError: It is no JSON.
         RecursionError: It is nested too deeply.
     """
-    return (_DECODER if _LONG_NUMBER.search(text) else _PLAIN_DECODER).decode(text)
+    return _DECODER.decode(text)
 
 
 def _json_number(written: str) -> float | Decimal:
@@ -49,9 +49,7 @@ def _json_number(written: str) -> float | Decimal:
     return number if abs(number) < _EXACT else Decimal(written)
 
 
-# Python's own floats are read at twice the speed, and are the same where no number may reach 2^53.
-_LONG_NUMBER = re.compile(r"[0-9]{16}|[0-9][eE]\+?[0-9]")
-_DECODER, _PLAIN_DECODER = json.JSONDecoder(parse_float=_json_number), json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_float=_json_number)
 
 
 def first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -76,11 +74,12 @@ def label(row: Mapping[str, Any], names: Sequence[str], field: str) -> str | Non
     """
     for name in names:
         value = row.get(name)
-        if value is not None and not is_missing(value):
+        # Nearly every label is a text.
+        if (type(value) is str and value) or not is_missing(value):
             break
     else:
         return None
-    text = value if isinstance(value, str) else spelt(value)
+    text = value if type(value) is str else spelt(value)
     if text is None:
         raise _bad(f"{field} must be text, got {shown(value)}")
     if len(text) > MAX_LABEL:
