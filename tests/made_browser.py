@@ -91,7 +91,7 @@ class Browser:
         os.close(read_there)
         os.close(write_there)
         self._to, self._from = os.fdopen(write_here, "wb", buffering=0), os.fdopen(read_here, "rb")
-        self._numbers, self._session, self.heard = itertools.count(1), None, []
+        self._numbers, self._session, self.heard, self._data = itertools.count(1), None, [], bytearray()
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
@@ -110,12 +110,12 @@ class Browser:
         return found["result"]
 
     def _next(self):
-        data = b""
-        while not data.endswith(b"\0"):
-            byte = self._from.read1(1)
-            assert byte, "the browser ended"
-            data += byte
-        return json.loads(data[:-1])
+        while b"\0" not in self._data:
+            read = self._from.read1(1 << 16)
+            assert read, "the browser ended"
+            self._data += read
+        message, _, self._data = self._data.partition(b"\0")
+        return json.loads(message)
 
     def open(self, path):
         """Load a page and wait until it is there."""

@@ -33,9 +33,14 @@ def plain(text: str, most: int = MOST_CHARACTERS) -> str:
     return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
-def escaped(value: Any) -> str:
-    """Give a value as Markdown that shows it: a text, a number, or these in mappings and lists, ``none`` for None."""
-    text = plain(_spelled(value)).translate(_MARKUP)
+def escaped(value: Any, most: int = MOST_CHARACTERS) -> str:
+    """Give a value as Markdown that shows it: a text, a number, or these in mappings and lists, ``none`` for None.
+
+    Args:
+        value: It.
+        most: A longer text is cut.
+    """
+    text = plain(_spelled(value), most).translate(_MARKUP)
     return text.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 

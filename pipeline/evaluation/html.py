@@ -5,7 +5,7 @@ Whatever comes from data is escaped, and on one line without characters that can
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from pipeline.cards.text import plain
@@ -29,7 +29,9 @@ th,td{border:1px solid #8888;padding:.2rem .5rem;text-align:right;vertical-align
 th[scope=row],.text{text-align:left}
 th[scope=row]{min-width:6rem;max-width:16rem;overflow-wrap:anywhere}td.text{overflow-wrap:anywhere;min-width:9rem}
 figure{margin:1rem 0;break-inside:avoid}
+summary{padding:.25rem 0;cursor:pointer;overflow-wrap:anywhere}pre{margin:.3rem 0;font-size:.9rem}
 @media print{body{max-width:none;font-size:11pt;padding:0}nav{display:none}.wide{overflow:visible}
+details::details-content{content-visibility:visible;block-size:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere}
 table{font-size:7pt}th,td{padding:1pt 2pt;overflow-wrap:anywhere}th[scope=row],td.text{min-width:0}
 img,img.long{min-width:0;max-width:100%}
 h2,h3{break-after:avoid}tr{break-inside:avoid}}
@@ -97,21 +99,26 @@ def _region(label: str) -> str:
     return f'<div class="wide" tabindex="0" role="region" aria-label="{text(label)}">'
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
+def table(
+    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool | Container[str] = False
+) -> str:
     """Write a table whose first cells name the rows.
 
     Args:
         caption: What it shows.
         head: Names of the columns.
         rows: Cells; all are escaped.
-        words: Whether cells are text and no numbers.
+        words: Whether cells are text and no numbers, or the columns of which this is true.
     """
-    kind = ' class="text"' if words else ""
-    columns = "".join(f'<th scope="col"{kind}>{text(cell)}</th>' for cell in head)
-    opened = '<td class="text" dir="auto">' if words else "<td>"
+    are_text = [words if isinstance(words, bool) else cell in words for cell in head]
+    columns = "".join(
+        f'<th scope="col" class="text">{text(cell)}</th>' if kind else f'<th scope="col">{text(cell)}</th>'
+        for kind, cell in zip(are_text, head, strict=True)
+    )
+    opened = ['<td class="text" dir="auto">' if kind else "<td>" for kind in are_text[1:]]
     lines = [
         f'<tr><th scope="row" dir="auto">{text(first)}</th>'
-        + "".join(f"{opened}{text(cell)}</td>" for cell in rest)
+        + "".join(f"{kind}{text(cell)}</td>" for kind, cell in zip(opened, rest, strict=True))
         + "</tr>"
         for first, *rest in rows
     ]
@@ -120,3 +127,23 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, w
         f"{_region(caption)}<table><caption>{text(caption)}</caption><thead><tr>{columns}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def folded(summary: str, inner: str) -> str:
+    """Write what is shown when it is asked for, and on paper; a browser opens it without JavaScript.
+
+    Args:
+        summary: What it holds.
+        inner: HTML.
+    """
+    return f"<details><summary>{text(summary)}</summary>{inner}</details>"
+
+
+def verbatim(caption: str, lines: Sequence[str]) -> str:
+    """Write lines to be copied, each as it is but on one line.
+
+    Args:
+        caption: What they are.
+        lines: Of them.
+    """
+    return f"<p>{text(caption)}</p>{_region(caption)}<pre>{chr(10).join(map(text, lines))}</pre></div>"
