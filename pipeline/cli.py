@@ -13,13 +13,11 @@ import os
 import re
 import signal
 import sys
-import tomllib
 import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -27,6 +25,7 @@ import tyro
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.estimation.flags import take_wishes
 from pipeline.passed_over import PassedOver
+from pipeline.presets import preset_file, read_preset
 from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import open_store
@@ -53,6 +52,7 @@ JOBS = {
     "speak": "pipeline.synthesis.speaking.stage",
     "evaluate": "pipeline.evaluation.stage",
     "cross_validate": "pipeline.cross_validation.stage",
+    "run_study": "pipeline.study.stage",
     "run_pretraining": "pipeline.pretraining.iterations.stage",
     "verify_dataset": "pipeline.store.verification",
     "check_gpu": "pipeline.gpu_check",
@@ -282,31 +282,10 @@ def _take(given: list[str], flag: str) -> str | None:
     return None
 
 
-def preset_file(name: str) -> Path:
-    """Find a preset: a file, or the name of one that ships.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    package = Path(__file__).parent
-    folders = (package.parent / "jobs" / "presets", package / "presets")
-    candidates = [Path(name), *(folder / f"{Path(name).stem}.toml" for folder in folders)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    shipped = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
-    raise SettingsError(f"no preset {name!r}: neither a file nor one of {', '.join(shipped)}")
-
-
 def _preset_flags(name: str) -> list[str]:
     """Spell a preset out as flags, so that a wrong key is refused like a wrong flag."""
-    path = preset_file(name)
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"preset {path} is not TOML: {error}") from error
     flags = []
-    for key, value in settings.items():
+    for key, value in read_preset(name).items():
         flag = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
@@ -314,12 +293,22 @@ def _preset_flags(name: str) -> list[str]:
             flags += [flag, *map(str, value)]
         else:
             flags += [flag, str(value)]
-    refuse_twice(flags, f"preset {path}")
+    refuse_twice(flags, f"preset {preset_file(name)}")
     return flags
 
 
 def _estimated(config: Any, wishes: Mapping[str, Any]) -> Any:
     # Imported where it is asked for: it knows every stage, and the encoder.
+    from pipeline.study.settings import RunStudyConfig
+
+    if isinstance(config, RunStudyConfig):
+        from pipeline.study.estimating import estimate_study
+
+        if wishes:
+            raise SettingsError(
+                "--estimate-hours, -days, -price and -speed are for the encoder; a study says its own size"
+            )
+        return estimate_study(config)
     from pipeline.estimation.sizing import SizingWishes
     from pipeline.estimation.stage import estimate
 

@@ -21,6 +21,7 @@ from pipeline.passed_over import Kind, PassedOver
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
 from pipeline.store.dataset import Dataset, Output, Plan
+from pipeline.study.settings import RunStudyConfig
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.vocoder.training.settings import TrainVocoderConfig
 
@@ -231,6 +232,7 @@ TOKENIZES = ("run_pipeline", RunPipelineConfig, {"corpus": "c", "layout": "folde
 KINDS = {
     "task": ("train_task", TrainTaskConfig, OF_TOKENS),
     "arch": ("train_vocoder", TrainVocoderConfig, OF_TOKENS),
+    "study": ("run_study", RunStudyConfig, {}),
 }
 """By the setting that a preset of such a job has: the job, its settings, and what is to be given besides."""
 

@@ -12,6 +12,8 @@ from pipeline import cli
 from pipeline.errors import DatasetError
 from pipeline.pretraining.iterations.stage import RunPretrainingConfig
 from pipeline.run import RunPipelineConfig
+from pipeline.study.settings import RunStudyConfig
+from pipeline.study.stage import SHIPPED
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.training.settings import OptimizerSettings, TrainingSettings
 from pipeline.vocoder.training.settings import TrainVocoderConfig
@@ -21,7 +23,8 @@ ALL = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PRETRAINING = [name for name in ALL if name.startswith("pretrain_")]
 TASKS = [name for name in ALL if "task" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
 VOCODERS = [name for name in ALL if "arch" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
-PRESETS = [name for name in ALL if name not in (*PRETRAINING, *TASKS, *VOCODERS)]
+STUDIES = [name for name in ALL if "study" in tomllib.loads((FOLDER / f"{name}.toml").read_text())]
+PRESETS = [name for name in ALL if name not in (*PRETRAINING, *TASKS, *VOCODERS, *STUDIES)]
 PAPER = [name for name in PRESETS if name.startswith("paper_")]
 # Published numbers of transformer blocks.
 BLOCKS = {"facebook/hubert-base-ls960": 12, "facebook/hubert-large-ll60k": 24, "microsoft/wavlm-large": 24}
@@ -71,6 +74,14 @@ def test_each_vocoder_has_a_preset_that_says_how_it_is_trained(parse):
         flat = {key: list(value) if isinstance(value, tuple) else value for key, value in config.flat().items()}
         assert {key: flat[key] for key in settings(name)} == settings(name)
         assert config.data.min_frames <= config.data.crop_seconds * 50
+
+
+def test_each_study_that_ships_has_a_preset(parse):
+    assert sorted(STUDIES) == sorted(path.stem for path in SHIPPED.glob("*.toml")) == ["paper", "small"]
+    for name in STUDIES:
+        config = parse("--preset", name, "--output", "o", kind=RunStudyConfig)
+        assert config.study == name
+        assert {key: config.flat()[key] for key in settings(name)} == settings(name)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -23,10 +23,10 @@ from pipeline.cross_validation.pooling import POOLED, FoldResult, pooled_figures
 from pipeline.cross_validation.report import CrossValidationReport
 from pipeline.cross_validation.settings import CrossValidateConfig
 from pipeline.errors import SettingsError
-from pipeline.evaluation.comparison import LAYER_USE, METRICS, read_facts
+from pipeline.evaluation.comparison import LAYER_USE, METRICS, UNIT, read_facts
 from pipeline.evaluation.page import page
 from pipeline.evaluation.plots import draw
-from pipeline.evaluation.stage import UNIT, decoding_content, evaluate
+from pipeline.evaluation.stage import decoding_content, evaluate
 from pipeline.store.completion import finish, success, unless_finished
 from pipeline.store.dataset import SUCCESS, Dataset, Output, Plan, canonical, check_folder, parquet_bytes, sha256
 from pipeline.store.provenance import record_settings

@@ -14,6 +14,8 @@ from pipeline.store.dataset import PLAN, Dataset, sha256
 from pipeline.store.storage import open_store
 
 METRICS, LAYER_USE = "metrics.json", "layer_use.json"
+UNIT = "utterances"
+"""The one unit of an evaluation: a row per utterance."""
 COMPARISON = "comparison"
 
 

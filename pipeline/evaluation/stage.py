@@ -22,7 +22,7 @@ from pipeline.batches.pools import BatchTicket, HeldOut
 from pipeline.batches.sides import VALIDATION, share
 from pipeline.cards.facts import card_bytes
 from pipeline.errors import SettingsError
-from pipeline.evaluation.comparison import LAYER_USE, METRICS, compare, read_facts
+from pipeline.evaluation.comparison import LAYER_USE, METRICS, UNIT, compare, read_facts
 from pipeline.evaluation.facts import figures, layer_use
 from pipeline.evaluation.once import made_once
 from pipeline.evaluation.page import page
@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 
 DATA_VERSION = 1
 KIND = "evaluation"
-UNIT = "utterances"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,220 @@
+"""A study: what its trials share is made once, its trials are run side by side, and what they found is compared.
+
+Reads: a study (TOML) and the corpora that it names. Writes: ``parts/``, datasets that trials share;
+``trials/TASK/KEY/`` with ``model/`` and ``test/``; ``results.parquet``, ``utterances.parquet``, ``study.json`` and the
+report (``index.html``, ``report.md``). Restart: what is made stays made, trainings go on from their checkpoints; a
+study that was changed keeps what still fits. Memory: the driver holds the rows of all test utterances, about 200
+bytes per utterance and trial.
+
+Trials are plain tasks of the runner. Ray Tune's schedulers end bad trials early, and a comparison needs the whole of
+each; its searchers choose what to try, and a study says so itself.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SettingsError, TrainingError
+from pipeline.redaction import redact
+from pipeline.store.provenance import record_settings
+from pipeline.store.storage import Store, open_store
+from pipeline.study.assembling import assemble
+from pipeline.study.collecting import collect
+from pipeline.study.facts import Cost, Failure, StudyFacts
+from pipeline.study.laid import Laid
+from pipeline.study.making import make_parts, part_costs
+from pipeline.study.ran import Ran, read_ran
+from pipeline.study.report.write import report_files
+from pipeline.study.reporting import StudyReport
+from pipeline.study.running import run_trial
+from pipeline.study.settings import RunStudyConfig
+from pipeline.study.table import Study, read_study
+from pipeline.study.tables import results_bytes, utterances_bytes
+from pipeline.study.trials import Trial, plan_trials, unlike
+from pipeline.work.choice import Choice
+from pipeline.work.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+STUDY, FACTS, RESULTS, UTTERANCES = "study.toml", "study.json", "results.parquet", "utterances.parquet"
+SHIPPED = Path(__file__).parent / "studies"
+"""The studies that ship."""
+
+
+def read_named(name: str) -> tuple[str, Study]:
+    """Read a study, from a file or by the name of one that ships; gives its text too.
+
+    Raises:
+        SettingsError: There is none, or it is wrong.
+    """
+    for path in (Path(name), SHIPPED / f"{name}.toml"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            return text, read_study(text, str(path) if path == Path(name) else name)
+    shipped = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml")))
+    raise SettingsError(f"no study {name!r}: neither a file nor one of {shipped}")
+
+
+def run_study(config: RunStudyConfig) -> StudyReport:
+    """Run the trials of a study that are not done, and write its report.
+
+    Source: Mousavi et al. 2024, How Should We Extract Discrete Audio Tokens from Self-Supervised Models?, arXiv
+    2406.10735, whose questions it asks.
+
+    Raises:
+        PipelineError: What making a shared part raises.
+        SettingsError: The study is wrong.
+        TrainingError: Trials failed; the report is written, and tells of each.
+    """
+    began, config = time.monotonic(), config.located()
+    text, study = read_named(config.study)
+    trials, parts = plan_trials(study, config)
+    if unknown := sorted(set(config.tasks) - set(study.tasks)):
+        raise SettingsError(f"tasks: the study has no {', '.join(unknown)}; it has {', '.join(study.tasks)}")
+    wanted = [trial for trial in unlike(trials) if not config.tasks or trial.cell.task.name in config.tasks]
+    store = open_store(config.output)
+    store.write(STUDY, text.encode())
+    record_settings(store, config)
+    make_parts(parts.all(), store)
+    there = {trial.key for trial in wanted if read_ran(open_store(trial.folder)) is not None}
+    to_run, failed = [trial for trial in wanted if trial.key not in there], list[Ran]()
+    for spoken in (False, True):
+        # What is spoken and heard needs the vocoder and the recogniser that the others train.
+        wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
+        failed += _run(_ready(wave, trials), len(there), config, began)
+    ran = _finished(unlike(trials))
+    costs = [*part_costs(parts.all(), store), *_trial_costs(study, trials, ran)]
+    failures = [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in failed]
+    laid = Laid(
+        study=study,
+        trials=trials,
+        found=collect([(trial, ran[trial.key]) for trial in unlike(trials) if trial.key in ran], config.output),
+    )
+    told = [("command", f"python jobs/run_study.py --study {study.name} --data DATA --output study")]
+    told += _told(study, trials, ran, time.monotonic() - began)
+    facts = assemble(laid, costs=costs, failures=failures, told=told)
+    _write(store, laid, facts)
+    report = StudyReport(
+        stage="study",
+        output=store.uri,
+        trials=len(unlike(trials)),
+        trials_done=len(ran),
+        trials_done_now=len(set(ran) - there),
+        failed={each.name: each.why for each in failures},
+        findings=tuple(facts.findings),
+        claims={claim.text: claim.verdict for claim in facts.claims},
+        wall_seconds=time.monotonic() - began,
+    )
+    if failures:
+        raise TrainingError(
+            f"{len(failures)} of {report.trials} trials failed, first {failures[0].name}: {failures[0].why}; the "
+            f"report in {store.uri} tells of each, and the same command tries them again"
+        )
+    return report
+
+
+def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> list[Ran]:
+    """Run trials, and give those that failed."""
+    if not trials:
+        return []
+    # Trials are minutes of work each, which are for Ray unless this process is asked for.
+    runner = Choice("ray" if config.work.runner == "auto" else config.work.runner, 0.0).runner
+    workers = at_once(runner, config)
+    logger.info("%d trials to run, %d are there; %d at once", len(trials), there, workers)
+    failed, times = list[Ran](), list[float]()
+    asked = ((trial,) for trial in _within(trials, config, began))
+    gone = runner.tasks(run_trial, asked, workers=workers, cpus=config.threads_per_trial, gpus=config.gpus_per_trial)
+    for done, ran in enumerate(gone, 1):
+        times.append(ran.seconds)
+        failed += [ran] if ran.failed else []
+        left = (len(trials) - done) * sum(times) / len(times) / workers
+        state = f"failed: {ran.failed}" if ran.failed else "done"
+        logger.info(
+            "trial %d of %d, %s: %s in %.0f s, of which %.1f s before its first step; about %.0f minutes to go",
+            done, len(trials), ran.name, state, ran.seconds, ran.overhead_seconds, left / 60,
+        )  # fmt: skip
+    return failed
+
+
+def _ready(wave: Sequence[Trial], trials: Sequence[Trial]) -> list[Trial]:
+    """Give the trials for which everything is there that they need of others."""
+    needed = {key for trial in wave if trial.speech is not None for key in trial.speech.after}
+    there = _finished([trial for trial in unlike(trials) if trial.key in needed])
+    ready = [trial for trial in wave if trial.speech is None or set(trial.speech.after) <= set(there)]
+    if len(ready) < len(wave):
+        logger.warning("%d trials wait for a vocoder or recogniser that is not there yet", len(wave) - len(ready))
+    return ready
+
+
+def _within(trials: Sequence[Trial], config: RunStudyConfig, began: float) -> Iterator[Trial]:
+    """Give trials while there is time for them."""
+    for number, trial in enumerate(trials):
+        if config.max_hours is not None and time.monotonic() - began >= 3600 * config.max_hours:
+            logger.warning("max_hours are over: %d trials are left for another run", len(trials) - number)
+            return
+        yield trial
+
+
+def at_once(runner: Runner, config: RunStudyConfig) -> int:
+    """Say how many trials fit into the machines at the same time.
+
+    Raises:
+        SettingsError: None does.
+    """
+    if runner.name == "here":
+        return 1
+    nodes = runner.nodes()
+    room = sum(
+        min(
+            int(node.cpus // config.threads_per_trial),
+            int(node.gpus / config.gpus_per_trial) if config.gpus_per_trial else 1 << 30,
+        )
+        for node in nodes
+    )
+    if room < 1:
+        raise SettingsError(
+            f"no machine has {config.threads_per_trial} CPU(s) and {config.gpus_per_trial:g} GPU(s) for a trial; lower "
+            "threads_per_trial or gpus_per_trial"
+        )
+    return min(room, config.trials_at_once or room)
+
+
+def _finished(trials: Sequence[Trial]) -> dict[str, Ran]:
+    found = {trial.key: read_ran(open_store(trial.folder)) for trial in trials}
+    return {key: ran for key, ran in found.items() if ran is not None}
+
+
+def _trial_costs(study: Study, trials: Sequence[Trial], ran: dict[str, Ran]) -> Iterator[Cost]:
+    for task in study.tasks:
+        mine = {trial.key: ran[trial.key] for trial in trials if trial.cell.task.name == task and trial.key in ran}
+        if mine:
+            seconds = sum(each.seconds for each in mine.values())
+            yield Cost(what=f"trials of {task}", count=len(mine), seconds=seconds, audio_hours=0.0, bytes=0)
+
+
+def _told(study: Study, trials: Sequence[Trial], ran: dict[str, Ran], seconds: float) -> list[tuple[str, str]]:
+    overheads = sorted(each.overhead_seconds for each in ran.values())
+    told = [
+        ("trials", f"{len(ran)} of {len(unlike(trials))} done, {len(study.seeds)} seeds per cell"),
+        ("begun more than once", f"{sum(each.starts > 1 for each in ran.values())} trials"),
+        ("this run", f"{seconds / 60:.1f} minutes"),
+    ]
+    if overheads:
+        middle = overheads[len(overheads) // 2]
+        told.append(("from the start of a trial to its first step", f"{middle:.1f} s in the middle of all trials"))
+    return told
+
+
+def _write(store: Store, laid: Laid, facts: StudyFacts) -> None:
+    files: dict[str, Any] = {
+        FACTS: redact(json.dumps(asdict(facts), indent=1)).encode(),
+        RESULTS: results_bytes(facts.results),
+        UTTERANCES: utterances_bytes(laid.found),
+        **report_files(facts),
+    }
+    for name, data in files.items():
+        store.write(name, data)
