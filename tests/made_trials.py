@@ -131,6 +131,44 @@ levels.8 = {{ num_clusters = 8 }}
 """
 
 
+SHORT = """
+name = "short"
+seeds = [0, 1]
+
+[encoders.small]
+encoder = "{encoder}"
+layers = [1, 3]
+
+[corpora.tones]
+corpus = "tones.jsonl"
+layout = "listing"
+
+[centre]
+encoder = "small"
+layers = [1, 3]
+num_clusters = 8
+codebooks_of = ["own"]
+embedding_dim = 16
+
+[tasks.er]
+corpus = "tones"
+test_speakers = ["s2"]
+ecapa_channels = 16
+ecapa_pooled = 24
+ecapa_attention = 8
+embedding_width = 12
+num_steps = 4
+warmup_steps = 1
+validate_every = 2
+checkpoint_every = 1
+
+[factors.num_clusters]
+levels.4 = {{ num_clusters = 4 }}
+levels.8 = {{ num_clusters = 8 }}
+"""
+"""One task, two cells, four trials."""
+
+
 def write_tones(folder, count=24):
     """Write utterances of three tones with words, two emotions and a split, and a noise."""
     folder.mkdir(parents=True, exist_ok=True)

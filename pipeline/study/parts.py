@@ -41,6 +41,7 @@ class Part:
         uri: What others read.
         config: Of the stage that makes it.
         of: For features the corpus and the encoder, for codebooks the encoder and the corpora.
+        needs: Keys of the parts that it is made from.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Part:
     uri: str
     config: Settings
     of: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 class Parts:
@@ -79,6 +81,18 @@ class Parts:
         """Give what was planned, in the order in which it can be made."""
         return list(self._found.values())
 
+    def behind(self, uris: Collection[str]) -> list[Part]:
+        """Give the parts that some are made from, and these, in the order in which they can be made.
+
+        Args:
+            uris: Of parts; others are passed over.
+        """
+        wanted: set[str] = set()
+        for part in reversed(self.all()):
+            if part.uri in uris or part.key in wanted:
+                wanted |= {part.key, *part.needs}
+        return [part for part in self.all() if part.key in wanted]
+
     def manifest(self, name: str) -> Part:
         """Plan the manifest of a corpus."""
         return self._found.get(("manifest", name)) or self._manifest(name)
@@ -101,7 +115,8 @@ class Parts:
         folder = self._folder("manifests", name, key)
         config = made(kind, f"corpora.{name}", {**self._located(settings), **uris, **work, "output": folder})
         uri = join(folder, "_manifest") if corpus.kind == "mixed" else folder
-        return self._add(("manifest", name), Part(kind="manifests", name=name, key=key, uri=uri, config=config))
+        part = Part(kind="manifests", name=name, key=key, uri=uri, config=config, needs=_keys(needs))
+        return self._add(("manifest", name), part)
 
     def encoder(self, name: str) -> tuple[str, dict[str, Any], dict[str, Part]]:
         """Give what features are asked of: encoder, settings of its passes, and what must be made before."""
@@ -115,7 +130,7 @@ class Parts:
             key = self._key("random", {"like": like, "seed": encoder.seed}, needs)
             folder = self._folder("encoders", name, key)
             config = RandomEncoderConfig(like=like, seed=encoder.seed, output=folder)
-            self._add(own, Part(kind="encoders", name=name, key=key, uri=folder, config=config))
+            self._add(own, Part(kind="encoders", name=name, key=key, uri=folder, config=config, needs=_keys(needs)))
         return self._found[own].uri, dict(encoder.settings), {"encoder": self._found[own]}
 
     def features(self, corpus: str, encoder: str) -> Part:
@@ -138,7 +153,11 @@ class Parts:
             {**settings, "encoder": source, "manifest": manifest.uri, "sample_frames": sample,
              "work": self._config.work, "output": self._folder("features", name, key)},
         )  # fmt: skip
-        return self._add(own, Part(kind="features", name=name, key=key, uri=config.output, config=config, of=own[1:]))
+        made_from = _keys({"manifest": manifest, **before})
+        return self._add(
+            own,
+            Part(kind="features", name=name, key=key, uri=config.output, config=config, of=own[1:], needs=made_from),
+        )
 
     def codebooks(self, tokens: TokensOf) -> Part:
         """Plan the codebooks of some tokens."""
@@ -155,7 +174,10 @@ class Parts:
              "work": self._config.work, "output": self._folder("codebooks", name, key)},
         )  # fmt: skip
         of = (tokens.encoder, *tokens.codebooks_of)
-        return self._add(own, Part(kind="codebooks", name=name, key=key, uri=config.output, config=config, of=of))
+        return self._add(
+            own,
+            Part(kind="codebooks", name=name, key=key, uri=config.output, config=config, of=of, needs=_keys(features)),
+        )
 
     def tokens(self, tokens: TokensOf) -> Part:
         """Plan tokens."""
@@ -172,7 +194,10 @@ class Parts:
              "encoder": encoding["encoder"], "layers": encoding["layers"], "num_clusters": tokens.num_clusters,
              "work": self._config.work, "output": self._folder("tokens", name, key)},
         )  # fmt: skip
-        return self._add(own, Part(kind="tokens", name=name, key=key, uri=config.output, config=config))
+        made_from = _keys({"manifest": self.manifest(tokens.corpus), "features": features, "codebooks": books})
+        return self._add(
+            own, Part(kind="tokens", name=name, key=key, uri=config.output, config=config, needs=made_from)
+        )
 
     def _key(self, kind: str, settings: Mapping[str, Any], needs: Mapping[str, Part]) -> str:
         told = {"version": KEY_VERSION, "kind": kind, "settings": dict(settings)}
@@ -198,6 +223,10 @@ class Parts:
     def _add(self, own: tuple[Any, ...], part: Part) -> Part:
         self._found[own] = part
         return part
+
+
+def _keys(parts: Mapping[str, Part]) -> tuple[str, ...]:
+    return tuple(part.key for part in parts.values())
 
 
 def made(kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:

@@ -79,7 +79,8 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     store = open_store(config.output)
     store.write(STUDY, text.encode())
     record_settings(store, config)
-    make_parts(parts.all(), store)
+    made_for = parts.behind(set().union(*(trial.inputs() for trial in wanted)))
+    make_parts(made_for, store)
     there = {trial.key for trial in wanted if read_ran(open_store(trial.folder)) is not None}
     to_run, failed = [trial for trial in wanted if trial.key not in there], list[Ran]()
     for spoken in (False, True):
@@ -87,7 +88,7 @@ def run_study(config: RunStudyConfig) -> StudyReport:
         wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
         failed += _run(_ready(wave, trials), len(there), config, began)
     ran = _finished(unlike(trials))
-    costs = [*part_costs(parts.all(), store), *_trial_costs(study, trials, ran)]
+    costs = [*part_costs(made_for, store), *_trial_costs(study, trials, ran)]
     failures = [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in failed]
     laid = Laid(
         study=study,

@@ -56,6 +56,14 @@ class Trial:
         """What the trial is called, as ``asr, num_clusters 500, seed 1``."""
         return f"{self.cell.name}, seed {self.seed}"
 
+    def inputs(self) -> set[str]:
+        """Name all datasets and folders that it reads or writes."""
+        configs: list[Settings] = [self.training, self.evaluation]
+        if self.speech is not None:
+            configs += [self.speech.say, self.speech.again, self.speech.listen]
+        read = {value for config in configs for value in config.flat().values() if isinstance(value, str)}
+        return read if self.speech is None else read | {self.speech.manifest}
+
     def command(self, output: str) -> str:
         """Give the command that trains it again, with the study's folder as ``study``.
 
