@@ -1,5 +1,6 @@
-"""The state of a dataset, or of every dataset of a run, from commits alone; starts no Ray and imports no torch."""
+"""The state of a dataset, of every dataset of a run, or of a study; starts no Ray and imports no torch."""
 
+import json
 from itertools import count
 
 from pipeline.errors import DatasetError
@@ -14,6 +15,41 @@ ITERATION = ("sample", "codebooks", "tokens", "encoder")
 """Datasets of an iteration of run_pretraining."""
 
 
+TRIALS = "_trials.json"
+"""The folders of a study's trials, within it."""
+TRIAL_DONE = "trial.json"
+"""What the folder of a trial holds when it is done."""
+
+
+def study_status(output: str) -> list[Status]:
+    """Give the state of what the trials of a study share, and of its trials together."""
+    store = open_store(output)
+    parts = [name for name in store.tree("parts") if name.endswith(f"/{PLAN}")]
+    found = [
+        status(Dataset.open(join(output, name.removesuffix(f"/{PLAN}")), finished=False)) for name in sorted(parts)
+    ]
+    trials = json.loads(store.read(TRIALS))
+    done = sum(store.exists(f"{folder}/{TRIAL_DONE}") for folder in trials)
+    together = Status(
+        uri=join(output, "trials"),
+        kind="trials",
+        units=len(trials),
+        done=done,
+        rows=0,
+        rejects=0,
+        seconds=0.0,
+        total_rows=0,
+        total_seconds=0.0,
+        num_frames=0,
+        num_bytes=0,
+        finished=done == len(trials),
+        reasons={},
+        numerics={},
+        notes={},
+    )
+    return [*found, together]
+
+
 def run_status(output: str) -> list[Status]:
     """Give the state of a dataset, or of every dataset of a run, from commits alone; needs no Ray.
 
@@ -26,6 +62,8 @@ def run_status(output: str) -> list[Status]:
         # An export is what lies below it, and has no unit of its own.
         own = [whole] if whole.plan.units or not below else []
         return [status(dataset) for dataset in (*own, *below)]
+    if open_store(output).exists(TRIALS):
+        return study_status(output)
     folders = [join(output, stage) for stage in STAGES]
     for number in count(1):
         iteration = [join(output, f"iteration_{number}", stage) for stage in ITERATION]

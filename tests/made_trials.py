@@ -10,8 +10,8 @@ from pipeline.study.collecting import Found
 from pipeline.study.comparing import Runs
 from pipeline.study.facts import Result
 from pipeline.study.metrics import Part
+from pipeline.study.reading import read_study
 from pipeline.study.settings import RunStudyConfig
-from pipeline.study.table import read_study
 from pipeline.study.trials import plan_trials
 
 RATE = 16_000

@@ -1,11 +1,11 @@
 """The cells of a study: the centre, and each level of each factor with everything else as in the centre."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import SettingsError
-from pipeline.study.table import CENTRE, OF_TOKENS, OWN, Corpus, Study, Task, Values
+from pipeline.study.table import CENTRE, OF_TOKENS, OWN, Study, Task, Values, root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +89,6 @@ def _cell(study: Study, task: Task, factor: str, level: str, changed: Values) ->
         layers=layers,
         settings={**task.settings, **{key: value for key, value in values.items() if key not in OF_TOKENS}},
     )
-
-
-def root(corpora: Mapping[str, Corpus], name: str) -> str:
-    """Name the recordings that a corpus is made of; for noisy ones, those of its clean speech.
-
-    Raises:
-        SettingsError: They are made of each other.
-    """
-    seen = []
-    while (of := corpora[name].of or corpora[name].clean) is not None:
-        seen.append(name)
-        if of in seen:
-            raise SettingsError(f"corpora {', '.join(seen)} are made of each other")
-        name = of
-    return name
 
 
 def _listed(numbers: Any) -> str:

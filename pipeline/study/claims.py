@@ -8,12 +8,11 @@ Source: Mousavi et al. 2024, How Should We Extract Discrete Audio Tokens from Se
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.study.cells import root
 from pipeline.study.comparing import Runs, paired
 from pipeline.study.facts import Claim, Evidence, Verdict
 from pipeline.study.laid import Laid
 from pipeline.study.metrics import METRICS, of_tokens
-from pipeline.study.table import OWN, VOCODER
+from pipeline.study.table import OWN, VOCODER, root
 
 DISCRIMINATIVE = ("asr", "sid", "er")
 GENERATIVE = ("se", "tts", VOCODER)
@@ -37,7 +36,7 @@ def claims(laid: Laid) -> list[Claim]:
         _claim(
             "Low layers serve reconstruction, high layers content.",
             list(_low_and_high(laid)),
-            "no task has levels of a low and of a high layer",
+            "neither the vocoder nor asr has levels of a low and of a high layer",
         ),
         *(_acts_differently(laid, setting, name) for setting, name in ACTING.items()),
         _claim(

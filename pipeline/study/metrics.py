@@ -62,20 +62,18 @@ METRICS = {
     )
 }
 
-_PRIMARY = {
-    "asr": "wer",
-    "sid": "accuracy",
-    "er": "uar",
-    "se": "token_error_rate",
-    "tts": "token_error_rate",
-    "vocoder": "log_mel_distance",
+_SPEECH = ("log_mel_distance", "stft_distance", "mcd", "f0_correlation", "stoi", "dnsmos_ovrl", "speaker_similarity",
+           "wer", "cer", "dwer")  # fmt: skip
+OF_TASK = {
+    "asr": ("wer", "cer"),
+    "sid": ("accuracy", "error", "uar"),
+    "er": ("uar", "accuracy", "error"),
+    "se": ("token_error_rate", "wer", "cer"),
+    "tts": ("token_error_rate", "wer", "cer"),
+    "vocoder": _SPEECH,
 }
+"""Metrics by which a task can be judged; the first is meant where a study names none."""
 _KINDS = ("substitutions", "deletions", "insertions")
-
-
-def primary_of(task: str) -> str:
-    """Name the metric by which a task is judged, where a study names none."""
-    return _PRIMARY[task]
 
 
 def part(metric: str, row: Mapping[str, Any]) -> Part | None:

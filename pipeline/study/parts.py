@@ -27,6 +27,7 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 KEY_VERSION = 1
 _PATHS = ("corpus", "labels", "segments")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.+-]+")
+_LACKING = re.compile(r"missing \d+ required keyword-only arguments?: (.*)")
 Kind = TypeVar("Kind", bound=Settings)
 
 
@@ -238,4 +239,6 @@ def made(kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:
     try:
         return kind.of(**values)
     except (SettingsError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(f"{table}: {str(error).removeprefix(kind.__name__ + ' ')}") from error
+        lacking = _LACKING.search(str(error))
+        told = f"{lacking[1]} is not set" if lacking else str(error).removeprefix(f"{kind.__name__} ")
+        raise SettingsError(f"{table}: {told}") from error

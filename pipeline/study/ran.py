@@ -3,10 +3,9 @@
 import json
 from dataclasses import dataclass
 
+from pipeline.status import TRIAL_DONE
 from pipeline.store.storage import Store
 
-TOLD = "trial.json"
-"""Written last: the trial is done."""
 STARTS = "_starts.json"
 """How often the trial was begun."""
 
@@ -38,9 +37,9 @@ def read_ran(store: Store) -> Ran | None:
     Args:
         store: Of the trial's folder.
     """
-    if not store.exists(TOLD):
+    if not store.exists(TRIAL_DONE):
         return None
-    return Ran(**json.loads(store.read(TOLD)))
+    return Ran(**json.loads(store.read(TRIAL_DONE)))
 
 
 def starts_of(store: Store) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.evaluation.stage import evaluate
 from pipeline.redaction import redact
+from pipeline.status import TRIAL_DONE
 from pipeline.store.storage import open_store
-from pipeline.study.ran import STARTS, TOLD, Ran, read_ran, starts_of
+from pipeline.study.ran import STARTS, Ran, read_ran, starts_of
 from pipeline.study.speech import hear
 from pipeline.study.trials import Trial
 from pipeline.tasks.settings import TrainTaskConfig
@@ -48,7 +49,7 @@ def run_trial(_: Any, trial: Trial) -> Ran:
         failed=failed,
     )
     if not failed:
-        store.write(TOLD, json.dumps(asdict(ran)).encode())
+        store.write(TRIAL_DONE, json.dumps(asdict(ran)).encode())
     return ran
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from pipeline.errors import SettingsError, TrainingError
 from pipeline.redaction import redact
+from pipeline.status import TRIALS
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import Store, open_store
 from pipeline.study.assembling import assemble
@@ -28,11 +29,12 @@ from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.laid import Laid
 from pipeline.study.making import make_parts, part_costs
 from pipeline.study.ran import Ran, read_ran
+from pipeline.study.reading import read_study
 from pipeline.study.report.write import report_files
 from pipeline.study.reporting import StudyReport
 from pipeline.study.running import run_trial
 from pipeline.study.settings import RunStudyConfig
-from pipeline.study.table import Study, read_study
+from pipeline.study.table import Study
 from pipeline.study.tables import results_bytes, utterances_bytes
 from pipeline.study.trials import Trial, plan_trials, unlike
 from pipeline.work.choice import Choice
@@ -78,6 +80,8 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     wanted = [trial for trial in unlike(trials) if not config.tasks or trial.cell.task.name in config.tasks]
     store = open_store(config.output)
     store.write(STUDY, text.encode())
+    folders = sorted({trial.folder.removeprefix(store.uri).lstrip("/") for trial in trials})
+    store.write(TRIALS, json.dumps(folders, indent=1).encode())
     record_settings(store, config)
     made_for = parts.behind(set().union(*(trial.inputs() for trial in wanted)))
     make_parts(made_for, store)
@@ -95,7 +99,7 @@ def run_study(config: RunStudyConfig) -> StudyReport:
         trials=trials,
         found=collect([(trial, ran[trial.key]) for trial in unlike(trials) if trial.key in ran], config.output),
     )
-    told = [("command", f"python jobs/run_study.py --study {study.name} --data DATA --output study")]
+    told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
     told += _told(study, trials, ran, time.monotonic() - began)
     facts = assemble(laid, costs=costs, failures=failures, told=told)
     _write(store, laid, facts)

@@ -9,6 +9,7 @@ from made_trials import PLAN, config_of, write_tones
 from pipeline.errors import SettingsError, TrainingError
 from pipeline.features.encoders.info import describe
 from pipeline.metrics.uncertainty import over_seeds
+from pipeline.status import run_status
 from pipeline.store.storage import open_store
 from pipeline.study import running, stage
 from pipeline.study.comparing import value_of
@@ -123,6 +124,14 @@ def test_a_trial_that_was_stopped_is_begun_again_and_counted(folder, report):
     ran = running.run_trial(None, trial)
     assert (ran.starts, ran.overhead_seconds) == (2, 0.0)
     store.write("trial.json", told)
+
+
+def test_the_status_of_a_study_is_its_parts_and_its_trials(folder, report):
+    states = run_status(str(folder / "study"))
+    assert all(state.finished for state in states)
+    told = {state.kind: (state.done, state.units) for state in states}
+    assert told["trials"] == (16, 16)
+    assert set(told) == {"manifest", "speech", "features", "codebooks", "tokens", "trials"}
 
 
 def test_no_trial_begins_when_the_time_is_over(folder, report, tmp_path):

@@ -5,8 +5,8 @@ from made_trials import PLAN, planned
 
 from pipeline.errors import SettingsError
 from pipeline.study.cells import cells
+from pipeline.study.reading import read_study
 from pipeline.study.stage import read_named
-from pipeline.study.table import read_study
 
 TEXT = PLAN.format(encoder="encoder-small")
 
@@ -32,6 +32,20 @@ def test_codebooks_of_own_are_those_of_the_recordings_that_a_corpus_is_made_of()
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
+        ("seeds = [0, 1]", "seeds = [[0], [1]]", "seeds must be different whole numbers"),
+        ("layers = [1, 3]\n\n[encoders.random]", "layers = 3\n\n[encoders.random]",
+         "encoders.small: layers must be a list of different whole numbers, got 3"),
+        ("levels.low = { layers = [1] }", "levels.low = { layers = 1 }",
+         "factors.layers.levels.low: layers must be a list of different whole numbers, got 1"),
+        ("levels.low = { layers = [1] }", "levels.low = [1]", "factors.layers.levels.low must be a table"),
+        ('codebooks_of = ["own"]', "codebooks_of = 3", "centre: codebooks_of must be a list of different names, got 3"),
+        ("embedding_dim = 16", "embedding_dim = 2026-01-01", "centre: a setting must be a text, a number"),
+        ('tasks = ["asr"]', "tasks = [3]", "factors.num_clusters: tasks must be names, got 3"),
+        ('corpus = "tones.jsonl"\nlayout = "listing"\n\n[corpora.test]',
+         'concatenate = "more"\n[corpora.more]\nconcatenate = "tones"\n[corpora.test]',
+         "corpora tones, more are made of each other"),
+        ('[tasks.asr]\ncorpus = "tones"', '[tasks.asr]\ncorpus = "tones"\nmetric = "stoi"',
+         "tasks.asr: metric must be one of wer, cer, got 'stoi'"),
         ('name = "tones"', "name = 3", "the study: name must be a text, got 3"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be different whole numbers"),
         ("seeds = [0, 1]", "seeds = [true]", "seeds must be different whole numbers"),
@@ -43,7 +57,7 @@ def test_codebooks_of_own_are_those_of_the_recordings_that_a_corpus_is_made_of()
         ("layers = [1, 3]", "layers = []", "encoders.small has no layers"),
         ("num_clusters = 8\n", "", "centre has no num_clusters"),
         ("[tasks.er]", "[tasks.language]", "tasks.language: a task is one of asr, sid, er"),
-        ('metric = "cer"', 'metric = "bleu"', "tasks.se: metric must be one of wer, cer"),
+        ('metric = "cer"', 'metric = "bleu"', "tasks.se: metric must be one of token_error_rate, wer, cer"),
         ('test = "noisy_test"\n', "", "tasks.se: cer is of what is heard: name a corpus to speak as test"),
         ('corpus = "noisy"\n', 'corpus = "tones"\n',
          "tasks.se needs corpora that are mixed, or name their clean ones; tones is neither"),
@@ -55,6 +69,7 @@ def test_codebooks_of_own_are_those_of_the_recordings_that_a_corpus_is_made_of()
         ("levels.4 = { num_clusters = 4 }", 'levels.4 = { encoder = "none" }',
          "factors.num_clusters.levels.4: there is no encoder 'none'"),
         ("lstm_width = 16", "lstm_size = 16", "tasks.asr: has no setting lstm_size"),
+        ("lstm_width = 16\nnum_steps = 2\n", "", "tasks.asr: 'num_steps' is not set"),
         ("lstm_width = 16", "seed = 16", "tasks.asr: seed is set by the study itself"),
         ('layout = "folder"', 'layout = "folders"', "corpora.noise"),
         ("= [", "= [[", "is not TOML"),
