@@ -154,7 +154,9 @@ def shares(task: str, factors: Mapping[str, Mapping[str, Runs]]) -> list[Share]:
         noise = [float(each.var(ddof=1)) for each in values]
         within += noise
         expected = float(np.mean([each / len(runs) for each, runs in zip(noise, values, strict=True)]))
-        found[name] = max(0.0, float(np.var([each.mean() for each in values], ddof=1)) - expected)
+        count = len(values)
+        between = float(np.var([each.mean() for each in values], ddof=1)) - expected
+        found[name] = max(0.0, between * (count - 1) / count)
     if not found:
         return []
     total = sum(found.values()) + float(np.mean(within))

@@ -22,7 +22,7 @@ from pipeline.store.provenance import record_report
 from pipeline.store.storage import Store, open_store
 from pipeline.study.facts import Cost
 from pipeline.study.parts import Part
-from pipeline.study.random_encoder import RandomEncoderConfig, make_random_encoder
+from pipeline.study.random_encoder import MADE, RandomEncoderConfig, make_random_encoder
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus
 
@@ -60,7 +60,7 @@ def make_parts(parts: Sequence[Part], store: Store) -> None:
         PipelineError: What a stage raises; the parts before it stay made.
     """
     seconds = _seconds(store)
-    lacking = [part for part in parts if not _there(part)]
+    lacking = [part for part in parts if not is_there(part)]
     for number, part in enumerate(lacking, 1):
         began = time.monotonic()
         logger.info("part %d of %d: %s, %s", number, len(lacking), part.kind, part.name)
@@ -71,9 +71,10 @@ def make_parts(parts: Sequence[Part], store: Store) -> None:
         store.write(TOLD, json.dumps(seconds, indent=1).encode())
 
 
-def _there(part: Part) -> bool:
-    # An encoder of random weights says so itself, and a mixture's manifest is the last that is written of it.
-    return not isinstance(part.config, RandomEncoderConfig) and open_store(part.uri).exists(SUCCESS)
+def is_there(part: Part) -> bool:
+    """Say whether a part is made."""
+    # A mixture's manifest is the last that is written of it.
+    return open_store(part.uri).exists(MADE if isinstance(part.config, RandomEncoderConfig) else SUCCESS)
 
 
 def _seconds(store: Store) -> dict[str, float]:

@@ -7,18 +7,18 @@ parts that still fit, and paths have no share in a key. The datasets themselves 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.audio.concatenation.settings import ConcatenateCorpusConfig
 from pipeline.audio.mixtures.settings import MixCorpusConfig
 from pipeline.audio.stage import BuildManifestConfig
-from pipeline.errors import SettingsError
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.settings import Settings
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import join
 from pipeline.study.cells import TokensOf
+from pipeline.study.checking import made
 from pipeline.study.random_encoder import RandomEncoderConfig
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.table import Study
@@ -27,8 +27,6 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 KEY_VERSION = 1
 _PATHS = ("corpus", "labels", "segments")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.+-]+")
-_LACKING = re.compile(r"missing \d+ required keyword-only arguments?: (.*)")
-Kind = TypeVar("Kind", bound=Settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,17 +226,3 @@ class Parts:
 
 def _keys(parts: Mapping[str, Part]) -> tuple[str, ...]:
     return tuple(part.key for part in parts.values())
-
-
-def made(kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:
-    """Make the settings of a job of what a table says.
-
-    Raises:
-        SettingsError: A setting is wrong, lacking or not one of this job; the message names the table.
-    """
-    try:
-        return kind.of(**values)
-    except (SettingsError, TypeError, ValueError, AttributeError) as error:
-        lacking = _LACKING.search(str(error))
-        told = f"{lacking[1]} is not set" if lacking else str(error).removeprefix(f"{kind.__name__} ")
-        raise SettingsError(f"{table}: {told}") from error

@@ -99,6 +99,8 @@ class _Table:
         found = self.take(key, dict)
         if bad := [name for name, table in found.items() if not isinstance(table, dict)]:
             raise SettingsError(f"{above}{key}.{bad[0]} must be a table, as [{above}{key}.{bad[0]}]")
+        if bad := [name for name in found if not name.strip() or not name.isprintable()]:
+            raise SettingsError(f"{above}{key} has a table called {bad[0]!r}; give it a name that can be read")
         return [(name, _Table(f"{above}{key}.{name}", table)) for name, table in found.items()]
 
     def rest(self) -> dict[str, Any]:
@@ -175,12 +177,13 @@ def _task(name: str, table: _Table) -> Task:
     if metric not in OF_TASK[name]:
         raise SettingsError(f"tasks.{name}: metric must be one of {', '.join(OF_TASK[name])}, got {metric!r}")
     preset, test = table.maybe("preset"), table.maybe("test")
+    shipped = {} if preset is None else read_preset(preset)
+    if preset is not None and shipped.pop("task", VOCODER) != name:
+        raise SettingsError(f"tasks.{name}: preset {preset} is of another task")
     judging = dict(table.take("judging", dict, {}))
     expected = _expected(table, f"tasks.{name}", ("vocabulary", "tested_hours"))
     if judging and name != VOCODER:
         raise SettingsError(f"tasks.{name}: judging is of the vocoder")
-    shipped = {} if preset is None else read_preset(preset)
-    shipped.pop("task", None)
     return Task(
         name=name,
         corpus=corpus,
@@ -229,6 +232,9 @@ def _check_names(study: Study) -> None:
                 )
     for name in study.corpora:
         root(study.corpora, name)
+    for encoder in study.encoders.values():
+        if encoder.like is not None and study.encoders[encoder.like].like is not None:
+            raise SettingsError(f"encoders.{encoder.name}: {encoder.like} has random weights itself; name its own like")
     for where, values in _all_values(study):
         _check_values(where, values)
         if "encoder" in values:

@@ -6,6 +6,7 @@ Restart: a training goes on from its checkpoint, and a finished trial is not run
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,9 +38,11 @@ def run_trial(_: Any, trial: Trial) -> Ran:
     with first_step() as seen:
         try:
             _make(trial)
-        except PipelineError as error:
+        except Exception as error:
             failed = redact(f"{type(error).__name__}: {error}")
-            logger.warning("%s failed: %s", trial.name, failed)
+            # What is not ours has no sentence that says where it is from.
+            known = isinstance(error, PipelineError)
+            logger.warning("%s failed: %s", trial.name, failed if known else redact(traceback.format_exc()))
     ran = Ran(
         key=trial.key,
         name=trial.name,

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SettingsError, TrainingError
+from pipeline.errors import SettingsError, StorageError, TrainingError
 from pipeline.redaction import redact
 from pipeline.status import TRIALS
 from pipeline.store.provenance import record_settings
@@ -27,7 +27,7 @@ from pipeline.study.assembling import assemble
 from pipeline.study.collecting import collect
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.laid import Laid
-from pipeline.study.making import make_parts, part_costs
+from pipeline.study.making import is_there, make_parts, part_costs
 from pipeline.study.ran import Ran, read_ran
 from pipeline.study.reading import read_study
 from pipeline.study.report.write import report_files
@@ -55,7 +55,10 @@ def read_named(name: str) -> tuple[str, Study]:
     """
     for path in (Path(name), SHIPPED / f"{name}.toml"):
         if path.is_file():
-            text = path.read_text(encoding="utf-8")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise SettingsError(f"study {name} is not UTF-8 text: {error}") from error
             return text, read_study(text, str(path) if path == Path(name) else name)
     shipped = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml")))
     raise SettingsError(f"no study {name!r}: neither a file nor one of {shipped}")
@@ -79,12 +82,14 @@ def run_study(config: RunStudyConfig) -> StudyReport:
         raise SettingsError(f"tasks: the study has no {', '.join(unknown)}; it has {', '.join(study.tasks)}")
     wanted = [trial for trial in unlike(trials) if not config.tasks or trial.cell.task.name in config.tasks]
     store = open_store(config.output)
-    store.write(STUDY, text.encode())
+    try:
+        store.write(STUDY, text.encode())
+    except OSError as error:
+        raise StorageError(f"{store.uri} cannot be written: {error}; give another --output") from error
     folders = sorted({trial.folder.removeprefix(store.uri).lstrip("/") for trial in trials})
     store.write(TRIALS, json.dumps(folders, indent=1).encode())
     record_settings(store, config)
-    made_for = parts.behind(set().union(*(trial.inputs() for trial in wanted)))
-    make_parts(made_for, store)
+    make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted))), store)
     there = {trial.key for trial in wanted if read_ran(open_store(trial.folder)) is not None}
     to_run, failed = [trial for trial in wanted if trial.key not in there], list[Ran]()
     for spoken in (False, True):
@@ -92,7 +97,7 @@ def run_study(config: RunStudyConfig) -> StudyReport:
         wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
         failed += _run(_ready(wave, trials), len(there), config, began)
     ran = _finished(unlike(trials))
-    costs = [*part_costs(made_for, store), *_trial_costs(study, trials, ran)]
+    costs = [*part_costs([part for part in parts.all() if is_there(part)], store), *_trial_costs(study, trials, ran)]
     failures = [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in failed]
     laid = Laid(
         study=study,
@@ -170,9 +175,9 @@ def at_once(runner: Runner, config: RunStudyConfig) -> int:
     Raises:
         SettingsError: None does.
     """
-    if runner.name == "here":
-        return 1
     nodes = runner.nodes()
+    if runner.name == "here" and not config.gpus_per_trial:
+        return 1
     room = sum(
         min(
             int(node.cpus // config.threads_per_trial),
@@ -185,7 +190,7 @@ def at_once(runner: Runner, config: RunStudyConfig) -> int:
             f"no machine has {config.threads_per_trial} CPU(s) and {config.gpus_per_trial:g} GPU(s) for a trial; lower "
             "threads_per_trial or gpus_per_trial"
         )
-    return min(room, config.trials_at_once or room)
+    return 1 if runner.name == "here" else min(room, config.trials_at_once or room)
 
 
 def _finished(trials: Sequence[Trial]) -> dict[str, Ran]:

@@ -16,7 +16,8 @@ from pipeline.settings import Settings, setting_paths
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import join
 from pipeline.study.cells import Cell, TokensOf, cells
-from pipeline.study.parts import Part, Parts, made
+from pipeline.study.checking import made
+from pipeline.study.parts import Part, Parts
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.speech import Speech
 from pipeline.study.table import HEARD, SPOKEN, VOCODER, Study
@@ -26,6 +27,12 @@ from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.vocoder.training.settings import TrainVocoderConfig
 
 KEY_VERSION = 1
+_ITS_OWN = {
+    *("task", "output", "manifest", "tokens", "features", "codebooks", "clean_manifest", "clean_tokens"),
+    *("target_layers", "seed", "runner", "threads_per_worker", "use_gpu", "num_workers", "max_workers", "storage_path"),
+    *("model", "vocoder", "recorded", "compare"),
+}
+"""Settings of trainings and evaluations that a study sets."""
 MODEL, TEST, HEARD_BY = "model", "test", "heard"
 
 
@@ -125,6 +132,8 @@ def _trial(study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed:
         settings["target_layers"] = cell.layers
     if settings.get("fusion") == "single":
         settings.setdefault("fusion_layer", f"layer_{cell.layers[-1]:02d}")
+    if own := sorted(_ITS_OWN & (set(cell.settings) | set(cell.task.judging))):
+        raise SettingsError(f"{_table(cell)}: {', '.join(own)} is set by the study itself; leave it away")
     told = {
         "version": KEY_VERSION,
         "task": cell.task.name,
@@ -153,14 +162,17 @@ def _training(
     config: RunStudyConfig, cell: Cell, seed: int, settings: Mapping[str, Any]
 ) -> TrainTaskConfig | TrainVocoderConfig:
     alone = {"runner": "here", "threads_per_worker": config.threads_per_trial, "seed": seed, "layers": cell.layers}
-    table = f"tasks.{cell.task.name}" + (f" with factors.{cell.factor}.levels.{cell.level}" if cell.factor else "")
+    table = _table(cell)
     if config.gpus_per_trial:
         alone["use_gpu"] = True
-    if both := sorted(set(alone) & set(settings)):
-        raise SettingsError(f"{table}: {', '.join(both)} is set by the study itself; leave it away")
     if cell.task.name == VOCODER:
         return made(TrainVocoderConfig, table, {**settings, **alone})
     return made(TrainTaskConfig, table, {**settings, **alone, "task": cell.task.name})
+
+
+def _table(cell: Cell) -> str:
+    """Name the tables that a cell's settings come from."""
+    return f"tasks.{cell.task.name}" + (f" with factors.{cell.factor}.levels.{cell.level}" if cell.factor else "")
 
 
 def _evaluation(study: Study, parts: Parts, cell: Cell, places: Mapping[str, str], folder: str) -> EvaluateConfig:

@@ -1,6 +1,7 @@
 """Settings of train_task, checked before Ray starts."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, Self, get_args
 
 from pipeline.errors import SettingsError
@@ -60,8 +61,8 @@ class TaskDataSettings(Settings):
             if len(set(layers)) < len(layers) or any(layer < 0 for layer in layers):
                 raise SettingsError(f"{name} must be different numbers from 0 on, got {layers}")
         for name in ("max_seconds", "batch_seconds", "shuffle_hours", "valid_minutes"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < inf:
+                raise SettingsError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         if self.crop_seconds is not None and not self.crop_seconds > 0:
             raise SettingsError(f"crop_seconds must be above 0, got {self.crop_seconds}")
         if self.min_frames < 1:

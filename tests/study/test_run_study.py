@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_trials import PLAN, config_of, write_tones
 
-from pipeline.errors import SettingsError, TrainingError
+from pipeline.errors import SettingsError, StorageError, TrainingError
 from pipeline.features.encoders.info import describe
 from pipeline.metrics.uncertainty import over_seeds
 from pipeline.status import run_status
@@ -184,3 +184,31 @@ def test_random_weights_have_the_shape_of_their_encoder_and_follow_the_seed(fold
 def test_an_encoder_without_weights_has_no_random_ones(tmp_path):
     with pytest.raises(SettingsError, match="mfcc has no weights that could be random"):
         make_random_encoder(RandomEncoderConfig(like="mfcc", output=str(tmp_path / "x")))
+
+
+def test_gpus_that_are_not_there_are_told_before_a_trial_begins(folder, report, tmp_path):
+    with pytest.raises(SettingsError, match=r"no machine has 1 CPU\(s\) and 1 GPU\(s\) for a trial"):
+        run_study(
+            config_of(folder / "plan.toml", folder, gpus_per_trial=1.0, tasks=("er",), output=str(tmp_path / "s"))
+        )
+
+
+def test_what_is_no_error_of_ours_fails_one_trial_and_is_told(folder, report, monkeypatch, tmp_path):
+    def fail(config):
+        raise RuntimeError("a library gave up")
+
+    monkeypatch.setattr(running, "train_task", fail)
+    with pytest.raises(TrainingError, match="2 of 16 trials failed, first er, centre, seed 0: RuntimeError: a library"):
+        run_study(config_of(folder / "plan.toml", folder, tasks=("er",), output=str(tmp_path / "s")))
+
+
+def test_an_output_that_is_a_file_is_told(folder, report, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written.*give another --output"):
+        run_study(config_of(folder / "plan.toml", folder, output=str(tmp_path / "file" / "s")))
+
+
+def test_a_study_that_is_no_text_is_told(folder, tmp_path):
+    (tmp_path / "plan.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(SettingsError, match="is not UTF-8 text"):
+        run_study(config_of(tmp_path / "plan.toml", folder))

@@ -71,10 +71,10 @@ def test_shares_follow_a_hand_calculation():
     layers = {"low": runs_of([3], [5]), "all": runs_of([1], [3])}
     clusters = {"4": runs_of([2], [2]), "8": runs_of([1], [3])}
     found = {each.factor: each.share for each in shares("asr", {"layers": layers, "num_clusters": clusters})}
-    # Layers: means 0.4 and 0.2, variance 0.02, less 0.01 for two seeds each of variance 0.02.
+    # Layers: means 0.4 and 0.2, variance 0.02, less 0.01 for two seeds each of variance 0.02; half, for two levels.
     # Clusters: means alike. Seeds: the mean of 0.02, 0.02, 0 and 0.02.
-    total = 0.01 + 0.015
-    assert found == pytest.approx({"layers": 0.01 / total, "num_clusters": 0.0, SEEDS: 0.015 / total})
+    total = 0.005 + 0.015
+    assert found == pytest.approx({"layers": 0.005 / total, "num_clusters": 0.0, SEEDS: 0.015 / total})
 
 
 def test_one_seed_explains_nothing():

@@ -137,7 +137,7 @@ def test_a_level_without_a_figure_has_a_row_that_says_so():
     facts = study_facts()
     kept = [found for found in facts.levels if (found.task, found.level) != ("asr", "layer 6")]
     row = next(row for row in grid(replace(facts, levels=kept), "asr by layers").rows if row[0] == "layer 6")
-    assert row[1] == "no figure; see Failures"
+    assert row[1] == "no trial is done"
     assert row[4] == "not compared"
 
 

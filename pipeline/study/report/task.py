@@ -41,7 +41,7 @@ def task_sections(facts: StudyFacts) -> list[Section]:
 def _task(facts: StudyFacts, task: str, metric: str) -> list[Block]:
     factors = by_factor(facts.levels, task)
     if not factors:
-        return [Paragraph(text="No trial of this task gave a figure; see Failures.")]
+        return [Paragraph(text="No trial of this task is done; those that failed are under Failures.")]
     blocks: list[Block] = [
         Paragraph(text=f"{METRICS[metric].label.capitalize()}: {direction(metric)}."),
         Shown(name=levels_picture(task)),
@@ -79,7 +79,7 @@ def _factor(facts: StudyFacts, factor: str, levels: Sequence[Level], metric: str
     # The centre may go by its own name here, and by that of the factor's level in the table of factors.
     if len(lacking) == 1 and centre is not None and centre.level not in facts.factors[factor]:
         lacking = []
-    rows += [[name, "no figure; see Failures", "0", "", "not compared", ""] for name in lacking]
+    rows += [[name, "no trial is done", "0", "", "not compared", ""] for name in lacking]
     caption = f"{levels[0].task} by {factor or 'the centre'}: {METRICS[metric].label}, {direction(metric)}"
     return Grid(caption=caption, head=head, rows=rows, words=["verdict"])
 
