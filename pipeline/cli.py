@@ -85,7 +85,7 @@ COMMON = """
 common flags:
   --preset NAME_OR_FILE   settings from a TOML file or a shipped preset; flags on the line win
   --estimate              say what the run will cost (hours, bytes, time), after a few seconds of its work; writes no
-                          data; for extract_features, tokenize_corpus and run_pipeline
+                          data; for extract_features, tokenize_corpus, run_pipeline and run_study
   --estimate-hours H ...  with --estimate: size up corpora like this one, of so many hours: workers, cores, network,
                           storage, price, and what gives out first
   --estimate-days DAYS    days in which each is to be encoded (default: 7)

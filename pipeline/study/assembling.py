@@ -89,7 +89,9 @@ def _centre(laid: Laid, task: str) -> list[Found]:
 
 def _layer_use(laid: Laid) -> Iterator[LayerUse]:
     for task in laid.study.tasks:
-        mine = [found for found in _centre(laid, task) if found.weights]
+        settings = {**laid.study.tasks[task].settings, **laid.study.centre}
+        learned = settings.get("fusion", "attention") in ("attention", "weighted")
+        mine = [found for found in _centre(laid, task) if found.weights and learned]
         if mine:
             columns = zip(*(found.weights for found in mine), strict=True)
             yield LayerUse(task=task, layers=mine[0].layers, weights=tuple(map(over_seeds, columns)))

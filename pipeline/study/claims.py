@@ -26,7 +26,7 @@ def claims(laid: Laid) -> list[Claim]:
         _claim(
             "The attention over layers does better than each single layer.",
             [each for task in (*DISCRIMINATIVE, "se", "tts") for each in _against_single(laid, task)],
-            "no task has both a centre of several layers and a level of one",
+            "no task has both a centre of several layers, fused by attention, and one of one",
         ),
         _claim(
             "One scalable vocoder does better than vocoders of single layers.",
@@ -85,9 +85,20 @@ def _several(laid: Laid) -> bool:
     return len(laid.study.centre["layers"]) > 1
 
 
+def _attends(laid: Laid, task: str) -> bool:
+    """Say whether the centre of a task fuses by attention, which is the default."""
+    settings = {**laid.study.tasks[task].settings, **laid.study.centre}
+    return bool(settings.get("fusion", "attention") == "attention")
+
+
 def _against_single(laid: Laid, task: str) -> Iterator[Evidence]:
     """Compare the centre with the single layer that is best on the test, which favours that one."""
-    if task not in laid.study.tasks or not _several(laid) or of_tokens(laid.study.tasks[task].metric):
+    if (
+        task not in laid.study.tasks
+        or not _several(laid)
+        or not _attends(laid, task)
+        or of_tokens(laid.study.tasks[task].metric)
+    ):
         return
     metric = laid.study.tasks[task].metric
     tried = {level: laid.runs(task, factor, level) for factor, level in _single(laid, task).values()}

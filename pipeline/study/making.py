@@ -10,7 +10,7 @@ from pipeline.audio.concatenation.settings import ConcatenateCorpusConfig
 from pipeline.audio.concatenation.stage import concatenate_corpus
 from pipeline.audio.mixtures.settings import MixCorpusConfig
 from pipeline.audio.mixtures.stage import mix_corpus
-from pipeline.audio.stage import BuildManifestConfig, build_manifest
+from pipeline.audio.stage import BuildManifestConfig, build_manifest, prepare
 from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.settings import FitKmeansConfig
@@ -58,9 +58,14 @@ def make_parts(parts: Sequence[Part], store: Store) -> None:
 
     Raises:
         PipelineError: What a stage raises; the parts before it stay made.
+        PlanMismatchError: A corpus is not what it was when its manifest was made.
     """
     seconds = _seconds(store)
     lacking = [part for part in parts if not is_there(part)]
+    for part in parts:
+        if isinstance(part.config, BuildManifestConfig) and part not in lacking:
+            # Keys hold no recordings: a corpus that is another one now is found here.
+            prepare(part.config)
     for number, part in enumerate(lacking, 1):
         began = time.monotonic()
         logger.info("part %d of %d: %s, %s", number, len(lacking), part.kind, part.name)
@@ -108,3 +113,17 @@ def part_costs(parts: Sequence[Part], store: Store) -> list[Cost]:
                 )
             )
     return found
+
+
+def rejects_of(parts: Sequence[Part]) -> list[tuple[str, int]]:
+    """Name the parts that have rejects, with how many.
+
+    Args:
+        parts: Those of a study that are there.
+    """
+    found = [
+        (f"{part.kind} {part.name}", status(Dataset.open(part.uri)).rejects)
+        for part in parts
+        if part.kind != "encoders"
+    ]
+    return [(name, count) for name, count in found if count]

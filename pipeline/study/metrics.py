@@ -62,15 +62,24 @@ METRICS = {
     )
 }
 
-_SPEECH = ("log_mel_distance", "stft_distance", "mcd", "f0_correlation", "stoi", "dnsmos_ovrl", "speaker_similarity",
-           "wer", "cer", "dwer")  # fmt: skip
+JUDGE_OF = {
+    "log_mel_distance": "log_mel",
+    "stft_distance": "stft",
+    "mcd": "mcd",
+    "f0_correlation": "pitch",
+    "stoi": "stoi",
+    "dnsmos_ovrl": "dnsmos",
+    "speaker_similarity": "speaker",
+    **dict.fromkeys(("wer", "cer", "dwer"), "recogniser"),
+}
+"""Who gives a metric of speech."""
 OF_TASK = {
     "asr": ("wer", "cer"),
     "sid": ("accuracy", "error", "uar"),
     "er": ("uar", "accuracy", "error"),
     "se": ("token_error_rate", "wer", "cer"),
     "tts": ("token_error_rate", "wer", "cer"),
-    "vocoder": _SPEECH,
+    "vocoder": tuple(JUDGE_OF),
 }
 """Metrics by which a task can be judged; the first is meant where a study names none."""
 _KINDS = ("substitutions", "deletions", "insertions")

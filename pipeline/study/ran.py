@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pipeline.status import TRIAL_DONE
 from pipeline.store.storage import Store
 
+FAILED = "_failed.json"
+"""How the last run of a trial went that failed."""
 STARTS = "_starts.json"
 """How often the trial was begun."""
 
@@ -40,6 +42,17 @@ def read_ran(store: Store) -> Ran | None:
     if not store.exists(TRIAL_DONE):
         return None
     return Ran(**json.loads(store.read(TRIAL_DONE)))
+
+
+def read_failed(store: Store) -> Ran | None:
+    """Read how a trial failed; None where it did not, or is done since.
+
+    Args:
+        store: Of the trial's folder.
+    """
+    if store.exists(TRIAL_DONE) or not store.exists(FAILED):
+        return None
+    return Ran(**json.loads(store.read(FAILED)))
 
 
 def starts_of(store: Store) -> int:

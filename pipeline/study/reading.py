@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.errors import SettingsError
 from pipeline.presets import read_preset
-from pipeline.study.metrics import OF_TASK
+from pipeline.study.metrics import JUDGE_OF, OF_TASK
 from pipeline.study.table import (
     CENTRE,
     HEARD,
@@ -181,6 +181,8 @@ def _task(name: str, table: _Table) -> Task:
     if preset is not None and shipped.pop("task", VOCODER) != name:
         raise SettingsError(f"tasks.{name}: preset {preset} is of another task")
     judging = dict(table.take("judging", dict, {}))
+    if name == VOCODER:
+        _check_judges(name, metric, judging)
     expected = _expected(table, f"tasks.{name}", ("vocabulary", "tested_hours"))
     if judging and name != VOCODER:
         raise SettingsError(f"tasks.{name}: judging is of the vocoder")
@@ -193,6 +195,16 @@ def _task(name: str, table: _Table) -> Task:
         expected=expected,
         judging=_Table(f"tasks.{name}.judging", judging).rest(),
     )
+
+
+def _check_judges(task: str, metric: str, judging: Values) -> None:
+    """Refuse judges that are not there, or that do not give the metric."""
+    judges = judging.get("judges", list(JUDGE_OF.values()))
+    known = (*dict.fromkeys(JUDGE_OF.values()), "utmos")
+    if not isinstance(judges, list) or any(judge not in known for judge in judges):
+        raise SettingsError(f"tasks.{task}.judging: judges must be of {', '.join(known)}, got {judges!r}")
+    if JUDGE_OF[metric] not in judges:
+        raise SettingsError(f"tasks.{task}: metric {metric} is given by the judge {JUDGE_OF[metric]}; add it to judges")
 
 
 def _factor(name: str, table: _Table, centre: Values, all_tasks: Sequence[str]) -> Factor:

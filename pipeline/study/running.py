@@ -17,7 +17,7 @@ from pipeline.evaluation.stage import evaluate
 from pipeline.redaction import redact
 from pipeline.status import TRIAL_DONE
 from pipeline.store.storage import open_store
-from pipeline.study.ran import STARTS, Ran, read_ran, starts_of
+from pipeline.study.ran import FAILED, STARTS, Ran, read_ran, starts_of
 from pipeline.study.speech import hear
 from pipeline.study.trials import Trial
 from pipeline.tasks.settings import TrainTaskConfig
@@ -51,8 +51,7 @@ def run_trial(_: Any, trial: Trial) -> Ran:
         starts=starts,
         failed=failed,
     )
-    if not failed:
-        store.write(TRIAL_DONE, json.dumps(asdict(ran)).encode())
+    store.write(FAILED if failed else TRIAL_DONE, json.dumps(asdict(ran)).encode())
     return ran
 
 

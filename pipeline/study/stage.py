@@ -27,8 +27,8 @@ from pipeline.study.assembling import assemble
 from pipeline.study.collecting import collect
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.laid import Laid
-from pipeline.study.making import is_there, make_parts, part_costs
-from pipeline.study.ran import Ran, read_ran
+from pipeline.study.making import is_there, make_parts, part_costs, rejects_of
+from pipeline.study.ran import Ran, read_failed, read_ran
 from pipeline.study.reading import read_study
 from pipeline.study.report.write import report_files
 from pipeline.study.reporting import StudyReport
@@ -91,14 +91,15 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     record_settings(store, config)
     make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted))), store)
     there = {trial.key for trial in wanted if read_ran(open_store(trial.folder)) is not None}
-    to_run, failed = [trial for trial in wanted if trial.key not in there], list[Ran]()
+    to_run = [trial for trial in wanted if trial.key not in there]
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
         wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
-        failed += _run(_ready(wave, trials), len(there), config, began)
+        _run(_ready(wave, trials), len(there), config, began)
     ran = _finished(unlike(trials))
-    costs = [*part_costs([part for part in parts.all() if is_there(part)], store), *_trial_costs(study, trials, ran)]
-    failures = [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in failed]
+    made = [part for part in parts.all() if is_there(part)]
+    costs = [*part_costs(made, store), *_trial_costs(study, trials, ran)]
+    failures = _failures(unlike(trials))
     laid = Laid(
         study=study,
         trials=trials,
@@ -106,6 +107,9 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     )
     told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
     told += _told(study, trials, ran, time.monotonic() - began)
+    told += [
+        ("rejects", f"{count:,} in {name}; levels are compared on what both have") for name, count in rejects_of(made)
+    ]
     facts = assemble(laid, costs=costs, failures=failures, told=told)
     _write(store, laid, facts)
     report = StudyReport(
@@ -127,27 +131,31 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     return report
 
 
-def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> list[Ran]:
-    """Run trials, and give those that failed."""
+def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> None:
+    """Run trials, and tell of each."""
     if not trials:
-        return []
+        return
     # Trials are minutes of work each, which are for Ray unless this process is asked for.
     runner = Choice("ray" if config.work.runner == "auto" else config.work.runner, 0.0).runner
     workers = at_once(runner, config)
     logger.info("%d trials to run, %d are there; %d at once", len(trials), there, workers)
-    failed, times = list[Ran](), list[float]()
+    times = list[float]()
     asked = ((trial,) for trial in _within(trials, config, began))
     gone = runner.tasks(run_trial, asked, workers=workers, cpus=config.threads_per_trial, gpus=config.gpus_per_trial)
     for done, ran in enumerate(gone, 1):
         times.append(ran.seconds)
-        failed += [ran] if ran.failed else []
         left = (len(trials) - done) * sum(times) / len(times) / workers
         state = f"failed: {ran.failed}" if ran.failed else "done"
         logger.info(
             "trial %d of %d, %s: %s in %.0f s, of which %.1f s before its first step; about %.0f minutes to go",
             done, len(trials), ran.name, state, ran.seconds, ran.overhead_seconds, left / 60,
         )  # fmt: skip
-    return failed
+
+
+def _failures(trials: Sequence[Trial]) -> list[Failure]:
+    """Tell of the trials whose last run failed, in this run of the study or an earlier one."""
+    found = [read_failed(open_store(trial.folder)) for trial in trials]
+    return [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in found if each is not None]
 
 
 def _ready(wave: Sequence[Trial], trials: Sequence[Trial]) -> list[Trial]:

@@ -72,13 +72,13 @@ class Trial:
         return read if self.speech is None else read | {self.speech.manifest}
 
     def command(self, output: str) -> str:
-        """Give the command that trains it again, with the study's folder as ``study``.
+        """Give the command that trains it again, into ``again/``, with the study's folder as ``study``.
 
         Args:
             output: The study's folder.
         """
         job = "train_vocoder" if self.cell.task.name == VOCODER else "train_task"
-        words = ["python", f"jobs/{job}.py", *flags(self.training)]
+        words = ["python", f"jobs/{job}.py", *flags(self.training.but(output=f"again/{self.key}"))]
         return shlex.join([word.replace(output, "study") for word in words])
 
 
@@ -91,6 +91,9 @@ def plan_trials(study: Study, config: RunStudyConfig) -> tuple[list[Trial], Part
     Raises:
         SettingsError: A setting is wrong; the message names its table.
     """
+    for name in study.corpora:
+        # One that no cell uses is planned for its checks alone.
+        Parts(study, config).manifest(name)
     laid, parts = cells(study), Parts(study, config)
     parts.plan(_tokens_asked(study, laid))
     found = [_trial(study, config, parts, cell, seed) for seed in study.seeds for cell in laid]

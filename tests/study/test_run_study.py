@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_trials import PLAN, config_of, write_tones
 
-from pipeline.errors import SettingsError, StorageError, TrainingError
+from pipeline.errors import PlanMismatchError, SettingsError, StorageError, TrainingError
 from pipeline.features.encoders.info import describe
 from pipeline.metrics.uncertainty import over_seeds
 from pipeline.status import run_status
@@ -162,8 +162,12 @@ def test_a_trial_that_fails_is_told_and_the_others_are_run(folder, report, monke
         TrainingError, match="2 of 18 trials failed, first er, rate wild, seed 0: TrainingError: the loss"
     ):
         run_study(config_of(plan, folder, tasks=("er",), output=str(folder / "study")))
-    told = facts(folder)["failures"]
-    assert [each["name"] for each in told] == ["er, rate wild, seed 0", "er, rate wild, seed 1"]
+    wild = ["er, rate wild, seed 0", "er, rate wild, seed 1"]
+    assert [each["name"] for each in facts(folder)["failures"]] == wild
+    # What failed is told as long as it is not done.
+    with pytest.raises(TrainingError, match="2 of 18 trials failed"):
+        run_study(config_of(plan, folder, tasks=("asr",), output=str(folder / "study")))
+    assert [each["name"] for each in facts(folder)["failures"]] == wild
 
 
 def test_a_task_that_the_study_has_not_is_refused(folder, report):
@@ -200,6 +204,12 @@ def test_what_is_no_error_of_ours_fails_one_trial_and_is_told(folder, report, mo
     monkeypatch.setattr(running, "train_task", fail)
     with pytest.raises(TrainingError, match="2 of 16 trials failed, first er, centre, seed 0: RuntimeError: a library"):
         run_study(config_of(folder / "plan.toml", folder, tasks=("er",), output=str(tmp_path / "s")))
+
+
+def test_a_corpus_that_is_another_one_now_is_refused(folder, report, tmp_path):
+    write_tones(tmp_path, count=12)
+    with pytest.raises(PlanMismatchError, match="corpus_sha256"):
+        run_study(config_of(folder / "plan.toml", folder, data=str(tmp_path)))
 
 
 def test_an_output_that_is_a_file_is_told(folder, report, tmp_path):

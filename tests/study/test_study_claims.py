@@ -73,9 +73,18 @@ def test_a_study_that_does_not_ask_says_so():
     found = claims(laid_of(both, {}))
     assert (
         found[ATTENTION].why
-        == "The study does not ask: no task has both a centre of several layers and a level of one."
+        == "The study does not ask: no task has both a centre of several layers, fused by attention, and one of one."
     )
     assert found[ATTENTION].evidence == ()
+
+
+def test_a_centre_without_attention_says_nothing_of_attention():
+    mean = TEXT.replace("[tasks.asr]\n", '[tasks.asr]\nfusion = "mean"\n')
+    found = {name: laid_of(text, {("asr", "centre"): 3}) for name, text in (("attention", TEXT), ("mean", mean))}
+    tried = {name: [each.text[:3] for each in claims(laid)[ATTENTION].evidence] for name, laid in found.items()}
+    assert tried == {"attention": ["asr", "se:", "tts"], "mean": ["se:", "tts"]}
+    shown = {name: assemble(laid, costs=(), failures=(), told=()).layer_use for name, laid in found.items()}
+    assert {use.task for use in shown["attention"]} - {use.task for use in shown["mean"]} == {"asr"}
 
 
 def test_token_errors_of_other_tokens_are_not_compared():

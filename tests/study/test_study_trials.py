@@ -62,6 +62,7 @@ def test_the_command_of_a_trial_spells_its_training():
         stage = train_vocoder if "train_vocoder" in words[1] else train_task
         assert words[:2] == ["python", f"jobs/{stage.__name__}.py"]
         config = cli.parse(stage, words[2:], "a trial")
+        assert config.output == f"again/{trial.key}"
         assert config.but(output=trial.training.output).flat() == {
             name: value.replace("/study", "study", 1) if isinstance(value, str) and name != "output" else value
             for name, value in trial.training.flat().items()

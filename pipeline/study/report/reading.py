@@ -11,8 +11,9 @@ def reading(facts: StudyFacts) -> list[Block]:
     evidence = sum(len(claim.evidence) for claim in facts.claims)
     seeds = len(facts.seeds)
     points = [
-        ("Figures.", "A figure is the mean over the seeds that are done, plus or minus the standard error of that mean; "
-         f"the study has {seeds} seed{'s' * (seeds != 1)}. One has no standard error: it does not say how much is noise."),
+        ("Figures.", "A figure is the mean over the seeds that are done, plus or minus the standard error of that "
+         f"mean; the study has {seeds} seed{'s' * (seeds != 1)}. One alone has no standard error: it does not say how "
+         "much is noise."),
         ("Differences.", "A difference is a level less the centre, of the same seeds and the same utterances. Its "
          "interval holds 95 % of the bootstrap draws of utterances and seeds, which are drawn for both at once: it is "
          "paired by seed and utterance. With few seeds such an interval tends to be too narrow."),
