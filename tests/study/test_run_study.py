@@ -131,7 +131,7 @@ def test_the_status_of_a_study_is_its_parts_and_its_trials(folder, report):
     assert all(state.finished for state in states)
     told = {state.kind: (state.done, state.units) for state in states}
     assert told["trials"] == (16, 16)
-    assert set(told) == {"manifest", "speech", "features", "codebooks", "tokens", "trials"}
+    assert set(told) == {"manifest", "mixtures", "features", "codebooks", "tokens", "trials"}
 
 
 def test_no_trial_begins_when_the_time_is_over(folder, report, tmp_path):
