@@ -180,6 +180,10 @@ class Walkthrough:
             len(list((self.folder / output / kind / "_commits").glob("*.json"))) for kind in ("features", "tokens")
         )
 
+    def over(self, output: str) -> bool:
+        """Say whether the tokens of a run are whole."""
+        return (self.folder / output / "tokens" / "_SUCCESS").exists()
+
     def until(self, output: str, count: int) -> None:
         """Wait until so many shards are committed."""
         wait_for(f"shard {count}", lambda: self.done(output) >= count, self.seconds)
@@ -226,7 +230,9 @@ def disturbed(walk: Walkthrough, shards: int) -> None:
     story.tell("Another one joins late. The job said `--max-workers 3`, so it is used.")
     walk.start_worker("worker-3", 13)
     before = walk.done("troubled")
-    wait_for("an encoder on worker 3", lambda: walk.encoders("worker-3") > 0, walk.seconds)
+    wait_for("an encoder on worker 3", lambda: walk.encoders("worker-3") > 0 or walk.over("troubled"), walk.seconds)
+    if walk.over("troubled"):
+        raise RuntimeError("the run was over before worker 3 had an encoder; give a larger corpus")
     walk.until("troubled", before + 3)
     command = f"ray list actors --address {DASHBOARD} --filter state=ALIVE --format json"
     counts = ", ".join(f"{name} {walk.encoders(name)}" for name in ("worker-2", "worker-3"))

@@ -12,13 +12,15 @@ from bench import cluster_walkthrough
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.nightly,
+    pytest.mark.timeout(2_400),
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and ip"),
 ]
 
 
 def test_a_run_that_everything_happens_to_gives_the_bytes_of_one_without_trouble(tmp_path, monkeypatch, capsys):
-    corpus = write_corpus(tmp_path / "audio", num_files=60)
-    flags = ["--corpus", str(corpus), "--layout", "folder", "--shard-minutes", "0.1", "--output", str(tmp_path / "out")]
+    # As long as it takes to lose a worker and have another one, at the least: 45 minutes of audio.
+    corpus = write_corpus(tmp_path / "audio", num_files=1_600)
+    flags = ["--corpus", str(corpus), "--layout", "folder", "--shard-minutes", "1.6", "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["cluster_walkthrough", *flags])
     (tmp_path / "out").mkdir()
     cluster_walkthrough.main()
