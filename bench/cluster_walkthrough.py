@@ -105,6 +105,8 @@ class Walkthrough:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "PATH": f"{BIN}:{os.environ['PATH']}",
+            # Tables that cut no folder's name: it is shown as one that is shared.
+            "COLUMNS": "240",
             "OMP_NUM_THREADS": "1",
         }
         self.environment["RAY_ADDRESS"] = ""
