@@ -28,6 +28,7 @@ from pipeline.study.collecting import collect
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.laid import Laid
 from pipeline.study.making import is_there, make_parts, part_costs, rejects_of
+from pipeline.study.parts import Parts
 from pipeline.study.ran import Ran, read_failed, read_ran
 from pipeline.study.reading import read_study
 from pipeline.study.report.write import report_files
@@ -97,38 +98,44 @@ def run_study(config: RunStudyConfig) -> StudyReport:
         wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
         _run(_ready(wave, trials), len(there), config, began)
     ran = _finished(unlike(trials))
-    made = [part for part in parts.all() if is_there(part)]
-    costs = [*part_costs(made, store), *_trial_costs(study, trials, ran)]
-    failures = _failures(unlike(trials))
-    laid = Laid(
-        study=study,
-        trials=trials,
-        found=collect([(trial, ran[trial.key]) for trial in unlike(trials) if trial.key in ran], config.output),
-    )
-    told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
-    told += _told(study, trials, ran, time.monotonic() - began)
-    told += [
-        ("rejects", f"{count:,} in {name}; levels are compared on what both have") for name, count in rejects_of(made)
-    ]
-    facts = assemble(laid, costs=costs, failures=failures, told=told)
-    _write(store, laid, facts)
+    facts = _found(study, trials, parts, ran, config.output, began)
     report = StudyReport(
         stage="study",
         output=store.uri,
         trials=len(unlike(trials)),
         trials_done=len(ran),
         trials_done_now=len(set(ran) - there),
-        failed={each.name: each.why for each in failures},
+        failed={each.name: each.why for each in facts.failures},
         findings=tuple(facts.findings),
         claims={claim.text: claim.verdict for claim in facts.claims},
         wall_seconds=time.monotonic() - began,
     )
-    if failures:
+    if facts.failures:
+        first = facts.failures[0]
         raise TrainingError(
-            f"{len(failures)} of {report.trials} trials failed, first {failures[0].name}: {failures[0].why}; the "
-            f"report in {store.uri} tells of each, and the same command tries them again"
+            f"{len(facts.failures)} of {report.trials} trials failed, first {first.name}: {first.why}; the report in "
+            f"{store.uri} tells of each, and the same command tries them again"
         )
     return report
+
+
+def _found(
+    study: Study, trials: Sequence[Trial], parts: Parts, ran: dict[str, Ran], output: str, began: float
+) -> StudyFacts:
+    """Put together what finished trials found, and write the tables and the report."""
+    store = open_store(output)
+    made = [part for part in parts.all() if is_there(part)]
+    done = [(trial, ran[trial.key]) for trial in unlike(trials) if trial.key in ran]
+    laid = Laid(study=study, trials=trials, found=collect(done, output))
+    told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
+    told += _told(study, trials, ran, time.monotonic() - began)
+    told += [
+        ("rejects", f"{count:,} in {name}; levels are compared on what both have") for name, count in rejects_of(made)
+    ]
+    costs = [*part_costs(made, store), *_trial_costs(study, trials, ran)]
+    facts = assemble(laid, costs=costs, failures=_failures(unlike(trials)), told=told)
+    _write(store, laid, facts)
+    return facts
 
 
 def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> None:
