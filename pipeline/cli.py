@@ -25,7 +25,7 @@ import tyro
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.estimation.flags import take_wishes
 from pipeline.passed_over import PassedOver
-from pipeline.presets import preset_file, read_preset
+from pipeline.preset_files import preset_file, read_preset
 from pipeline.redaction import RedactingFormatter, holds_secret, redact, redact_json, redact_uri
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import open_store

@@ -54,6 +54,13 @@ PHONE, DESK = 360, 1200
 """Widths in CSS pixels."""
 
 
+def assert_text_stands_out(page, scheme):
+    """See that a page follows the scheme, light or dark, and that its text can be read in it."""
+    page.look(width=DESK, scheme=scheme)
+    assert (page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") == (scheme == "light")
+    assert page.run(CONTRAST) >= 4.5
+
+
 def assert_asks_nothing(page, within="data:"):
     """See that a page that was opened asked for nothing but itself and URLs that begin so, and told of no error."""
     asked = [found["request"]["url"] for found in page.told("Network.requestWillBeSent")]

@@ -16,7 +16,16 @@ from pipeline.study.trials import plan_trials
 
 RATE = 16_000
 WORDS = ("lo", "mid", "hi")
-PLAN = """
+ER = """[tasks.er]
+corpus = "tones"
+test_speakers = ["s2"]
+ecapa_channels = 16
+ecapa_pooled = 24
+ecapa_attention = 8
+embedding_width = 12
+"""
+PLAN = (
+    """
 name = "tones"
 seeds = [0, 1]
 kmeans_frames = 2000
@@ -83,14 +92,9 @@ num_steps = 2
 warmup_steps = 1
 validate_every = 2
 
-[tasks.er]
-corpus = "tones"
-test_speakers = ["s2"]
-ecapa_channels = 16
-ecapa_pooled = 24
-ecapa_attention = 8
-embedding_width = 12
-num_steps = 2
+"""
+    + ER
+    + """num_steps = 2
 warmup_steps = 1
 validate_every = 2
 
@@ -129,9 +133,11 @@ tasks = ["asr"]
 levels.4 = {{ num_clusters = 4 }}
 levels.8 = {{ num_clusters = 8 }}
 """
+)
 
 
-SHORT = """
+SHORT = (
+    """
 name = "short"
 seeds = [0, 1]
 
@@ -150,14 +156,9 @@ num_clusters = 8
 codebooks_of = ["own"]
 embedding_dim = 16
 
-[tasks.er]
-corpus = "tones"
-test_speakers = ["s2"]
-ecapa_channels = 16
-ecapa_pooled = 24
-ecapa_attention = 8
-embedding_width = 12
-num_steps = 4
+"""
+    + ER
+    + """num_steps = 4
 warmup_steps = 1
 validate_every = 2
 checkpoint_every = 1
@@ -166,6 +167,7 @@ checkpoint_every = 1
 levels.4 = {{ num_clusters = 4 }}
 levels.8 = {{ num_clusters = 8 }}
 """
+)
 """One task, two cells, four trials."""
 
 

@@ -16,7 +16,7 @@ from pipeline.features.stage import extract_features
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.kmeans.fit.stage import fit_kmeans
 from pipeline.settings import Settings
-from pipeline.store.completion import status
+from pipeline.store.completion import Status, status
 from pipeline.store.dataset import SUCCESS, Dataset
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import Store, open_store
@@ -90,40 +90,35 @@ def _seconds(store: Store) -> dict[str, float]:
         return {}
 
 
-def part_costs(parts: Sequence[Part], store: Store) -> list[Cost]:
+def states_of(parts: Sequence[Part]) -> list[tuple[Part, Status | None]]:
+    """Give the state of each part, from its commits; encoders are no datasets and have none.
+
+    Args:
+        parts: Those of a study that are there.
+    """
+    return [(part, None if part.kind == "encoders" else status(Dataset.open(part.uri))) for part in parts]
+
+
+def part_costs(states: Sequence[tuple[Part, Status | None]], store: Store) -> list[Cost]:
     """Say what the parts took, kind by kind.
 
     Args:
-        parts: All of a study; each is there.
+        states: Parts of a study, and the state of each.
         store: Of the study.
     """
     seconds = _seconds(store)
     found = []
     for kind, name in _NAMES.items():
-        mine = [part for part in parts if part.kind == kind]
-        states = [status(Dataset.open(part.uri)) for part in mine if kind != "encoders"]
+        mine = [(part, state) for part, state in states if part.kind == kind]
+        held = [state for _, state in mine if state is not None]
         if mine:
             found.append(
                 Cost(
                     what=name,
                     count=len(mine),
-                    seconds=sum(seconds.get(part.key, 0.0) for part in mine),
-                    audio_hours=sum(state.seconds for state in states) / 3600 if kind != "codebooks" else 0.0,
-                    bytes=sum(state.num_bytes for state in states),
+                    seconds=sum(seconds.get(part.key, 0.0) for part, _ in mine),
+                    audio_hours=sum(state.seconds for state in held) / 3600 if kind != "codebooks" else 0.0,
+                    bytes=sum(state.num_bytes for state in held),
                 )
             )
     return found
-
-
-def rejects_of(parts: Sequence[Part]) -> list[tuple[str, int]]:
-    """Name the parts that have rejects, with how many.
-
-    Args:
-        parts: Those of a study that are there.
-    """
-    found = [
-        (f"{part.kind} {part.name}", status(Dataset.open(part.uri)).rejects)
-        for part in parts
-        if part.kind != "encoders"
-    ]
-    return [(name, count) for name, count in found if count]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import SettingsError
-from pipeline.presets import read_preset
+from pipeline.preset_files import read_preset
 from pipeline.study.metrics import JUDGE_OF, OF_TASK
 from pipeline.study.table import (
     CENTRE,

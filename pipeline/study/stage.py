@@ -13,7 +13,7 @@ each; its searchers choose what to try, and a study says so itself.
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.study.assembling import assemble
 from pipeline.study.collecting import collect
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.laid import Laid
-from pipeline.study.making import is_there, make_parts, part_costs, rejects_of
+from pipeline.study.making import is_there, make_parts, part_costs, states_of
 from pipeline.study.parts import Parts
 from pipeline.study.ran import Ran, read_failed, read_ran
 from pipeline.study.reading import read_study
@@ -91,13 +91,12 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     store.write(TRIALS, json.dumps(folders, indent=1).encode())
     record_settings(store, config)
     make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted))), store)
-    there = {trial.key for trial in wanted if read_ran(open_store(trial.folder)) is not None}
-    to_run = [trial for trial in wanted if trial.key not in there]
+    ran = _finished(unlike(trials))
+    there = set(ran)
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
-        wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
-        _run(_ready(wave, trials), len(there), config, began)
-    ran = _finished(unlike(trials))
+        wave = [trial for trial in wanted if trial.key not in there and (trial.speech is not None) == spoken]
+        ran |= {each.key: each for each in _run(_ready(wave, ran), len(there), config, began)}
     facts = _found(study, trials, parts, ran, config.output, began)
     report = StudyReport(
         stage="study",
@@ -129,17 +128,21 @@ def _found(
     laid = Laid(study=study, trials=trials, found=collect(done, output))
     told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
     told += _told(study, trials, ran, time.monotonic() - began)
+    states = states_of(made)
     told += [
-        ("rejects", f"{count:,} in {name}; levels are compared on what both have") for name, count in rejects_of(made)
+        ("rejects", f"{state.rejects:,} in {part.kind} {part.name}; levels are compared on what both have")
+        for part, state in states
+        if state is not None and state.rejects
     ]
-    costs = [*part_costs(made, store), *_trial_costs(study, trials, ran)]
-    facts = assemble(laid, costs=costs, failures=_failures(unlike(trials)), told=told)
+    costs = [*part_costs(states, store), *_trial_costs(study, trials, ran)]
+    failures = _failures([trial for trial in unlike(trials) if trial.key not in ran])
+    facts = assemble(laid, costs=costs, failures=failures, told=told)
     _write(store, laid, facts)
     return facts
 
 
-def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> None:
-    """Run trials, and tell of each."""
+def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: float) -> Iterator[Ran]:
+    """Run trials, tell of each, and give those that are done."""
     if not trials:
         return
     # Trials are minutes of work each, which are for Ray unless this process is asked for.
@@ -157,6 +160,8 @@ def _run(trials: Sequence[Trial], there: int, config: RunStudyConfig, began: flo
             "trial %d of %d, %s: %s in %.0f s, of which %.1f s before its first step; about %.0f minutes to go",
             done, len(trials), ran.name, state, ran.seconds, ran.overhead_seconds, left / 60,
         )  # fmt: skip
+        if not ran.failed:
+            yield ran
 
 
 def _failures(trials: Sequence[Trial]) -> list[Failure]:
@@ -165,11 +170,9 @@ def _failures(trials: Sequence[Trial]) -> list[Failure]:
     return [Failure(trial=each.key, name=each.name, why=str(each.failed)) for each in found if each is not None]
 
 
-def _ready(wave: Sequence[Trial], trials: Sequence[Trial]) -> list[Trial]:
-    """Give the trials for which everything is there that they need of others."""
-    needed = {key for trial in wave if trial.speech is not None for key in trial.speech.after}
-    there = _finished([trial for trial in unlike(trials) if trial.key in needed])
-    ready = [trial for trial in wave if trial.speech is None or set(trial.speech.after) <= set(there)]
+def _ready(wave: Sequence[Trial], ran: Collection[str]) -> list[Trial]:
+    """Give the trials for which everything is there that they need of others, of which some are done."""
+    ready = [trial for trial in wave if trial.speech is None or set(trial.speech.after) <= set(ran)]
     if len(ready) < len(wave):
         logger.warning("%d trials wait for a vocoder or recogniser that is not there yet", len(wave) - len(ready))
     return ready

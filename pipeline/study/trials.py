@@ -1,11 +1,12 @@
 """Trials: a cell with a seed, as the settings of its training and of its evaluation.
 
-A trial is named by a content key: the task's settings, its layers, the keys of its tokens, the seed. Cells of two
-factors, or of two studies in one folder, that ask for the same training are one trial.
+A trial is named by a content key: the task's settings, its layers, the seed, the keys of what it is trained and
+tested on, and those of the trials that speak and hear its test. Cells of two factors, or of two studies in one folder,
+that ask for the same are one trial.
 """
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
@@ -96,13 +97,27 @@ def plan_trials(study: Study, config: RunStudyConfig) -> tuple[list[Trial], Part
         Parts(study, config).manifest(name)
     laid, parts = cells(study), Parts(study, config)
     parts.plan(_tokens_asked(study, laid))
-    found = [_trial(study, config, parts, cell, seed) for seed in study.seeds for cell in laid]
-    return [_with_speech(study, config, parts, trial, found) for trial in found], parts
+    asked = [(seed, cell) for seed in study.seeds for cell in laid]
+    others = [_trial(study, config, parts, cell, seed) for seed, cell in asked if not _is_heard(cell)]
+    plain = iter(others)
+    found = [
+        _heard_trial(study, config, parts, cell, seed, others) if _is_heard(cell) else next(plain)
+        for seed, cell in asked
+    ]
+    return found, parts
 
 
-def unlike(trials: Collection[Trial]) -> list[Trial]:
+def unlike(trials: Iterable[Trial]) -> list[Trial]:
     """Give each trial once: the first of those with one key."""
-    return list({trial.key: trial for trial in reversed(list(trials))}.values())[::-1]
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.key, trial)
+    return list(found.values())
+
+
+def _is_heard(cell: Cell) -> bool:
+    """Say whether a cell is judged by what is heard of its speech."""
+    return cell.task.name in SPOKEN and cell.task.metric in HEARD
 
 
 def _tokens_asked(study: Study, laid: Collection[Cell]) -> list[TokensOf]:
@@ -123,7 +138,10 @@ def _clean(study: Study, tokens: TokensOf) -> TokensOf:
     return replace(tokens, corpus=clean)
 
 
-def _trial(study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed: int) -> Trial:
+def _trial(
+    study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed: int, after: Sequence[Trial] = ()
+) -> Trial:
+    """Plan a trial; ``after`` are those whose models its test is spoken and heard by."""
     tokens = parts.tokens(cell.tokens)
     made_of: dict[str, Part] = {"tokens": tokens, "manifest": parts.manifest(cell.tokens.corpus)}
     settings: dict[str, Any] = dict(cell.settings)
@@ -137,16 +155,18 @@ def _trial(study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed:
         settings.setdefault("fusion_layer", f"layer_{cell.layers[-1]:02d}")
     if own := sorted(_ITS_OWN & (set(cell.settings) | set(cell.task.judging))):
         raise SettingsError(f"{_table(cell)}: {', '.join(own)} is set by the study itself; leave it away")
+    tested_on = _tested_on(study, parts, cell)
     told = {
         "version": KEY_VERSION,
         "task": cell.task.name,
         "settings": settings,
         "judging": dict(cell.task.judging),
-        "judged_by": [cell.task.metric, cell.task.test] if cell.task.test else [],
         "layers": list(cell.layers),
         "seed": seed,
         "threads": config.threads_per_trial,
         "parts": {what: part.key for what, part in made_of.items()},
+        "tested_on": {what: part.key for what, part in tested_on.items()},
+        "after": [trial.key for trial in after],
     }
     key = sha256(canonical(told).encode())[:12]
     folder = join(config.output, "trials", cell.task.name, key)
@@ -157,8 +177,24 @@ def _trial(study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed:
         seed=seed,
         folder=folder,
         training=_training(config, cell, seed, {**settings, **places, "output": join(folder, MODEL)}),
-        evaluation=_evaluation(study, parts, cell, places, folder),
+        evaluation=_evaluation(cell, places, {what: part.uri for what, part in tested_on.items()}, folder),
     )
+
+
+def _tested_on(study: Study, parts: Parts, cell: Cell) -> dict[str, Part]:
+    """Give the parts of the corpus that is a test of its own, by their settings of evaluate."""
+    if cell.task.test is None:
+        return {}
+    if cell.task.name != "se":
+        return {"manifest": parts.manifest(cell.task.test)}
+    noisy = replace(cell.tokens, corpus=cell.task.test)
+    clean = _clean(study, noisy)
+    return {
+        "manifest": parts.manifest(noisy.corpus),
+        "tokens": parts.tokens(noisy),
+        "clean_manifest": parts.manifest(clean.corpus),
+        "clean_tokens": parts.tokens(clean),
+    }
 
 
 def _training(
@@ -178,38 +214,34 @@ def _table(cell: Cell) -> str:
     return f"tasks.{cell.task.name}" + (f" with factors.{cell.factor}.levels.{cell.level}" if cell.factor else "")
 
 
-def _evaluation(study: Study, parts: Parts, cell: Cell, places: Mapping[str, str], folder: str) -> EvaluateConfig:
+def _evaluation(cell: Cell, places: Mapping[str, str], tested_on: Mapping[str, str], folder: str) -> EvaluateConfig:
     model, table = join(folder, MODEL), f"tasks.{cell.task.name}.judging"
     values: dict[str, Any] = {"output": join(folder, TEST), "examples": 0, **cell.task.judging}
     if cell.task.name == VOCODER:
-        return made(EvaluateConfig, table, {**values, "vocoder": model, **_of(places, "manifest", "tokens")})
-    if cell.task.name == "se" and cell.task.test is not None:
-        noisy = replace(cell.tokens, corpus=cell.task.test)
-        clean = _clean(study, noisy)
-        values |= {
-            "sides": ("all",),
-            "manifest": parts.manifest(noisy.corpus).uri,
-            "tokens": parts.tokens(noisy).uri,
-            "clean_manifest": parts.manifest(clean.corpus).uri,
-            "clean_tokens": parts.tokens(clean).uri,
-        }
-    return made(EvaluateConfig, table, {**values, "model": model})
+        values |= {"vocoder": model, "manifest": places["manifest"], "tokens": places["tokens"]}
+    else:
+        values["model"] = model
+    if cell.task.name == "se" and tested_on:
+        values |= {"sides": ("all",), **tested_on}
+    return made(EvaluateConfig, table, values)
 
 
-def _of(places: Mapping[str, str], *names: str) -> dict[str, str]:
-    return {name: places[name] for name in names}
-
-
-def _with_speech(study: Study, config: RunStudyConfig, parts: Parts, trial: Trial, trials: Collection[Trial]) -> Trial:
-    """Give a trial with how its test is spoken and heard, where its task is judged so."""
-    task, cell = trial.cell.task, trial.cell
-    if task.name not in SPOKEN or task.metric not in HEARD:
-        return trial
-    assert task.test is not None
-    vocoder = _vocoder_of(trial, trials)
+def _heard_trial(
+    study: Study, config: RunStudyConfig, parts: Parts, cell: Cell, seed: int, others: Collection[Trial]
+) -> Trial:
+    """Plan a trial whose test is spoken and heard by what others train."""
+    vocoder = _vocoder_of(cell, seed, others)
     listener = next(
-        each for each in trials if each.cell.task.name == "asr" and not each.cell.factor and each.seed == trial.seed
+        each for each in others if each.cell.task.name == "asr" and not each.cell.factor and each.seed == seed
     )
+    trial = _trial(study, config, parts, cell, seed, (vocoder, listener))
+    return replace(trial, speech=_speech(config, parts, trial, vocoder, listener))
+
+
+def _speech(config: RunStudyConfig, parts: Parts, trial: Trial, vocoder: Trial, listener: Trial) -> Speech:
+    """Say how the test of a trial is spoken and heard."""
+    task, cell = trial.cell.task, trial.cell
+    assert task.test is not None
     speech, again = join(trial.folder, "speech"), join(trial.folder, "speech_tokens")
     common = {"task": join(trial.folder, MODEL), "vocoder": join(vocoder.folder, MODEL), "layers": cell.layers,
               "output": speech, "runner": "here", "threads_per_worker": config.threads_per_trial,
@@ -229,29 +261,25 @@ def _with_speech(study: Study, config: RunStudyConfig, parts: Parts, trial: Tria
               "runner": "here"}  # fmt: skip
     listening = {"model": join(listener.folder, MODEL), "manifest": manifest, "tokens": again, "sides": ("all",),
                  "examples": 0, "output": join(trial.folder, HEARD_BY)}  # fmt: skip
-    return replace(
-        trial,
-        speech=Speech(
-            say=say,
-            manifest=test,
-            again=made(TokenizeCorpusConfig, f"tasks.{task.name}", retold),
-            listen=made(EvaluateConfig, f"tasks.{task.name}", listening),
-            min_frames=listener.training.flat()["min_frames"],
-            after=(vocoder.key, listener.key),
-        ),
+    return Speech(
+        say=say,
+        manifest=test,
+        again=made(TokenizeCorpusConfig, f"tasks.{task.name}", retold),
+        listen=made(EvaluateConfig, f"tasks.{task.name}", listening),
+        min_frames=listener.training.flat()["min_frames"],
+        after=(vocoder.key, listener.key),
     )
 
 
-def _vocoder_of(trial: Trial, trials: Collection[Trial]) -> Trial:
+def _vocoder_of(cell: Cell, seed: int, trials: Collection[Trial]) -> Trial:
     """Find the vocoder of the same tokens, layers and seed: that of the same level, or else that of the centre.
 
     Raises:
         SettingsError: The study trains none.
     """
-    cell = trial.cell
     fit = [
         each for each in trials
-        if each.cell.task.name == VOCODER and each.seed == trial.seed and each.cell.layers == cell.layers
+        if each.cell.task.name == VOCODER and each.seed == seed and each.cell.layers == cell.layers
         and replace(each.cell.tokens, corpus=cell.tokens.corpus) == cell.tokens
     ]  # fmt: skip
     same = [each for each in fit if (each.cell.factor, each.cell.level) == (cell.factor, cell.level)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_browser import CONTRAST, DESK, HARM, PHONE, assert_asks_nothing, assert_fits, needs_browser
+from made_browser import DESK, HARM, PHONE, assert_asks_nothing, assert_fits, assert_text_stands_out, needs_browser
 from made_tokens import write_corpus_of_tones
 from made_vocoder_training import COLUMNS, vocoder_config
 
@@ -66,8 +66,7 @@ def test_nothing_is_wider_than_the_window_but_what_scrolls_by_itself(page, width
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(page, scheme):
-    page.look(width=DESK, scheme=scheme)
-    assert page.run(CONTRAST) >= 4.5
+    assert_text_stands_out(page, scheme)
 
 
 def test_players_and_pictures_are_reached_by_keyboard(page):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from pipeline import schema
-from pipeline.audio.clock import Clock
 from pipeline.errors import SettingsError
 from pipeline.fusion.fuser import build_fuser
 from pipeline.fusion.inputs import freeze
@@ -83,7 +82,7 @@ def vocoder_recipe(config: TrainVocoderConfig, shape: TokenShape) -> VocoderReci
         speakers=_names(shape.speakers) if named else (),
     )
     return VocoderRecipe(
-        data=_vocoder_data(config, spec),
+        data=VocoderData.of(config, spec, vocoder_sides(config.data)),
         spec=spec,
         weights=config.losses,
         optimizer=config.optimizer,
@@ -158,29 +157,6 @@ def _task(config: TrainTaskConfig, shape: TokenShape) -> Task:
         num_clusters=len(shape.layers) * (shape.num_clusters,),
         frames_per_symbol=shape.frames_per_second / shape.symbols_per_second,
         speakers=_names(shape.speakers) if config.tts.speaker_input == "table" else (),
-    )
-
-
-def _vocoder_data(config: TrainVocoderConfig, spec: VocoderSpec) -> VocoderData:
-    data, rate = config.data, spec.sample_rate
-    clock = Clock(sample_rate=rate, hop_length=spec.hop_length, receptive_field=spec.hop_length)
-    return VocoderData(
-        manifest=data.manifest,
-        tokens=data.tokens,
-        columns=spec.columns,
-        clock=clock,
-        sides=vocoder_sides(data),
-        seed=config.training.seed,
-        crop_frames=clock.num_frames(int(data.crop_seconds * rate)),
-        valid_frames=clock.num_frames(int(data.valid_seconds * rate)),
-        min_frames=data.min_frames,
-        max_samples=int(data.batch_seconds * rate),
-        shuffle_hours=data.shuffle_hours,
-        valid_minutes=data.valid_minutes,
-        cache_bytes=0,
-        layer_dropout=spec.settings.layer_dropout,
-        judged_from=config.discriminators_from,
-        speakers=spec.speakers,
     )
 
 

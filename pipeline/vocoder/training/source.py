@@ -10,6 +10,7 @@ Letters: B batch, T frames, L layers, S samples.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from pipeline.seeds import rng, torch_seed
 from pipeline.training.recipe import Json, Tensors
 from pipeline.vocoder.layer_dropout import draw_layers
 from pipeline.vocoder.speaker_vectors import SpeakerVectors
+from pipeline.vocoder.spec import VocoderSpec
+from pipeline.vocoder.training.settings import TrainVocoderConfig
 
 FRAMES = "frames"
 """Name of the tokens in a micro-batch: ``frames``, ``frames_lengths``, ``frames_mask``."""
@@ -78,6 +81,37 @@ class VocoderData:
     judged_from: int
     speakers: tuple[str, ...] = ()
     speaker_encoder: Library | None = None
+
+    @classmethod
+    def of(cls, config: TrainVocoderConfig, spec: VocoderSpec, sides: Sides) -> Self:
+        """Say what the source of a training reads.
+
+        Args:
+            config: Settings of the training.
+            spec: Of the vocoder.
+            sides: Of the manifest.
+        """
+        data, rate, hop = config.data, spec.sample_rate, spec.hop_length
+        clock = Clock(sample_rate=rate, hop_length=hop, receptive_field=hop)
+        return cls(
+            manifest=data.manifest,
+            tokens=data.tokens,
+            columns=spec.columns,
+            clock=clock,
+            sides=sides,
+            seed=config.training.seed,
+            crop_frames=clock.num_frames(int(data.crop_seconds * rate)),
+            valid_frames=clock.num_frames(int(data.valid_seconds * rate)),
+            min_frames=data.min_frames,
+            max_samples=int(data.batch_seconds * rate),
+            shuffle_hours=data.shuffle_hours,
+            valid_minutes=data.valid_minutes,
+            cache_bytes=int(data.cache_gb * 1e9),
+            layer_dropout=spec.settings.layer_dropout,
+            judged_from=config.discriminators_from,
+            speakers=spec.speakers,
+            speaker_encoder=spec.speaker_encoder,
+        )
 
 
 class VocoderSource:

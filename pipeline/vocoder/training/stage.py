@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
-from pipeline.audio.clock import Clock
 from pipeline.audio.loading import Manifest
 from pipeline.batches.pools import REASONS
 from pipeline.batches.sides import TRAIN, VALIDATION, Sides
@@ -193,30 +192,9 @@ def _recipe(config: TrainVocoderConfig, spec: VocoderSpec, sides: Sides) -> "Voc
     from pipeline.vocoder.training.recipe import VocoderRecipe
     from pipeline.vocoder.training.source import VocoderData
 
-    data, rate, hop = config.data, spec.sample_rate, spec.hop_length
-    clock = Clock(sample_rate=rate, hop_length=hop, receptive_field=hop)
-    source = VocoderData(
-        manifest=data.manifest,
-        tokens=data.tokens,
-        columns=spec.columns,
-        clock=clock,
-        sides=sides,
-        seed=config.training.seed,
-        crop_frames=clock.num_frames(int(data.crop_seconds * rate)),
-        valid_frames=clock.num_frames(int(data.valid_seconds * rate)),
-        min_frames=data.min_frames,
-        max_samples=int(data.batch_seconds * rate),
-        shuffle_hours=data.shuffle_hours,
-        valid_minutes=data.valid_minutes,
-        cache_bytes=int(data.cache_gb * 1e9),
-        layer_dropout=spec.settings.layer_dropout,
-        judged_from=config.discriminators_from,
-        speakers=spec.speakers,
-        speaker_encoder=spec.speaker_encoder,
-    )
     lr = config.optimizer.lr if config.discriminator_lr is None else config.discriminator_lr
     return VocoderRecipe(
-        data=source,
+        data=VocoderData.of(config, spec, sides),
         spec=spec,
         weights=config.losses,
         optimizer=config.optimizer,
