@@ -15,12 +15,10 @@ import numpy as np
 
 from pipeline.metrics.uncertainty import Interval, over_seeds
 from pipeline.seeds import rng
-from pipeline.study.facts import Better, Level, Share
+from pipeline.study.facts import SEEDS, Better, Level, Share
 from pipeline.study.metrics import METRICS, Part
 
 DRAWS = 1000
-SEEDS = "seeds"
-"""What is called what the factors leave of the variance."""
 
 
 @dataclass(frozen=True, kw_only=True)

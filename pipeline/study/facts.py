@@ -6,6 +6,8 @@ from typing import Literal
 
 from pipeline.metrics.uncertainty import Interval, OverSeeds
 
+SEEDS = "seeds"
+"""What is called what the factors leave of the variance of trials."""
 Better = Literal["level", "centre"]
 Verdict = Literal["held", "not held", "not decidable"]
 
@@ -93,7 +95,7 @@ class Share:
 
     Attributes:
         task: Which.
-        factor: Which; "seeds" for what the factors leave.
+        factor: Which; ``SEEDS`` for what the factors leave.
         share: From 0 to 1; all shares of a task sum up to 1.
     """
 

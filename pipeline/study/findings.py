@@ -6,14 +6,12 @@ without such an interval, as weights of layers, are called apart only by ``wordi
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.study.facts import Claim, LayerUse, Level, Share, Spoken
+from pipeline.study.facts import SEEDS, Claim, LayerUse, Level, Share, Spoken
 from pipeline.study.metrics import METRICS
 from pipeline.study.ranking import best_of, by_factor, centre_of
 from pipeline.study.table import VOCODER
 from pipeline.study.wording import CANNOT_TELL, apart, difference, over_seeds, percent
 
-SEEDS = "seeds"
-"""What shares call the variance that factors leave."""
 FALSE_AT_95 = 0.05
 """Share of intervals that do not hold 0 where nothing differs."""
 _VERDICTS = {"held": "held", "not held": "did not hold", "not decidable": "cannot be decided"}

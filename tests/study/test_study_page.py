@@ -180,6 +180,23 @@ def test_every_picture_is_in_the_page_and_a_file_that_the_markdown_links(facts):
     assert files["index.html"].count(b"data:image/png;base64,") == len(drawn)
 
 
+@pytest.mark.skipif(not can_plot(), reason="needs matplotlib, of the extra plots")
+def test_token_errors_of_other_tokens_have_no_front_and_no_best(facts):
+    mine = [replace(found, difference=None, better=None) for found in facts.levels if found.task == "se"]
+    one = replace(facts, tasks={"se": TASKS["se"]}, levels=mine, shares=(), layer_use=(), spoken=())
+    assert [found.name for found in draw(one)] == ["levels_se.png"]
+    shown = page(one, []).decode()
+    assert "se has no front: token error rates of different tokens say nothing of each other." in shown
+    assert "Bitrate of se" not in shown
+    best = grid(one, "The level with the best mean").rows
+    assert {row[1] for row in best} == {"not compared"}
+
+
+def test_a_level_that_is_done_alone_is_not_called_the_best(facts):
+    one = replace(facts, tasks={"asr": "wer"}, levels=[level(factor="layers", name="low", values=(0.2, 0.3))])
+    assert grid(one, "The level with the best mean").rows == [["layers", "low alone is done"]]
+
+
 def test_a_study_of_which_nothing_is_there_has_a_report():
     empty = StudyFacts(name="none", seeds=(0,), centre={}, factors={}, tasks={"asr": "wer"}, results=(), levels=(),
                        shares=(), claims=(), findings=(), layer_use=(), spoken=(), costs=())  # fmt: skip

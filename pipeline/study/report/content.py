@@ -77,6 +77,10 @@ def _glance(facts: StudyFacts) -> list[Block]:
 def _best(levels: Sequence[Level]) -> str:
     if not levels:
         return "not tried"
+    if len(levels) < 2:
+        return f"{levels[0].level} alone is done"
+    if all(level.difference is None for level in levels):
+        return "not compared"
     best = best_of(levels)
     if best.difference is None:
         return f"{best.level}: {outcome(best, centre_of(levels))}"

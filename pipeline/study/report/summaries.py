@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pipeline.study.facts import Level, Result, Spoken, StudyFacts
 from pipeline.study.findings import several_sets
-from pipeline.study.metrics import METRICS
+from pipeline.study.metrics import METRICS, of_tokens
 from pipeline.study.ranking import distinct, front
 from pipeline.study.report.blocks import Block, Grid, Heading, Paragraph, Shown
 from pipeline.study.report.task import provenance
@@ -57,7 +57,10 @@ def bitrates(facts: StudyFacts) -> list[Block]:
     told = "By means alone: levels beside each other on the Pareto front may not be told apart."
     blocks: list[Block] = [Paragraph(text=told)]
     for task, metric in facts.tasks.items():
-        if levels := distinct(facts.levels, task):
+        if of_tokens(metric):
+            told = f"{task} has no front: {METRICS[metric].label}s of different tokens say nothing of each other."
+            blocks.append(Paragraph(text=told))
+        elif levels := distinct(facts.levels, task):
             caption = f"{task}: the Pareto front of bits per second and {METRICS[metric].label}, {direction(metric)}"
             head = ["level", "bits per second", f"{metric}, mean and standard error"]
             rows = [[_named(level), bits(level.bits_per_second), over_seeds(level.figure)] for level in front(levels)]
