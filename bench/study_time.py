@@ -23,10 +23,10 @@ from pipeline.features.settings import ExtractFeaturesConfig
 from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.settings import Settings
 from pipeline.store.storage import open_store
+from pipeline.study.planning.trials import Trial, flags, plan_trials, unlike
 from pipeline.study.ran import read_ran
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.stage import read_named
-from pipeline.study.trials import Trial, flags, plan_trials, unlike
 from pipeline.tokens.settings import TokenizeCorpusConfig
 
 JOBS: dict[type[Settings], str] = {

@@ -19,8 +19,8 @@ from pipeline.study.facts import (
     Spoken,
     StudyFacts,
 )
-from pipeline.study.findings import findings
 from pipeline.study.metrics import METRICS
+from pipeline.study.statistics.findings import findings
 
 SEEDS = (0, 1, 2)
 LAYERS = (2, 4, 6, 8, 10, 12)

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import soundfile
 
-from pipeline.study.assembling import Laid
-from pipeline.study.collecting import Found
-from pipeline.study.comparing import Runs
 from pipeline.study.facts import Result
 from pipeline.study.metrics import Part
-from pipeline.study.reading import read_study
+from pipeline.study.planning.reading import read_study
+from pipeline.study.planning.trials import plan_trials
 from pipeline.study.settings import RunStudyConfig
-from pipeline.study.trials import plan_trials
+from pipeline.study.statistics.assembling import Laid
+from pipeline.study.statistics.collecting import Found
+from pipeline.study.statistics.comparing import Runs
 
 RATE = 16_000
 WORDS = ("lo", "mid", "hi")

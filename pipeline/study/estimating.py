@@ -12,17 +12,17 @@ from typing import Any
 from pipeline.audio.loading import Manifest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.store.storage import open_store
-from pipeline.study.cells import Cell
 from pipeline.study.costing.costing import Fits, Passes, StudyCost, Trials, remaining, study_cost
 from pipeline.study.costing.encoders import EncoderShape, encoder_shape
 from pipeline.study.costing.flops import step_flops
 from pipeline.study.costing.shapes import StepCost, TokenShape
-from pipeline.study.parts import Parts
+from pipeline.study.planning.cells import Cell
+from pipeline.study.planning.parts import Parts
+from pipeline.study.planning.trials import Trial, plan_trials, unlike
 from pipeline.study.ran import read_ran
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.stage import at_once, read_named
 from pipeline.study.table import VOCODER, Study
-from pipeline.study.trials import Trial, plan_trials, unlike
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.vocoder.training.settings import TrainVocoderConfig
 from pipeline.work.choice import Choice

@@ -21,7 +21,7 @@ from pipeline.store.dataset import SUCCESS, Dataset
 from pipeline.store.provenance import record_report
 from pipeline.store.storage import Store, open_store
 from pipeline.study.facts import Cost
-from pipeline.study.parts import Part
+from pipeline.study.planning.parts import Part
 from pipeline.study.random_encoder import MADE, RandomEncoderConfig, make_random_encoder
 from pipeline.tokens.settings import TokenizeCorpusConfig
 from pipeline.tokens.stage import tokenize_corpus

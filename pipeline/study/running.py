@@ -17,9 +17,9 @@ from pipeline.evaluation.stage import evaluate
 from pipeline.redaction import redact
 from pipeline.status import TRIAL_DONE
 from pipeline.store.storage import open_store
+from pipeline.study.planning.trials import Trial
 from pipeline.study.ran import FAILED, STARTS, Ran, read_ran, starts_of
 from pipeline.study.speech import hear
-from pipeline.study.trials import Trial
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.tasks.stage import train_task
 from pipeline.vocoder.training.stage import train_vocoder

@@ -23,21 +23,21 @@ from pipeline.redaction import redact
 from pipeline.status import TRIALS
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import Store, open_store
-from pipeline.study.assembling import assemble
-from pipeline.study.collecting import collect
 from pipeline.study.facts import Cost, Failure, StudyFacts
-from pipeline.study.laid import Laid
 from pipeline.study.making import is_there, make_parts, part_costs, states_of
-from pipeline.study.parts import Parts
+from pipeline.study.planning.parts import Parts
+from pipeline.study.planning.reading import read_study
+from pipeline.study.planning.trials import Trial, plan_trials, unlike
 from pipeline.study.ran import Ran, read_failed, read_ran
-from pipeline.study.reading import read_study
 from pipeline.study.report.write import report_files
 from pipeline.study.reporting import StudyReport
 from pipeline.study.running import run_trial
 from pipeline.study.settings import RunStudyConfig
+from pipeline.study.statistics.assembling import assemble
+from pipeline.study.statistics.collecting import collect
+from pipeline.study.statistics.laid import Laid
+from pipeline.study.statistics.tables import results_bytes, utterances_bytes
 from pipeline.study.table import Study
-from pipeline.study.tables import results_bytes, utterances_bytes
-from pipeline.study.trials import Trial, plan_trials, unlike
 from pipeline.work.choice import Choice
 from pipeline.work.runner import Runner
 

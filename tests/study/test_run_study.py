@@ -12,11 +12,11 @@ from pipeline.metrics.uncertainty import over_seeds
 from pipeline.status import run_status
 from pipeline.store.storage import open_store
 from pipeline.study import running, stage
-from pipeline.study.comparing import value_of
 from pipeline.study.metrics import Part
+from pipeline.study.planning.trials import plan_trials
 from pipeline.study.random_encoder import RandomEncoderConfig, make_random_encoder
 from pipeline.study.stage import read_named, run_study
-from pipeline.study.trials import plan_trials
+from pipeline.study.statistics.comparing import value_of
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 from made_trials import PLAN, laid_of
 
-from pipeline.study.assembling import assemble
-from pipeline.study.claims import claims
+from pipeline.study.statistics.assembling import assemble
+from pipeline.study.statistics.claims import claims
 
 TEXT = (
     PLAN.format(encoder="small")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_trials import runs_of
 
-from pipeline.study.comparing import Runs, level_of, paired, shares, value_of
 from pipeline.study.facts import SEEDS
 from pipeline.study.metrics import Part, part
+from pipeline.study.statistics.comparing import Runs, level_of, paired, shares, value_of
 
 NOISE = np.random.default_rng(0).integers(0, 4, size=60).tolist()
 

@@ -7,8 +7,8 @@ from made_trials import PLAN, config_of, planned, write_tones
 
 from pipeline.errors import SettingsError
 from pipeline.study.estimating import estimate_study
+from pipeline.study.planning.trials import plan_trials, unlike
 from pipeline.study.stage import read_named
-from pipeline.study.trials import plan_trials, unlike
 
 HOURS = {"tones": 2.0, "test": 0.5, "noise": 0.1}
 EXPECTED = {

@@ -7,8 +7,8 @@ from made_study import CENTRE, interval, level, study_facts
 
 from pipeline.metrics.uncertainty import over_seeds
 from pipeline.study.facts import Claim, LayerUse, Share, Spoken
-from pipeline.study.findings import findings
-from pipeline.study.ranking import best_of
+from pipeline.study.statistics.findings import findings
+from pipeline.study.statistics.ranking import best_of
 
 
 def told(levels=(), shares=(), claims=(), layer_use=(), spoken=()):

@@ -11,7 +11,6 @@ from markdown_it import MarkdownIt
 from pipeline.cards.plots import can_plot
 from pipeline.evaluation.html import table, text
 from pipeline.study.facts import StudyFacts
-from pipeline.study.ranking import by_factor, front
 from pipeline.study.report.bitrate_plot import spread
 from pipeline.study.report.blocks import Folded, Grid
 from pipeline.study.report.content import content
@@ -20,7 +19,8 @@ from pipeline.study.report.markdown import markdown
 from pipeline.study.report.page import page
 from pipeline.study.report.plots import draw
 from pipeline.study.report.write import report_files
-from pipeline.study.wording import number, size, took
+from pipeline.study.statistics.ranking import by_factor, front
+from pipeline.study.statistics.wording import number, size, took
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
 

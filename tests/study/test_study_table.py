@@ -4,8 +4,8 @@ import pytest
 from made_trials import PLAN, planned
 
 from pipeline.errors import SettingsError
-from pipeline.study.cells import cells
-from pipeline.study.reading import read_study
+from pipeline.study.planning.cells import cells
+from pipeline.study.planning.reading import read_study
 from pipeline.study.stage import read_named
 
 TEXT = PLAN.format(encoder="encoder-small")

@@ -6,7 +6,7 @@ import pytest
 from made_trials import PLAN, planned
 
 from pipeline import cli
-from pipeline.study.trials import unlike
+from pipeline.study.planning.trials import unlike
 from pipeline.tasks.stage import train_task
 from pipeline.vocoder.training.stage import train_vocoder
 

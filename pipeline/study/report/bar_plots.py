@@ -7,11 +7,11 @@ from pipeline.cards.plots import new_figure, png
 from pipeline.evaluation.picture import Picture, shown_text
 from pipeline.metrics.uncertainty import OverSeeds
 from pipeline.study.facts import Spoken, StudyFacts
-from pipeline.study.findings import several_sets
 from pipeline.study.metrics import METRICS
 from pipeline.study.report.style import INK, SMALL, USUAL, style
 from pipeline.study.report.summaries import LAYER_USE, SHARES, SPOKEN
-from pipeline.study.wording import direction, percent
+from pipeline.study.statistics.findings import several_sets
+from pipeline.study.statistics.wording import direction, percent
 
 _WIDTH = 8.4
 _ALONE = "trained on this set alone"

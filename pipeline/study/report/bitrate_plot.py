@@ -8,9 +8,9 @@ from pipeline.cards.plots import new_figure, png
 from pipeline.evaluation.picture import Picture, shown_text
 from pipeline.study.facts import Level, StudyFacts
 from pipeline.study.metrics import METRICS
-from pipeline.study.ranking import distinct, front
 from pipeline.study.report.style import FAINT, INK, SMALL, USUAL, style
 from pipeline.study.report.summaries import bitrate_picture
+from pipeline.study.statistics.ranking import distinct, front
 
 _NEAR = 0.08
 """Points nearer to each other than this share of the width have their labels in one column."""

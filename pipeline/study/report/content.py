@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.study.facts import Claim, Level, StudyFacts
 from pipeline.study.metrics import METRICS
-from pipeline.study.ranking import best_of, by_factor, centre_of, outcome
 from pipeline.study.report.blocks import Block, Folded, Grid, Heading, Paragraph, Points, Section
 from pipeline.study.report.reading import reading
 from pipeline.study.report.summaries import bitrates, costs, failures, layer_use, shares, spoken
 from pipeline.study.report.task import task_sections
 from pipeline.study.report.trials import trials
-from pipeline.study.wording import difference, direction
+from pipeline.study.statistics.ranking import best_of, by_factor, centre_of, outcome
+from pipeline.study.statistics.wording import difference, direction
 
 _SPEAKS = {True: "for", False: "against", None: "says nothing"}
 

@@ -8,9 +8,9 @@ from pipeline.cards.plots import new_figure, png
 from pipeline.evaluation.picture import Picture, shown_text
 from pipeline.study.facts import Level, Result, StudyFacts
 from pipeline.study.metrics import METRICS
-from pipeline.study.ranking import by_factor, centre_of, outcome
 from pipeline.study.report.style import FAINT, INK, SMALL, USUAL, style
 from pipeline.study.report.task import levels_picture, ordered
+from pipeline.study.statistics.ranking import by_factor, centre_of, outcome
 
 _WIDTH, _PER_LEVEL, _PER_PANEL = 8.4, 0.27, 0.75
 _MARKS = {"centre": "D", "better": "^", "worse": "v"}

@@ -1,8 +1,8 @@
 """How a report is to be read: what an interval is, and how many false differences are to be expected."""
 
 from pipeline.study.facts import StudyFacts
-from pipeline.study.findings import FALSE_AT_95, comparisons
 from pipeline.study.report.blocks import Block, Paragraph, Points
+from pipeline.study.statistics.findings import FALSE_AT_95, comparisons
 
 
 def reading(facts: StudyFacts) -> list[Block]:

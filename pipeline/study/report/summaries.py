@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Sequence
 
 from pipeline.study.facts import Level, Result, Spoken, StudyFacts
-from pipeline.study.findings import several_sets
 from pipeline.study.metrics import METRICS, of_tokens
-from pipeline.study.ranking import distinct, front
 from pipeline.study.report.blocks import Block, Grid, Heading, Paragraph, Shown
 from pipeline.study.report.task import provenance
-from pipeline.study.wording import bits, direction, over_seeds, percent, size, took
+from pipeline.study.statistics.findings import several_sets
+from pipeline.study.statistics.ranking import distinct, front
+from pipeline.study.statistics.wording import bits, direction, over_seeds, percent, size, took
 
 SHARES, LAYER_USE, SPOKEN = "shares.png", "layer_use.png", "spoken.png"
 

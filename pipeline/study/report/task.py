@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.study.facts import Level, StudyFacts
 from pipeline.study.metrics import METRICS
-from pipeline.study.ranking import by_factor, centre_of, outcome
 from pipeline.study.report.blocks import Block, Folded, Grid, Heading, Paragraph, Section, Shown
-from pipeline.study.wording import bits, difference, direction, over_seeds
+from pipeline.study.statistics.ranking import by_factor, centre_of, outcome
+from pipeline.study.statistics.wording import bits, difference, direction, over_seeds
 
 
 def levels_picture(task: str) -> str:

@@ -4,7 +4,7 @@ from pipeline.metrics.uncertainty import Interval
 from pipeline.study.facts import Result, StudyFacts
 from pipeline.study.report.blocks import Block, Commands, Folded, Grid, Paragraph
 from pipeline.study.report.summaries import one_per_trial
-from pipeline.study.wording import interval, number
+from pipeline.study.statistics.wording import interval, number
 
 
 def trials(facts: StudyFacts) -> list[Block]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.study.facts import SEEDS, Claim, LayerUse, Level, Share, Spoken
 from pipeline.study.metrics import METRICS
-from pipeline.study.ranking import best_of, by_factor, centre_of
+from pipeline.study.statistics.ranking import best_of, by_factor, centre_of
+from pipeline.study.statistics.wording import CANNOT_TELL, apart, difference, over_seeds, percent
 from pipeline.study.table import VOCODER
-from pipeline.study.wording import CANNOT_TELL, apart, difference, over_seeds, percent
 
 FALSE_AT_95 = 0.05
 """Share of intervals that do not hold 0 where nothing differs."""

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.metrics.uncertainty import over_seeds
-from pipeline.study.claims import claims
-from pipeline.study.collecting import Found
-from pipeline.study.comparing import level_of, shares
 from pipeline.study.facts import Cost, Failure, LayerUse, Level, Share, Spoken, StudyFacts
-from pipeline.study.findings import findings
-from pipeline.study.laid import ALL, Laid
 from pipeline.study.metrics import of_tokens
+from pipeline.study.planning.trials import Trial
+from pipeline.study.statistics.claims import claims
+from pipeline.study.statistics.collecting import Found
+from pipeline.study.statistics.comparing import level_of, shares
+from pipeline.study.statistics.findings import findings
+from pipeline.study.statistics.laid import ALL, Laid
 from pipeline.study.table import CENTRE, OF_TOKENS, VOCODER, Study
-from pipeline.study.trials import Trial
 
 
 def assemble(

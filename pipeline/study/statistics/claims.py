@@ -8,10 +8,10 @@ Source: Mousavi et al. 2024, How Should We Extract Discrete Audio Tokens from Se
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.study.comparing import Runs, paired
 from pipeline.study.facts import Claim, Evidence, Verdict
-from pipeline.study.laid import Laid
 from pipeline.study.metrics import METRICS, of_tokens
+from pipeline.study.statistics.comparing import Runs, paired
+from pipeline.study.statistics.laid import Laid
 from pipeline.study.table import OWN, VOCODER, root
 
 DISCRIMINATIVE = ("asr", "sid", "er")

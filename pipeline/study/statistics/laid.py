@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.study.collecting import Found
-from pipeline.study.comparing import Runs
+from pipeline.study.planning.trials import Trial
+from pipeline.study.statistics.collecting import Found
+from pipeline.study.statistics.comparing import Runs
 from pipeline.study.table import CENTRE, VOCODER, Study
-from pipeline.study.trials import Trial
 
 ALL = "all"
 """The set of all layers that a vocoder knows."""

@@ -17,8 +17,8 @@ from pipeline.kmeans.fit.settings import FitKmeansConfig
 from pipeline.settings import Settings
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import join
-from pipeline.study.cells import TokensOf
-from pipeline.study.checking import made
+from pipeline.study.planning.cells import TokensOf
+from pipeline.study.planning.checking import made
 from pipeline.study.random_encoder import RandomEncoderConfig
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.table import Study

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.study.facts import Level
 from pipeline.study.metrics import METRICS
-from pipeline.study.wording import CANNOT_TELL
+from pipeline.study.statistics.wording import CANNOT_TELL
 
 _OUTCOMES = {"level": "better", "centre": "worse", None: CANNOT_TELL}
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from pipeline.store.dataset import parquet_bytes
-from pipeline.study.collecting import Found
 from pipeline.study.facts import Result
+from pipeline.study.statistics.collecting import Found
 
 RESULTS = pa.schema(
     [

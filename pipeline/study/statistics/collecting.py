@@ -16,10 +16,10 @@ from pipeline.store.storage import join
 from pipeline.study.facts import Result
 from pipeline.study.metrics import METRICS as KNOWN
 from pipeline.study.metrics import Part, part
+from pipeline.study.planning.trials import TEST, Trial
 from pipeline.study.ran import Ran
 from pipeline.study.speech import Speech, expected, was_heard
 from pipeline.study.table import VOCODER
-from pipeline.study.trials import TEST, Trial
 
 SIDE = "test"
 

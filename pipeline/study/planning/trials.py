@@ -16,9 +16,9 @@ from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.settings import Settings, setting_paths
 from pipeline.store.dataset import canonical, sha256
 from pipeline.store.storage import join
-from pipeline.study.cells import Cell, TokensOf, cells
-from pipeline.study.checking import made
-from pipeline.study.parts import Part, Parts
+from pipeline.study.planning.cells import Cell, TokensOf, cells
+from pipeline.study.planning.checking import made
+from pipeline.study.planning.parts import Part, Parts
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.speech import Speech
 from pipeline.study.table import HEARD, SPOKEN, VOCODER, Study
