@@ -103,15 +103,17 @@ def divide(
         unheard: Whether speakers of the tests must not be heard in training.
 
     Raises:
-        SettingsError: A side is empty or without labels, a label is misspelt, or a speaker is on two sides of a task
-            that forbids it.
+        SettingsError: A side is empty or without labels, a label is misspelt, a speaker who is named is not there, or
+            a speaker is on two sides of a task that forbids it.
     """
-    classes = dict.fromkeys([*([label] if parts is None else []), *([SPEAKER] if unheard else [])])
+    by_speaker = unheard or settings.test_speakers or settings.unseen_speakers
+    classes = dict.fromkeys([*([label] if parts is None else []), *([SPEAKER] if by_speaker else [])])
     wanted = Wanted(needed=(label,), classes=tuple(classes), parts=parts or ())
     sides, facts = survey(manifest, _options(settings, seed), wanted)
     found = Division(sides=sides, facts=facts)
     for column in classes:
         _refuse_misspelt(manifest, found, column)
+    _refuse_unknown(manifest, found, {TEST: settings.test_speakers, UNSEEN: settings.unseen_speakers})
     if unheard:
         _refuse_heard(manifest, found)
     return found
@@ -186,6 +188,15 @@ def _refuse_misspelt(manifest: Manifest, division: Division, column: str) -> Non
             "around a label or a word for a missing one, which would count as a value of its own; mend the corpus and "
             "build the manifest again"
         )
+
+
+def _refuse_unknown(manifest: Manifest, division: Division, named: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse names of speakers who are not there: the test would be of the others alone, in silence."""
+    for side, speakers in named.items():
+        there = division.facts[side].values[SPEAKER].values if speakers else ()
+        if unknown := sorted(set(speakers) - set(there)):
+            told = ", ".join(f"{speaker!a:.80}" for speaker in unknown)
+            raise SettingsError(f"--{side}-speakers: {manifest.dataset.uri} has no utterance of {told}")
 
 
 def _refuse_heard(manifest: Manifest, division: Division) -> None:

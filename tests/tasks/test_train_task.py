@@ -106,6 +106,8 @@ REFUSED = [
     ("sid", {"unseen_speakers": ("s2",)}, "unseen has speaker s2, which training never has"),
     ("sid", {"layers": (5,)}, "the tokens have the layers layer_00, layer_03, layer_06, not layer_05"),
     ("er", {"test_speakers": ("nobody",)}, "no utterance for test"),
+    ("er", {"test_speakers": ("s1", "nobody")}, "--test-speakers: .* has no utterance of 'nobody'"),
+    ("asr", {"unseen_speakers": ("s3", "S2", "nobody")}, "--unseen-speakers: .* has no utterance of 'S2', 'nobody'"),
     ("asr", {"alphabet": "abc"}, "transcripts have characters outside the alphabet: 'D' in"),
     ("asr", {"fusion": "single"}, "fusion_layer names the layer"),
     ("asr", {"embedding_init": "centroids"}, "give codebooks"),
