@@ -197,11 +197,17 @@ def test_a_level_that_is_done_alone_is_not_called_the_best(facts):
     assert grid(one, "The level with the best mean").rows == [["layers", "low alone is done"]]
 
 
+def test_pictures_that_nothing_could_draw_are_missed_aloud(html, written):
+    for found in (html, written):
+        assert "No pictures: matplotlib was not installed" in found
+
+
 def test_a_study_of_which_nothing_is_there_has_a_report():
     empty = StudyFacts(name="none", seeds=(0,), centre={}, factors={}, tasks={"asr": "wer"}, results=(), levels=(),
                        shares=(), claims=(), findings=(), layer_use=(), spoken=(), costs=())  # fmt: skip
     assert draw(empty) == []
     for found in (page(empty, []).decode(), markdown(empty, [])):
+        assert "No pictures" not in found
         assert "Nothing: no trial was compared." in found
         assert "No trial failed." in found
 

@@ -19,10 +19,11 @@ def markdown(facts: StudyFacts, pictures: Sequence[Picture]) -> str:
 
     Args:
         facts: Of the study.
-        pictures: Of ``plots.draw``, which lie beside it; none where matplotlib is not installed.
+        pictures: Of ``plots.draw``, which lie beside it; none without matplotlib, or where no trial is
+            done.
     """
     parts = [f"# {_text(title(facts))}"]
-    if not pictures:
+    if facts.levels and not pictures:
         parts.append("No pictures: matplotlib was not installed; the extra `plots` has it.")
     return page([*parts, *(part for section in content(facts) for part in _section(section, pictures))])
 

@@ -20,11 +20,11 @@ def page(facts: StudyFacts, pictures: Sequence[Picture]) -> bytes:
 
     Args:
         facts: Of the study.
-        pictures: Of ``plots.draw``; none where matplotlib is not installed.
+        pictures: Of ``plots.draw``; none without matplotlib, or where no trial is done.
     """
     sections = content(facts)
     parts = [part for section in sections for part in _section(section, pictures)]
-    if not pictures:
+    if facts.levels and not pictures:
         parts.insert(0, "<p>No pictures: matplotlib was not installed; the extra <code>plots</code> has it.</p>")
     links = [(section.anchor, text(section.heading)) for section in sections]
     return document(text(title(facts)), links, parts, style=_STYLE)
