@@ -1,15 +1,16 @@
 """What a study found, in sentences that its numbers give by rule.
 
 A level is called better or worse than the centre only where the interval of their difference does not hold 0. Figures
-without such an interval, as weights of layers, are called apart only by ``wording.apart``.
+without such an interval, as weights of layers, are told apart only by twice their standard errors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.metrics.uncertainty import OverSeeds
 from pipeline.study.facts import SEEDS, Claim, LayerUse, Level, Share, Spoken
 from pipeline.study.metrics import METRICS
 from pipeline.study.statistics.ranking import best_of, by_factor, centre_of
-from pipeline.study.statistics.wording import CANNOT_TELL, apart, difference, over_seeds, percent
+from pipeline.study.statistics.wording import CANNOT_TELL, difference, over_seeds, percent
 from pipeline.study.table import VOCODER
 
 FALSE_AT_95 = 0.05
@@ -133,7 +134,7 @@ def _layers(layer_use: Sequence[LayerUse], task: str) -> Iterator[str]:
         follower, following = rest[0]
         if most.standard_error is None or following.standard_error is None:
             yield f"{begun}; {follower} follows, {over_seeds(following)}; one seed does not say how sure this is."
-        elif apart(most, following):
+        elif _apart(most, following):
             yield f"{begun}; {follower} follows, {over_seeds(following)}."
         else:
             yield f"{begun}, but by the standard errors it {CANNOT_TELL} from {follower}, {over_seeds(following)}."
@@ -163,7 +164,14 @@ def several_sets(spoken: Sequence[Spoken]) -> list[str]:
 
 
 def _beside(one: Spoken, other: Spoken) -> str:
-    if not apart(one.figure, other.figure):
+    if not _apart(one.figure, other.figure):
         return CANNOT_TELL
     lower = one.figure.mean < other.figure.mean
     return "better" if lower == METRICS[one.metric].lower_is_better else "worse"
+
+
+def _apart(first: OverSeeds, second: OverSeeds) -> bool:
+    """Say whether two means over seeds lie apart by more than twice the standard error of each; never for one seed."""
+    if first.standard_error is None or second.standard_error is None:
+        return False
+    return abs(first.mean - second.mean) > 2 * (first.standard_error + second.standard_error)

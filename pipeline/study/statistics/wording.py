@@ -62,10 +62,3 @@ def size(num_bytes: float) -> str:
         if num_bytes >= of:
             return f"{num_bytes / of:,.1f} {unit}"
     return f"{num_bytes / 1e6:,.1f} MB"
-
-
-def apart(first: OverSeeds, second: OverSeeds) -> bool:
-    """Say whether two means over seeds lie apart by more than twice the standard error of each; never for one seed."""
-    if first.standard_error is None or second.standard_error is None:
-        return False
-    return abs(first.mean - second.mean) > 2 * (first.standard_error + second.standard_error)
