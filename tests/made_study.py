@@ -159,6 +159,8 @@ def _rows(task, factor, name, values, bits):
             bits_per_second=bits,
             seconds=95.0 + seed,
             overhead_seconds=4.0,
+            starts=1,
+            layer_use=(),
             folder=f"trials/{key(task, factor, name, seed)}",
             command=f"strata train_task --preset {task}_small --layers {' '.join(map(str, LAYERS))} --seed {seed} "
             f"--tokens parts/tokens/{key('tokens', task)} --manifest parts/manifests/{key(task)} --output out | `tee`",

@@ -238,8 +238,8 @@ def _found(trial, errors):
                 trial=trial.key, task=task, factor=trial.cell.factor, level=level, seed=trial.seed, condition=condition,
                 metric=trial.cell.task.metric, value=float(values.mean() / 10), low=0.0, high=1.0, utterances=40,
                 encoder=trial.cell.tokens.encoder, layers=trial.cell.layers, num_clusters=8, codebooks_of=("tones",),
-                bits_per_second=150.0 * len(layers), seconds=60.0, overhead_seconds=2.0, folder="trials",
-                command="python",
+                bits_per_second=150.0 * len(layers), seconds=60.0, overhead_seconds=2.0, starts=1,
+                layer_use=tuple(1 / len(layers) for _ in layers), folder="trials", command="python",
             )
         )  # fmt: skip
-    return Found(results=tuple(results), parts=parts, layers=layers, weights=tuple(1 / len(layers) for _ in layers))
+    return Found(results=tuple(results), parts=parts)

@@ -23,6 +23,7 @@ from pipeline.study.ran import read_ran
 from pipeline.study.settings import RunStudyConfig
 from pipeline.study.stage import at_once, read_named
 from pipeline.study.table import VOCODER, Study
+from pipeline.study.taking import take
 from pipeline.tasks.settings import TrainTaskConfig
 from pipeline.vocoder.training.settings import TrainVocoderConfig
 from pipeline.work.choice import Choice
@@ -86,7 +87,8 @@ def estimate_study(config: RunStudyConfig) -> StudyEstimate:
         trials=list(_trials(trials, sizes)),
         assumptions=config.assuming,
     )
-    done = {trial.key: ran for trial in trials if (ran := read_ran(open_store(trial.folder))) is not None}
+    done = {key: each.ran for key, each in take(config.results_from, trials, config.output).items()}
+    done |= {trial.key: ran for trial in trials if (ran := read_ran(open_store(trial.folder))) is not None}
     left = Counter(trial.cell.task.name for trial in trials if trial.key not in done)
     seconds: dict[str, list[float]] = {}
     for trial in trials:

@@ -35,6 +35,8 @@ class Result:
         bits_per_second: Of the tokens that were used: frame rate times log2 K of each layer.
         seconds: That the trial took, training and evaluation.
         overhead_seconds: From the start of the trial to its first step.
+        starts: How often it was begun.
+        layer_use: Mean weight of each of its layers on the test, in their order; none where the fusion has no weights.
         folder: Of the trial, within the study's.
         command: That trains it again, from the project's root.
     """
@@ -57,6 +59,8 @@ class Result:
     bits_per_second: float
     seconds: float
     overhead_seconds: float
+    starts: int
+    layer_use: tuple[float, ...]
     folder: str
     command: str
 

@@ -20,6 +20,8 @@ class RunStudyConfig(Settings):
     """Folder of the study, local or s3://: what trials share, trials, tables and the report."""
     data: str | None = None
     """Folder, local or s3://, in which the relative paths of the study's corpora lie; default: the working folder."""
+    results_from: tuple[str, ...] = ()
+    """Folders, local or s3://, of other runs or of their reports: a trial that is done there is taken over, not run."""
     tasks: tuple[str, ...] = ()
     """Tasks whose trials are run now; default: all of the study."""
     trials_at_once: int | None = None
@@ -51,5 +53,5 @@ class RunStudyConfig(Settings):
 
     def located(self) -> Self:
         """Give the same settings with absolute local paths: workers may have another working directory."""
-        found = located(self, "output")
+        found = located(self, "output").but(results_from=tuple(map(absolute, self.results_from)))
         return found if self.data is None else found.but(data=absolute(self.data))

@@ -13,7 +13,7 @@ each; its searchers choose what to try, and a study says so itself.
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,15 @@ from pipeline.study.settings import RunStudyConfig
 from pipeline.study.statistics.assembling import assemble
 from pipeline.study.statistics.collecting import collect
 from pipeline.study.statistics.laid import Laid
-from pipeline.study.statistics.tables import results_bytes, utterances_bytes
+from pipeline.study.statistics.tables import RESULTS, UTTERANCES, results_bytes, utterances_bytes
 from pipeline.study.table import Study
+from pipeline.study.taking import Taken, take
 from pipeline.work.choice import Choice
 from pipeline.work.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-STUDY, FACTS, RESULTS, UTTERANCES = "study.toml", "study.json", "results.parquet", "utterances.parquet"
+STUDY, FACTS = "study.toml", "study.json"
 SHIPPED = Path(__file__).parent / "studies"
 """The studies that ship."""
 
@@ -73,6 +74,7 @@ def run_study(config: RunStudyConfig) -> StudyReport:
 
     Raises:
         PipelineError: What making a shared part raises.
+        DatasetError: A folder of ``results_from`` has no tables of a study.
         SettingsError: The study is wrong.
         TrainingError: Trials failed; the report is written, and tells of each.
     """
@@ -82,28 +84,28 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     if unknown := sorted(set(config.tasks) - set(study.tasks)):
         raise SettingsError(f"tasks: the study has no {', '.join(unknown)}; it has {', '.join(study.tasks)}")
     wanted = [trial for trial in unlike(trials) if not config.tasks or trial.cell.task.name in config.tasks]
-    store = open_store(config.output)
-    try:
-        store.write(STUDY, text.encode())
-    except OSError as error:
-        raise StorageError(f"{store.uri} cannot be written: {error}; give another --output") from error
-    folders = sorted({trial.folder.removeprefix(store.uri).lstrip("/") for trial in trials})
-    store.write(TRIALS, json.dumps(folders, indent=1).encode())
-    record_settings(store, config)
-    make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted))), store)
-    ran = _finished(unlike(trials))
-    there = set(ran)
+    done = _finished(unlike(trials))
+    taken = {
+        key: each for key, each in take(config.results_from, unlike(trials), config.output).items() if key not in done
+    }
+    to_run = _to_run(wanted, done, taken)
+    elsewhere = set(taken) - {trial.key for trial in to_run}
+    here = [trial for trial in unlike(trials) if trial.key not in elsewhere]
+    store = _begin(config, text, here)
+    make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted if trial.key not in elsewhere))), store)
+    before = len(done)
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
-        wave = [trial for trial in wanted if trial.key not in there and (trial.speech is not None) == spoken]
-        ran |= {each.key: each for each in _run(_ready(wave, ran), len(there), config, began)}
-    facts = _found(study, trials, parts, ran, config.output, began)
+        wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
+        done |= {each.key: each for each in _run(_ready(wave, done), len(done), config, began)}
+    taken = {key: each for key, each in taken.items() if key not in done}
+    facts = _found(study, trials, parts, done, taken, config.output, began)
     report = StudyReport(
         stage="study",
         output=store.uri,
         trials=len(unlike(trials)),
-        trials_done=len(ran),
-        trials_done_now=len(set(ran) - there),
+        trials_done=len(done) + len(taken),
+        trials_done_now=len(done) - before,
         failed={each.name: each.why for each in facts.failures},
         findings=tuple(facts.findings),
         claims={claim.text: claim.verdict for claim in facts.claims},
@@ -118,16 +120,52 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     return report
 
 
+def _begin(config: RunStudyConfig, text: str, trials: Sequence[Trial]) -> Store:
+    """Write down what is run, and with which settings.
+
+    Raises:
+        StorageError: Nothing can be written there.
+    """
+    store = open_store(config.output)
+    try:
+        store.write(STUDY, text.encode())
+    except OSError as error:
+        raise StorageError(f"{store.uri} cannot be written: {error}; give another --output") from error
+    folders = sorted(trial.folder.removeprefix(store.uri).lstrip("/") for trial in trials)
+    store.write(TRIALS, json.dumps(folders, indent=1).encode())
+    record_settings(store, config)
+    return store
+
+
+def _to_run(wanted: Sequence[Trial], done: Collection[str], taken: Collection[str]) -> list[Trial]:
+    """Give the trials to run: those that are neither done nor taken over, and those whose models these need."""
+    lacking = [trial for trial in wanted if trial.key not in done]
+    models = {
+        key for trial in lacking if trial.key not in taken and trial.speech is not None for key in trial.speech.after
+    }
+    return [trial for trial in lacking if trial.key not in taken or trial.key in models]
+
+
 def _found(
-    study: Study, trials: Sequence[Trial], parts: Parts, ran: dict[str, Ran], output: str, began: float
+    study: Study,
+    trials: Sequence[Trial],
+    parts: Parts,
+    done: Mapping[str, Ran],
+    taken: Mapping[str, Taken],
+    output: str,
+    began: float,
 ) -> StudyFacts:
     """Put together what finished trials found, and write the tables and the report."""
     store = open_store(output)
     made = [part for part in parts.all() if is_there(part)]
-    done = [(trial, ran[trial.key]) for trial in unlike(trials) if trial.key in ran]
-    laid = Laid(study=study, trials=trials, found=collect(done, output))
+    ran = {**done, **{key: each.ran for key, each in taken.items()}}
+    here = [(trial, done[trial.key]) for trial in unlike(trials) if trial.key in done]
+    found = collect(here, output) | {key: each.found for key, each in taken.items()}
+    planned = {trial.key: found[trial.key] for trial in unlike(trials) if trial.key in found}
+    laid = Laid(study=study, trials=trials, found=planned)
     told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
     told += _told(study, trials, ran, time.monotonic() - began)
+    told += [("taken over", f"{len(taken)} trials, from tables of other runs")] if taken else []
     states = states_of(made)
     told += [
         ("rejects", f"{state.rejects:,} in {part.kind} {part.name}; levels are compared on what both have")
@@ -216,7 +254,7 @@ def _finished(trials: Sequence[Trial]) -> dict[str, Ran]:
     return {key: ran for key, ran in found.items() if ran is not None}
 
 
-def _trial_costs(study: Study, trials: Sequence[Trial], ran: dict[str, Ran]) -> Iterator[Cost]:
+def _trial_costs(study: Study, trials: Sequence[Trial], ran: Mapping[str, Ran]) -> Iterator[Cost]:
     for task in study.tasks:
         mine = {trial.key: ran[trial.key] for trial in trials if trial.cell.task.name == task and trial.key in ran}
         if mine:
@@ -224,7 +262,7 @@ def _trial_costs(study: Study, trials: Sequence[Trial], ran: dict[str, Ran]) -> 
             yield Cost(what=f"trials of {task}", count=len(mine), seconds=seconds, audio_hours=0.0, bytes=0)
 
 
-def _told(study: Study, trials: Sequence[Trial], ran: dict[str, Ran], seconds: float) -> list[tuple[str, str]]:
+def _told(study: Study, trials: Sequence[Trial], ran: Mapping[str, Ran], seconds: float) -> list[tuple[str, str]]:
     overheads = sorted(each.overhead_seconds for each in ran.values())
     told = [
         ("trials", f"{len(ran)} of {len(unlike(trials))} done, {len(study.seeds)} seeds per cell"),
@@ -241,7 +279,7 @@ def _write(store: Store, laid: Laid, facts: StudyFacts) -> None:
     files: dict[str, Any] = {
         FACTS: redact(json.dumps(asdict(facts), indent=1)).encode(),
         RESULTS: results_bytes(facts.results),
-        UTTERANCES: utterances_bytes(laid.found),
+        UTTERANCES: utterances_bytes(laid.found, {name: task.metric for name, task in laid.study.tasks.items()}),
         **report_files(facts),
     }
     for name, data in files.items():

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.metrics.uncertainty import over_seeds
+from pipeline.schema import layer_column
 from pipeline.study.facts import Cost, Failure, LayerUse, Level, Share, Spoken, StudyFacts
 from pipeline.study.metrics import of_tokens
 from pipeline.study.planning.trials import Trial
@@ -91,10 +92,11 @@ def _layer_use(laid: Laid) -> Iterator[LayerUse]:
     for task in laid.study.tasks:
         settings = {**laid.study.tasks[task].settings, **laid.study.centre}
         learned = settings.get("fusion", "attention") in ("attention", "weighted")
-        mine = [found for found in _centre(laid, task) if found.weights and learned]
+        mine = [found.results[0] for found in _centre(laid, task) if found.results[0].layer_use and learned]
         if mine:
-            columns = zip(*(found.weights for found in mine), strict=True)
-            yield LayerUse(task=task, layers=mine[0].layers, weights=tuple(map(over_seeds, columns)))
+            columns = zip(*(result.layer_use for result in mine), strict=True)
+            names = tuple(map(layer_column, mine[0].layers))
+            yield LayerUse(task=task, layers=names, weights=tuple(map(over_seeds, columns)))
 
 
 def _spoken(laid: Laid) -> Iterator[Spoken]:
@@ -111,7 +113,7 @@ def _spoken(laid: Laid) -> Iterator[Spoken]:
         name = trial.cell.level if trial.cell.factor else CENTRE
         for result in found.results:
             if result.metric == metric:
-                condition = result.condition if not trial.cell.factor else "+".join(found.layers)
+                condition = result.condition if not trial.cell.factor else "+".join(map(layer_column, result.layers))
                 if trial.cell.factor and result.condition != ALL:
                     continue
                 vocoders.setdefault(name, {}).setdefault(condition, []).append(result.value)

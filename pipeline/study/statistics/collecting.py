@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.evaluation.comparison import LAYER_USE, METRICS, UNIT, read_fact
 from pipeline.metrics.uncertainty import bootstrap_interval, rate
+from pipeline.schema import layer_column
 from pipeline.store.dataset import Dataset
 from pipeline.store.reading import open_committed
 from pipeline.store.storage import join
@@ -31,14 +32,10 @@ class Found:
     Attributes:
         results: A row per metric and condition.
         parts: What utterances give to the metric by which its task is judged, by condition and utterance id.
-        layers: Names of the layers.
-        weights: Mean weight of each on the test; none where the fusion has no weights.
     """
 
     results: tuple[Result, ...]
     parts: Mapping[str, Mapping[str, Part]]
-    layers: tuple[str, ...]
-    weights: tuple[float, ...]
 
 
 def collect(trials: Sequence[tuple[Trial, Ran]], output: str) -> dict[str, Found]:
@@ -69,6 +66,8 @@ def _found(trial: Trial, ran: Ran, output: str) -> Found:
         "codebooks_of": trial.cell.tokens.codebooks_of,
         "seconds": ran.seconds,
         "overhead_seconds": ran.overhead_seconds,
+        "starts": ran.starts,
+        "layer_use": _layer_use(dataset, figures, trial),
         "folder": trial.folder.removeprefix(output).lstrip("/"),
         "command": trial.command(output),
     }
@@ -88,8 +87,7 @@ def _found(trial: Trial, ran: Ran, output: str) -> Found:
         given = part(metric, row)
         if given is not None:
             parts.setdefault(row.get("condition", ""), {})[row["utterance_id"]] = given
-    layers, weights = _weights(dataset, figures, vocoder)
-    return Found(results=results, parts=parts, layers=layers, weights=weights)
+    return Found(results=results, parts=parts)
 
 
 def _heard(speech: Speech, metric: str) -> tuple[dict[str, Part], dict[str, Any]]:
@@ -149,12 +147,13 @@ def _spoken(figures: Mapping[str, Any], frame_rate: float, trial: Trial) -> Iter
                 }
 
 
-def _weights(dataset: Dataset, figures: Mapping[str, Any], vocoder: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Give the layers and the mean weight of each on the test; no weights where the fusion has none."""
-    if vocoder:
+def _layer_use(dataset: Dataset, figures: Mapping[str, Any], trial: Trial) -> tuple[float, ...]:
+    """Give the mean weight of each layer on the test, in the order of the layers; none where the fusion has none."""
+    if trial.cell.task.name == VOCODER:
         used = figures["layer_use"]
-        return tuple(used), tuple(used.values())
-    use = read_fact(dataset, LAYER_USE)
-    if not use["sides"]:
-        return tuple(use["layers"]), ()
-    return tuple(use["layers"]), tuple(use["sides"][_side(use)]["all"]["mean"])
+    else:
+        use = read_fact(dataset, LAYER_USE)
+        if not use["sides"]:
+            return ()
+        used = dict(zip(use["layers"], use["sides"][_side(use)]["all"]["mean"], strict=True))
+    return tuple(used[layer_column(layer)] for layer in trial.cell.layers) if used else ()

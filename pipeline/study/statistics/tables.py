@@ -1,15 +1,24 @@
-"""The tables of a study as Parquet: a row per trial and metric, and a row per trial and test utterance."""
+"""The tables of a study as Parquet: a row per trial and metric, and a row per trial and test utterance.
+
+Written with the report, and read again where another run takes over what was found: they hold all of it.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from pipeline.errors import DatasetError
 from pipeline.store.dataset import parquet_bytes
+from pipeline.store.storage import Store
 from pipeline.study.facts import Result
+from pipeline.study.metrics import Part
 from pipeline.study.statistics.collecting import Found
 
-RESULTS = pa.schema(
+RESULTS, UTTERANCES = "results.parquet", "utterances.parquet"
+_RESULTS = pa.schema(
     [
         *((name, pa.string()) for name in ("trial", "task", "factor", "level")),
         ("seed", pa.int64()),
@@ -21,12 +30,14 @@ RESULTS = pa.schema(
         ("num_clusters", pa.int64()),
         ("codebooks_of", pa.list_(pa.string())),
         *((name, pa.float64()) for name in ("bits_per_second", "seconds", "overhead_seconds")),
+        ("starts", pa.int64()),
+        ("layer_use", pa.list_(pa.float64())),
         *((name, pa.string()) for name in ("folder", "command")),
     ]
 )
-UTTERANCES = pa.schema(
+_UTTERANCES = pa.schema(
     [
-        *((name, pa.string()) for name in ("trial", "condition", "utterance_id", "group")),
+        *((name, pa.string()) for name in ("trial", "condition", "metric", "utterance_id", "group")),
         *((name, pa.float64()) for name in ("numerator", "denominator")),
     ]
 )
@@ -34,15 +45,65 @@ UTTERANCES = pa.schema(
 
 def results_bytes(results: Sequence[Result]) -> memoryview:
     """Give ``results.parquet``: the fields of ``Result``."""
-    return parquet_bytes(pa.Table.from_pylist([asdict(each) for each in results], schema=RESULTS), {})
+    return parquet_bytes(pa.Table.from_pylist([asdict(each) for each in results], schema=_RESULTS), {})
 
 
-def utterances_bytes(found: Mapping[str, Found]) -> memoryview:
-    """Give ``utterances.parquet``: what each test utterance gives to the metric that its task is judged by."""
+def utterances_bytes(found: Mapping[str, Found], metrics: Mapping[str, str]) -> memoryview:
+    """Give ``utterances.parquet``: what each test utterance gives to the metric that its task is judged by.
+
+    Args:
+        found: By the keys of trials.
+        metrics: By which tasks are judged.
+    """
     rows = [
-        {"trial": key, "condition": condition, "utterance_id": name, **asdict(part)}
+        {"trial": key, "condition": condition, "metric": metrics[each.results[0].task], "utterance_id": name}
+        | asdict(part)
         for key, each in found.items()
         for condition, parts in each.parts.items()
         for name, part in parts.items()
     ]
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=UTTERANCES), {})
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=_UTTERANCES), {})
+
+
+def read_tables(store: Store) -> tuple[dict[str, Found], dict[str, str]]:
+    """Read the tables that a study wrote.
+
+    Args:
+        store: Of the folder that they lie in.
+
+    Returns:
+        What trials found, by their keys; and the metric that each was judged by.
+
+    Raises:
+        DatasetError: They are not there, or are not those of a study of this version.
+    """
+    results, parts, metrics = dict[str, list[Result]](), dict[str, dict[str, dict[str, Part]]](), dict[str, str]()
+    for row in _rows(store, RESULTS, _RESULTS):
+        named: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+        results.setdefault(row["trial"], []).append(Result(**named))
+    inner = [each.name for each in fields(Part)]
+    for row in _rows(store, UTTERANCES, _UTTERANCES):
+        given = Part(**{name: row[name] for name in inner})
+        parts.setdefault(row["trial"], {}).setdefault(row["condition"], {})[row["utterance_id"]] = given
+        metrics[row["trial"]] = row["metric"]
+    found = {key: Found(results=tuple(mine), parts=parts[key]) for key, mine in results.items() if key in parts}
+    return found, metrics
+
+
+def _rows(store: Store, name: str, schema: pa.Schema) -> list[dict[str, Any]]:
+    try:
+        with store.open(name) as file:
+            table = pq.read_table(file)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{store.uri} has no {name}; give the folder of a study's report") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{store.uri}: {name} cannot be read: {error}") from error
+    if table.schema.names != schema.names:
+        raise DatasetError(
+            f"{store.uri}: {name} has the columns {', '.join(table.schema.names)}, not {', '.join(schema.names)}; it "
+            "is not a study's, or one of another version: run that study again to write its tables anew"
+        )
+    rows: list[dict[str, Any]] = table.cast(schema).to_pylist()
+    return rows
