@@ -1,7 +1,7 @@
 """Text to speech on tokens of one, two and six layers of one real voice, judged beside vocoded recordings.
 
     python -m bench.speaking_study --data DATA --output speaking [--steps 4000] [--vocoder-steps 4000] [--runs NAME...]
-        [--units phones] [--dropout 0.2] [--hidden-frames 0.4]
+        [--units phones] [--dropout 0.2] [--hidden-frames 0.4] [--text-dropout 0.1 --guidance 1 2]
 
 DATA holds ``cmu_arctic/cmu_us_slt_arctic``, 893 sentences; every twentieth is the test, which nothing is trained on.
 Tokens are those of encoder-small with codebooks of the voice, K = 500, layers 1 to 6; one vocoder speaks every set of
@@ -58,15 +58,17 @@ def runs() -> dict[str, tuple[tuple[int, ...], str]]:
     return {**{name: (layers, "attention") for name, layers in SETS.items()}, CONCAT: (LAYERS, "concat")}
 
 
-def judge(folder: Path, names: Sequence[str]) -> None:
+def judge(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> None:
     """Speak the test from text and from the tokens of its recordings, and judge all of it."""
     heard = {}
     for name in names:
         layers, _ = runs()[name]
-        spoken = folder / f"spoken_{slug(name)}"
-        job("speak", text_file=folder / "texts.jsonl", task=folder / f"tts_{slug(name)}", vocoder=folder / "vocoder",
-                layers=layers, output=spoken, max_reject_fraction=1, **HERE)  # fmt: skip
-        heard[f"{name}, from text"] = spoken / "_manifest"
+        for guidance in guidances:
+            spoken = folder / f"spoken_{slug(name)}_{guidance:g}"
+            job("speak", text_file=folder / "texts.jsonl", task=folder / f"tts_{slug(name)}", layers=layers,
+                    vocoder=folder / "vocoder", guidance=guidance, output=spoken, max_reject_fraction=1,
+                    **HERE)  # fmt: skip
+            heard[f"{name}, from text, guidance {guidance:g}"] = spoken / "_manifest"
     for name, layers in SETS.items():
         if not any(runs()[each][0] == layers for each in names):
             continue
@@ -105,6 +107,8 @@ def main() -> None:
     parser.add_argument("--units", choices=("characters", "phones"), default="characters", help="what is read")
     parser.add_argument("--dropout", type=float, default=0.1, help="tts_dropout")
     parser.add_argument("--hidden-frames", type=float, default=0.0, help="frames before that are hidden in training")
+    parser.add_argument("--text-dropout", type=float, default=0.0, help="texts that are hidden in training")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0], help="each is spoken")
     given = parser.parse_args()
     folder = given.output
     prepare(given.data, folder)
@@ -114,11 +118,12 @@ def main() -> None:
         output = folder / f"tts_{slug(name)}"
         job("train_task", preset="tts_small", output=output, layers=layers, fusion=fusion, num_steps=given.steps,
                 units=given.units, text_normalization="lower", tts_dropout=given.dropout,
-                hidden_frames=given.hidden_frames, threads_per_worker=1, **inputs, **HERE)  # fmt: skip
+                hidden_frames=given.hidden_frames, text_dropout=given.text_dropout, threads_per_worker=1,
+                **inputs, **HERE)  # fmt: skip
         job("evaluate", model=output, output=folder / f"tts_{slug(name)}_test", examples=2)
     job("train_vocoder", preset="vocoder_small", splits="train", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **inputs, **HERE)  # fmt: skip
-    judge(folder, given.runs)
+    judge(folder, given.runs, given.guidance)
     told = report(folder, given.runs)
     (folder / "speaking.md").write_text(told + "\n")
     print(told)

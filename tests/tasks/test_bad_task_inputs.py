@@ -112,6 +112,7 @@ BAD_SETTINGS = {
     "phones of capitals": ({"units": "phones"}, "units phones needs text_normalization lower or none"),
     "a language of no phones": ({"phone_language": "de"}, "phone_language has no effect without units phones"),
     "all frames hidden": ({"hidden_frames": 1.0}, "hidden_frames must be in"),
+    "all texts hidden": ({"text_dropout": 1.0}, "text_dropout must be in"),
     "delay": ({"stream_pattern": "delay", "fusion": "single", "fusion_layer": "layer_00"}, "take another fusion"),
     "width": ({"tts_width": 18}, "tts_width must be a multiple of twice tts_heads"),
     "speakers": ({"speaker_input": "vector"}, "speaker_input must be none or table"),

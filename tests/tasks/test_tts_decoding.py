@@ -12,6 +12,7 @@ from pipeline.tasks.tts.settings import GenerationSettings
 
 TEXTS = ("abc", "a", "cabbage cab", "bab")
 GREEDY = GenerationSettings(temperature=0.0)
+GUIDED = GenerationSettings(seed=3, guidance=2.0)
 
 
 def written(model, task, texts=TEXTS, settings=GREEDY, most=40, **how):
@@ -26,9 +27,9 @@ def alike(one, other):
 
 @pytest.mark.parametrize("fusion", ["attention", "concat"])
 @pytest.mark.parametrize("pattern", ["parallel", "delay"])
-@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(seed=3)], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(seed=3), GUIDED], ids=["greedy", "drawn", "guided"])
 def test_tokens_are_the_same_with_kept_keys_without_and_alone(pattern, fusion, settings):
-    task = task_of(pattern)
+    task = task_of(pattern, text_dropout=0.1)
     model = model_of(task, fusion)
     together = written(model, task, settings=settings)
     again = written(model, task, settings=settings, cached=False)

@@ -10,6 +10,7 @@ from pipeline.synthesis.speaking.texts import Text
 from pipeline.tasks.asr.text import Alphabet
 from pipeline.tasks.trained import TrainedTask
 from pipeline.tasks.tts.reading import Problem, speaker_problem, text_problem
+from pipeline.tasks.tts.settings import check_guidance
 from pipeline.tasks.writing import TTS, open_tts, written_lineage
 from pipeline.vocoder.choosing import choose_columns
 from pipeline.vocoder.saved import VOCODER, SavedVocoder, read_spec
@@ -71,12 +72,13 @@ def open_parts(config: SpeakConfig) -> Parts:
         AudioDecodeError: The reference of the speaker cannot be read.
         CodebookMismatchError: The vocoder was trained on other tokens than the tts writes.
         DatasetError: There is no finished tts.
-        SettingsError: It is another task, or there is no vocoder; the vocoder does not know the layers, or never saw
-            such a set; a speaker is too many or unknown.
+        SettingsError: It is another task, or cannot be guided as asked, or there is no vocoder; the vocoder does not
+            know the layers, or never saw such a set; a speaker is too many or unknown.
     """
     assert config.task is not None
     assert config.vocoder is not None
     trained, saved = open_tts(config.task), read_spec(config.vocoder)
+    check_guidance(config.generation, trained.spec["tts"].get("text_dropout", 0.0))
     shared = saved.spec.check_tokens(written_lineage(trained))
     clock, spec = trained.clock, saved.spec
     if (clock.sample_rate, clock.hop_length) != (spec.sample_rate, spec.hop_length):

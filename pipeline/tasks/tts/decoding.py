@@ -17,8 +17,8 @@ from pipeline.export.ids.patterns import undelay
 from pipeline.fusion.fuser import Fuser
 from pipeline.tasks.recipe import TaskModel
 from pipeline.tasks.tts.choosing import Draws, choose, drawing
-from pipeline.tasks.tts.model import TtsModel, Written
-from pipeline.tasks.tts.settings import GenerationSettings
+from pipeline.tasks.tts.model import TEXT_END, TtsModel, Written
+from pipeline.tasks.tts.settings import GenerationSettings, check_guidance
 from pipeline.tasks.tts.task import TtsTask
 
 _LEAST_SECONDS, _TIMES_USUAL, _MOST_SECONDS = 2.0, 3.0, 60.0
@@ -117,6 +117,29 @@ class Recomputed:
         self._fused = [each[index] for each in self._fused]
 
 
+class Guided:
+    """Steps drawn to what the text asks for, away from what is likely without it.
+
+    Logits are those without a text, and ``guidance`` times what the text adds to them. When it stops, the text says.
+    Source: Ho and Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598, equation 6.
+    """
+
+    def __init__(self, told: Steps, untold: Steps, guidance: float) -> None:
+        self._told, self._untold, self._guidance = told, untold, guidance
+
+    def step(self, fused: torch.Tensor | None) -> Written:
+        """Give the next step."""
+        told, untold = self._told.step(fused), self._untold.step(fused)
+        pairs = zip(untold.logits, told.logits, strict=True)
+        logits = [without.lerp(with_text, self._guidance) for without, with_text in pairs]
+        return Written(logits=logits, stop=told.stop, attention=told.attention)
+
+    def keep_rows(self, index: torch.Tensor) -> None:
+        """Go on with some rows of the batch."""
+        self._told.keep_rows(index)
+        self._untold.keep_rows(index)
+
+
 class Writer:
     """A trained network at work on texts."""
 
@@ -131,7 +154,11 @@ class Writer:
             settings: How tokens are chosen.
             device: A torch device.
             cached: Whether keys and values are kept; the tokens are the same.
+
+        Raises:
+            SettingsError: It cannot be guided.
         """
+        check_guidance(settings, task.settings.text_dropout)
         self._model, self._task, self._settings = model.to(device), task, settings
         self._device, self._cached = device, cached
 
@@ -178,7 +205,13 @@ class Writer:
         speakers = torch.tensor(named, device=self._device) if named else None
         head: TtsModel = self._model.head  # type: ignore[assignment]
         kind = Cached if self._cached else Recomputed
-        return kind(head, torch.tensor(rows, device=self._device), mask.to(self._device), speakers)
+        told = kind(head, torch.tensor(rows, device=self._device), mask.to(self._device), speakers)
+        if self._settings.guidance == 1:
+            return told
+        ends = torch.full((len(texts), 1), TEXT_END, device=self._device)
+        return Guided(
+            told, kind(head, ends, torch.ones_like(ends, dtype=torch.bool), speakers), self._settings.guidance
+        )
 
 
 def _keep(steps: Steps, draws: Draws | None, rows: "_Rows", going: list[int], index: torch.Tensor) -> None:

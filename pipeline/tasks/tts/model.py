@@ -10,6 +10,10 @@ project's fuser says (theirs are concatenated; ``--fusion concat`` does so too);
 the position rate of Ping et al. 2018, Deep Voice 3, arXiv 1710.07654, section 3.3, so that text and frames run side by
 side from the first step on, however long they are.
 
+Whole texts may be hidden in training, so that the same network says what is likely with a text and without one: Ho and
+Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598; on tokens of speech, Hussain et al. 2025, Koel-TTS,
+arXiv 2502.05236.
+
 Letters: B batch, T steps, L layers, K clusters, H width of a fused frame, N symbols of a text, W width.
 """
 
@@ -25,6 +29,9 @@ from pipeline.tasks.tts.transformer import ReadingLayer, WritingLayer
 
 TEXT, TEXT_MASK, SPEAKERS = "text", "text_mask", "speakers"
 """Names in a micro-batch: symbols int64 (B, N), bool (B, N), and who speaks int64 (B,), absent where nobody asks."""
+TEXT_END = 0
+"""Symbol that ends a text, and all that is left of one that is hidden: the one that an alphabet keeps free, of CTC's
+blank."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +110,7 @@ class TtsModel(torch.nn.Module):
         self.read_norm = torch.nn.LayerNorm(width)
         self.input = torch.nn.Linear(dim, width)
         self.target_dropout = torch.nn.Dropout(settings.target_dropout)
-        self.hidden_frames = settings.hidden_frames
+        self.hidden_frames, self.text_dropout = settings.hidden_frames, settings.text_dropout
         self.dropout = torch.nn.Dropout(settings.tts_dropout)
         self.begin = torch.nn.Parameter(0.02 * torch.randn(width))
         self.speakers = torch.nn.Embedding(num_speakers, width) if num_speakers else None
@@ -134,6 +141,7 @@ class TtsModel(torch.nn.Module):
         x = torch.cat([self.begin.expand(len(fused), 1, -1).to(inputs.dtype), inputs], dim=1)
         speaker = self._speaker(speakers)
         x = self.dropout(x if speaker is None else x + speaker)
+        text, text_mask = self._partly_untold(text, text_mask)
         before, places = steps[:, None] >= steps, self._places(steps)
         allowed = text_mask[:, None, None]
         attention: torch.Tensor | None = None
@@ -187,6 +195,14 @@ class TtsModel(torch.nn.Module):
             return inputs
         hidden = torch.rand(*inputs.shape[:2], 1, device=inputs.device) < self.hidden_frames
         return inputs.masked_fill(hidden, 0.0)
+
+    def _partly_untold(self, text: torch.Tensor, text_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hide whole texts, in training: what is left of one is its end."""
+        if not self.training or not self.text_dropout:
+            return text, text_mask
+        hidden = torch.rand(len(text), 1, device=text.device) < self.text_dropout
+        first = torch.arange(text.shape[1], device=text.device) == 0
+        return text.masked_fill(hidden, TEXT_END), text_mask & (first | ~hidden)
 
     def _places(self, numbers: torch.Tensor) -> Places:
         return places_at(numbers, self._head_width)

@@ -32,6 +32,9 @@ class TtsSettings(Settings):
     hidden_frames: float = 0.0
     """Share of the frames before that are hidden whole in training, each drawn by itself, so that less is learned by
     heart."""
+    text_dropout: float = 0.0
+    """Share of texts that are hidden whole in training, so that the network knows speech without a text too, and
+    guidance can tell what a text adds."""
     stream_pattern: StreamPattern = "parallel"
     """Order of a frame's layers: all in one step (parallel), or layer l in the l-th step after the first (delay)."""
     speaker_input: SpeakerInput = "none"
@@ -52,7 +55,7 @@ class TtsSettings(Settings):
                 f"tts_width must be a multiple of twice tts_heads, as heads turn pairs of values by their place; got "
                 f"{self.tts_width} and {self.tts_heads}"
             )
-        for name in ("tts_dropout", "target_dropout", "hidden_frames"):
+        for name in ("tts_dropout", "target_dropout", "hidden_frames", "text_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         at_least(self, 0, "guided_weight", "stop_weight")
@@ -72,6 +75,9 @@ class GenerationSettings(Settings):
     """What logits are divided by before a token is drawn; 0 takes the likeliest token."""
     top_p: float = 0.95
     """Tokens are drawn from the likeliest ones that together have this probability."""
+    guidance: float = 1.0
+    """How far tokens are drawn to what the text asks for, away from what is likely without it; 1: not at all. More
+    needs a tts that was trained with text_dropout, and about twice the time."""
     seed: int = 0
     """Seed of the draws; each utterance has draws of its own, whatever is spoken beside it."""
     max_seconds: float | None = None
@@ -82,8 +88,26 @@ class GenerationSettings(Settings):
 
     def __post_init__(self) -> None:
         at_least(self, 0, "temperature")
+        at_least(self, 1, "guidance")
         at_least(self, 1, "texts_per_batch")
         if not 0 < self.top_p <= 1:
             raise SettingsError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise SettingsError(f"max_seconds must be above 0, got {self.max_seconds}")
+
+
+def check_guidance(settings: GenerationSettings, text_dropout: float) -> None:
+    """Refuse guidance of a network that never wrote without a text.
+
+    Args:
+        settings: How tokens are to be written.
+        text_dropout: With which it was trained.
+
+    Raises:
+        SettingsError: It did not.
+    """
+    if settings.guidance != 1 and not text_dropout:
+        raise SettingsError(
+            f"guidance {settings.guidance:g} needs a tts that was trained with --text-dropout, as 0.1; this one was "
+            "trained without; take --guidance 1"
+        )

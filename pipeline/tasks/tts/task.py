@@ -19,13 +19,11 @@ from pipeline.tasks.source import FRAMES
 from pipeline.tasks.task import Task
 from pipeline.tasks.tts import metrics
 from pipeline.tasks.tts.criterion import guided_losses, stop_losses, token_losses
-from pipeline.tasks.tts.model import SPEAKERS, TEXT, TEXT_MASK, TtsModel
+from pipeline.tasks.tts.model import SPEAKERS, TEXT, TEXT_END, TEXT_MASK, TtsModel
 from pipeline.tasks.tts.settings import TtsSettings
 from pipeline.tasks.tts.streams import delays_of, laid, present_of
 from pipeline.training.recipe import Row, Sums, Tensors
 
-TEXT_END = 0
-"""Symbol that ends a text: the one that an alphabet keeps free, of CTC's blank."""
 _SPEAKER = "speaker"
 
 
