@@ -178,7 +178,7 @@ def test_a_text_that_does_not_stop_in_time_is_a_reject_and_not_cut(bundle, tmp_p
 
 def test_speakers_are_told_to_tts_and_vocoder_and_unknown_ones_named(tmp_path):
     # It learns to stop at once.
-    hasty = {"num_steps": 30, "warmup_steps": 1, "stop_positive": 1e3, "stop_weight": 5.0}
+    hasty = {"num_steps": 30, "warmup_steps": 1, "stop_positive": 1e3, "stop_weight": 5.0, "text_dropout": 0.1}
     labels = write_tts(tmp_path, speaker_input="table", **hasty)
     write_fitting_vocoder(tmp_path / "two", tmp_path / "tokens", speaker_input="table", speakers=("s0", "s1"))
     text = next(iter(labels.values()))["text"]
@@ -200,6 +200,8 @@ def test_speakers_are_told_to_tts_and_vocoder_and_unknown_ones_named(tmp_path):
     speak(config.but(output=str(tmp_path / "all"), speaker="s1"))
     assert {row["speaker"] for row in rows_of(tmp_path / "all").values()} == {"s1"}
     assert len(rows_of(tmp_path / "all")) == 5
+    speak(config.but(output=str(tmp_path / "guided"), speaker="s1", guidance=2.0))
+    assert len(rows_of(tmp_path / "guided")) == 5
     for name, said in (("eve", "the speaker eve, and the tts knows"), ("s3", "s3, whom the vocoder does not know")):
         with pytest.raises(SettingsError, match=said):
             speak(config.but(output=str(tmp_path / "no"), speaker=name))
@@ -231,6 +233,9 @@ def test_what_does_not_fit_is_refused_in_one_sentence_before_anything_is_written
         ({"text_file": file, "top_p": 0.0}, SettingsError, "top_p must be above 0"),
         ({"text_file": file, "temperature": -1.0}, SettingsError, "temperature must be at least 0"),
         ({"text_file": file, "max_seconds": 0.0}, SettingsError, "max_seconds must be above 0"),
+        ({"text_file": file, "guidance": 0.5}, SettingsError, "guidance must be at least 1"),
+        ({"text_file": file, "guidance": 2.0}, SettingsError, "needs a tts that was trained with --text-dropout"),
+        ({"text": "a", "output": f"{out}.wav", "guidance": 2.0}, SettingsError, "trained with --text-dropout"),
         ({"text": "", "output": f"{out}.wav"}, SettingsError, "--text cannot be spoken: the text has no character"),
         ({"text": "z", "output": f"{out}.wav"}, SettingsError, "never learned: 'Z'"),
         ({"text": "a"}, SettingsError, "--output of --text ends in"),
