@@ -2,7 +2,8 @@
 
 Reads: manifests, as ``synthesize``, ``mix_corpus`` and ``build_manifest`` write them, and their recordings. Writes:
 ``utterances.parquet``, a row per utterance and manifest; ``metrics.json``; ``index.html`` to listen; ``samples/``; all
-in one commit. Restart: a killed run begins again and gives the same figures. It is one process, without Ray.
+in one commit. Restart: a run that was killed judges what is left (``speech/kept.py``) and gives the same figures. It is
+one process, without Ray.
 Memory: the judges, one utterance of every manifest, their ids, and a row of each.
 """
 
@@ -110,14 +111,14 @@ def _make(dataset: Dataset, prepared: PreparedRecordings, config: EvaluateConfig
     from pipeline.cards.plots import can_plot
     from pipeline.evaluation.recorded.page import page
     from pipeline.evaluation.speech.facts import figures
-    from pipeline.evaluation.speech.judging import MOST_LAG_SAMPLES, Found
+    from pipeline.evaluation.speech.judging import Found
+    from pipeline.evaluation.speech.kept import KeptRows
     from pipeline.features.numerics import numerics_key
-    from pipeline.metrics.speech.judging import judge_pairs
     from pipeline.metrics.speech.rows import row_schema
 
     began, chosen, found = time.monotonic(), prepared.chosen, Found()
-    pairs = _pairs(prepared, found, config.examples)
-    found.rows += judge_pairs(pairs, prepared.judges, most_lag_samples=MOST_LAG_SAMPLES)
+    kept = KeptRows(dataset, prepared.judges, "cpu")
+    found.rows += kept.judge(_pairs(prepared, found, config.examples))
     about = {
         "side": "all",
         "utterances": len(chosen.names),
@@ -135,6 +136,7 @@ def _make(dataset: Dataset, prepared: PreparedRecordings, config: EvaluateConfig
         beside=beside | found.samples,
     )
     dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key("cpu"))
+    kept.forget()
 
 
 def _pairs(prepared: PreparedRecordings, found: "Found", examples: int) -> "Iterator[Pair]":

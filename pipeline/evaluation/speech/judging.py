@@ -13,16 +13,14 @@ from pipeline.audio.flac import flac_bytes, sixteen_bits
 from pipeline.cards.plots import can_plot
 from pipeline.evaluation.picture import Picture
 from pipeline.evaluation.speech.conditions import Speaking, pairs_of
+from pipeline.evaluation.speech.kept import KeptRows
 from pipeline.evaluation.speech.plots import draw_utterance
 from pipeline.evaluation.speech.utterances import JudgedSet
-from pipeline.metrics.speech.judge import SAMPLE_RATE, Judge, Pair
-from pipeline.metrics.speech.judging import judge_pairs
+from pipeline.metrics.speech.judge import SAMPLE_RATE, Pair
 from pipeline.metrics.speech.rows import Row
 
 logger = logging.getLogger(__name__)
 
-MOST_LAG_SAMPLES = 400
-"""Lag behind the original that is found and taken out before judges compare: 25 ms."""
 _LOG_SECONDS = 10.0
 """Between two lines of progress."""
 
@@ -81,20 +79,20 @@ def sample_name(number: int, condition: str) -> str:
     return f"samples/{condition}/utterance_{number}.flac"
 
 
-def judge_all(speaking: Speaking, judged: JudgedSet, judges: Sequence[Judge], *, examples: int) -> Found:
+def judge_all(speaking: Speaking, judged: JudgedSet, kept: KeptRows, *, examples: int) -> Found:
     """Speak and judge all utterances.
 
     Args:
         speaking: Speaks them from every set of layers.
         judged: The utterances.
-        judges: Who judge.
+        kept: Judges them, as far as they are not judged.
         examples: How many are kept to be listened to.
 
     Raises:
         SettingsError: A speaker is none of the vocoder's.
     """
     found = Found()
-    found.rows += judge_pairs(_spoken(speaking, judged, found, examples), judges, most_lag_samples=MOST_LAG_SAMPLES)
+    found.rows += kept.judge(_spoken(speaking, judged, found, examples))
     return found
 
 

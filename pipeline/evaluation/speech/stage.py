@@ -2,8 +2,9 @@
 
 Reads: a vocoder's folder, a tokens dataset, its manifest and recordings. Writes: ``utterances.parquet``, a row per
 utterance and condition; ``metrics.json``; ``index.html`` to listen; ``samples/``, FLAC; all in one commit. Beside it
-``_versa/``, lists for the VERSA toolkit. Restart: a killed run begins again and gives the same figures. It is one
-process, without Ray. Memory: the vocoder, the judges, one utterance in all conditions, and a row of each.
+``_versa/``, lists for the VERSA toolkit. Restart: a run that was killed speaks all again, judges what is left
+(``kept.py``) and gives the same figures. It is one process, without Ray. Memory: the vocoder, the judges, one utterance
+in all conditions, and a row of each.
 """
 
 import logging
@@ -180,6 +181,7 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     from pipeline.cards.plots import can_plot
     from pipeline.evaluation.speech.facts import figures, layer_use
     from pipeline.evaluation.speech.judging import judge_all
+    from pipeline.evaluation.speech.kept import KeptRows
     from pipeline.evaluation.speech.page import page
     from pipeline.evaluation.speech.utterances import judged_set
     from pipeline.features.numerics import numerics_key
@@ -203,7 +205,8 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
         seed=0,
     )
     speaking = _speaking(config, prepared, vocoder)
-    found = judge_all(speaking, judged, prepared.judges, examples=config.examples)
+    kept = KeptRows(dataset, prepared.judges, device)
+    found = judge_all(speaking, judged, kept, examples=config.examples)
     about = {
         "vocoder": Path(config.vocoder).name,
         "arch": spec.settings.arch,
@@ -231,6 +234,7 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     # Before the commit: a run killed between the two would never write them.
     _write_versa(dataset, found.examples, prepared)
     dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key(device))
+    kept.forget()
 
 
 def _speaking(config: EvaluateConfig, prepared: PreparedSpeechEvaluation, vocoder: "Vocoder") -> "Speaking":
