@@ -15,8 +15,8 @@ ITERATION = ("sample", "codebooks", "tokens", "encoder")
 """Datasets of an iteration of run_pretraining."""
 
 
-TRIALS = "_trials.json"
-"""The folders of a study's trials, within it."""
+STUDY_FOLDERS = "_folders.json"
+"""The folders of what a study's trials share (``parts``) and of its trials (``trials``), within it."""
 TRIAL_DONE = "trial.json"
 """What the folder of a trial holds when it is done."""
 
@@ -24,11 +24,10 @@ TRIAL_DONE = "trial.json"
 def study_status(output: str) -> list[Status]:
     """Give the state of what the trials of a study share, and of its trials together."""
     store = open_store(output)
-    parts = [name for name in store.tree("parts") if name.endswith(f"/{PLAN}")]
-    found = [
-        status(Dataset.open(join(output, name.removesuffix(f"/{PLAN}")), finished=False)) for name in sorted(parts)
-    ]
-    trials = json.loads(store.read(TRIALS))
+    folders = json.loads(store.read(STUDY_FOLDERS))
+    begun = [folder for folder in folders["parts"] if store.exists(f"{folder}/{PLAN}")]
+    found = [status(Dataset.open(join(output, folder), finished=False)) for folder in begun]
+    trials = folders["trials"]
     done = sum(store.exists(f"{folder}/{TRIAL_DONE}") for folder in trials)
     together = Status(
         uri=join(output, "trials"),
@@ -62,7 +61,7 @@ def run_status(output: str) -> list[Status]:
         # An export is what lies below it, and has no unit of its own.
         own = [whole] if whole.plan.units or not below else []
         return [status(dataset) for dataset in (*own, *below)]
-    if open_store(output).exists(TRIALS):
+    if open_store(output).exists(STUDY_FOLDERS):
         return study_status(output)
     folders = [join(output, stage) for stage in STAGES]
     for number in count(1):

@@ -20,12 +20,12 @@ from typing import Any
 
 from pipeline.errors import SettingsError, StorageError, TrainingError
 from pipeline.redaction import redact
-from pipeline.status import TRIALS
+from pipeline.status import STUDY_FOLDERS
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import Store, open_store
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.making import is_there, make_parts, part_costs, states_of
-from pipeline.study.planning.parts import Parts
+from pipeline.study.planning.parts import Part, Parts
 from pipeline.study.planning.reading import read_study
 from pipeline.study.planning.trials import Trial, plan_trials, unlike
 from pipeline.study.ran import Ran, read_failed, read_ran
@@ -91,8 +91,9 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     to_run = _to_run(wanted, done, taken)
     elsewhere = set(taken) - {trial.key for trial in to_run}
     here = [trial for trial in unlike(trials) if trial.key not in elsewhere]
-    store = _begin(config, text, here)
-    make_parts(parts.behind(set().union(*(trial.inputs() for trial in wanted if trial.key not in elsewhere))), store)
+    shared = parts.behind(set().union(*(trial.inputs() for trial in wanted if trial.key not in elsewhere)))
+    store = _begin(config, text, shared, here)
+    make_parts(shared, store)
     before = len(done)
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
@@ -120,7 +121,7 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     return report
 
 
-def _begin(config: RunStudyConfig, text: str, trials: Sequence[Trial]) -> Store:
+def _begin(config: RunStudyConfig, text: str, parts: Sequence[Part], trials: Sequence[Trial]) -> Store:
     """Write down what is run, and with which settings.
 
     Raises:
@@ -131,8 +132,11 @@ def _begin(config: RunStudyConfig, text: str, trials: Sequence[Trial]) -> Store:
         store.write(STUDY, text.encode())
     except OSError as error:
         raise StorageError(f"{store.uri} cannot be written: {error}; give another --output") from error
-    folders = sorted(trial.folder.removeprefix(store.uri).lstrip("/") for trial in trials)
-    store.write(TRIALS, json.dumps(folders, indent=1).encode())
+    # Of a mixture, its recordings are a dataset beside the manifest.
+    made = {uri for part in parts for uri in (part.uri, str(part.config.flat()["output"]))}
+    folders = {"parts": made, "trials": {trial.folder for trial in trials}}
+    within = {what: sorted(uri.removeprefix(store.uri).lstrip("/") for uri in uris) for what, uris in folders.items()}
+    store.write(STUDY_FOLDERS, json.dumps(within, indent=1).encode())
     record_settings(store, config)
     return store
 
