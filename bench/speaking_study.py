@@ -19,6 +19,7 @@ from bench.enhancement_study import HERE, slug
 from bench.measuring import table
 from bench.study_corpora import ARCTIC_LINE, LAYERS
 from bench.vocoder_study import job
+from pipeline.tasks.tts.settings import GenerationSettings, check_guidance
 
 SETS = {"layer 6": (6,), "layers 2 6": (2, 6), "layers 1 to 6": LAYERS}
 """What is written and spoken."""
@@ -77,12 +78,17 @@ def judge(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> Non
                 layers=layers, output=vocoded, **HERE)  # fmt: skip
         heard[f"{name}, from the recording"] = vocoded / "_manifest"
     job("evaluate", recorded=tuple(heard.values()), names=tuple(heard), reference=folder / "test",
-            judges=("dnsmos", "speaker", "recogniser"), output=folder / "judged")  # fmt: skip
+            judges=("dnsmos", "speaker", "recogniser"), output=judged(folder, guidances))  # fmt: skip
 
 
-def report(folder: Path, names: Sequence[str]) -> str:
+def judged(folder: Path, guidances: Sequence[float]) -> Path:
+    """Name the folder of what judges say."""
+    return folder / f"judged_{'_'.join(f'{guidance:g}' for guidance in guidances)}"
+
+
+def report(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> str:
     """Give what judges say, and the token error rates under teacher forcing."""
-    found = json.loads((folder / "judged" / "metrics.json").read_text())
+    found = json.loads((judged(folder, guidances) / "metrics.json").read_text())
     rows = []
     for told in found["conditions"]:
         cells = [told["figures"][measure]["interval"] for measure in MEASURES]
@@ -110,6 +116,8 @@ def main() -> None:
     parser.add_argument("--text-dropout", type=float, default=0.0, help="texts that are hidden in training")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0], help="each is spoken")
     given = parser.parse_args()
+    for guidance in given.guidance:
+        check_guidance(GenerationSettings(guidance=guidance), given.text_dropout)
     folder = given.output
     prepare(given.data, folder)
     inputs = {"tokens": folder / "slt" / "tokens", "manifest": folder / "slt" / "manifest"}
@@ -124,7 +132,7 @@ def main() -> None:
     job("train_vocoder", preset="vocoder_small", splits="train", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **inputs, **HERE)  # fmt: skip
     judge(folder, given.runs, given.guidance)
-    told = report(folder, given.runs)
+    told = report(folder, given.runs, given.guidance)
     (folder / "speaking.md").write_text(told + "\n")
     print(told)
 

@@ -76,7 +76,8 @@ class Bundle:
             CodebookMismatchError: A part is of another encoder or other codebooks; the message names what differs.
             CorruptDatasetError: A part is damaged.
             DatasetError: A task's folder is something else, or not finished.
-            SettingsError: A part is not there, or a layer that one needs is none that the others have.
+            SettingsError: A part is not there, a layer that one needs is none that the others have, or the tts cannot
+                be guided as asked.
         """
         tokenizer = Tokenizer.from_pretrained(folder, device=device, threads=threads, vocoder=vocoder)
         enhancement, tts = _inside(folder, ENHANCEMENT, enhancement), _inside(folder, TTS, tts)

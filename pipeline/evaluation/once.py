@@ -7,6 +7,9 @@ from pipeline.store.completion import finish
 from pipeline.store.dataset import SUCCESS, Dataset, Plan
 from pipeline.store.provenance import record_settings
 
+KEPT = "_judged"
+"""Where an evaluation may keep what it has judged until its commit."""
+
 
 def made_once(config: Settings, output: str, plan: Plan, make: Callable[[Dataset], None]) -> Dataset:
     """Give a finished dataset of one unit.
@@ -25,5 +28,6 @@ def made_once(config: Settings, output: str, plan: Plan, make: Callable[[Dataset
     if not dataset.store.exists(SUCCESS):
         if dataset.pending():
             make(dataset)
+        dataset.store.delete_tree(KEPT)
         finish(dataset)
     return dataset

@@ -21,7 +21,7 @@ from pipeline.study.planning.parts import Parts
 from pipeline.study.planning.trials import Trial, plan_trials, unlike
 from pipeline.study.ran import read_ran
 from pipeline.study.settings import RunStudyConfig
-from pipeline.study.stage import at_once, read_named
+from pipeline.study.stage import at_once, read_named, trials_to_run
 from pipeline.study.table import VOCODER, Study
 from pipeline.study.taking import take
 from pipeline.tasks.settings import TrainTaskConfig
@@ -65,7 +65,7 @@ class StudyEstimate:
         lines.append(("made once", ", ".join(f"{count} {kind}" for kind, count in self.parts.items())))
         lines += self.cost.lines()
         if self.left_seconds is not None:
-            told = f"{sum(self.left.values()):,} trials, {self.left_seconds / 3600:.1f} h, by those that are done here"
+            told = f"{sum(self.left.values()):,} trials, {self.left_seconds / 3600:.1f} h, by those that are done"
             lines.append(("left", told))
         return lines
 
@@ -87,9 +87,10 @@ def estimate_study(config: RunStudyConfig) -> StudyEstimate:
         trials=list(_trials(trials, sizes)),
         assumptions=config.assuming,
     )
-    done = {key: each.ran for key, each in take(config.results_from, trials, config.output).items()}
-    done |= {trial.key: ran for trial in trials if (ran := read_ran(open_store(trial.folder))) is not None}
-    left = Counter(trial.cell.task.name for trial in trials if trial.key not in done)
+    here = {trial.key: ran for trial in trials if (ran := read_ran(open_store(trial.folder))) is not None}
+    taken = take(config.results_from, [trial for trial in trials if trial.key not in here], config.output)
+    left = Counter(trial.cell.task.name for trial in trials_to_run(trials, (), here, taken.found))
+    done = {**here, **taken.ran}
     seconds: dict[str, list[float]] = {}
     for trial in trials:
         if trial.key in done:

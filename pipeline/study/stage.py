@@ -23,9 +23,10 @@ from pipeline.redaction import redact
 from pipeline.status import STUDY_FOLDERS
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import Store, open_store
+from pipeline.study.data import data_of
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.making import is_there, make_parts, part_costs, states_of
-from pipeline.study.planning.parts import Part, Parts
+from pipeline.study.planning.parts import Parts
 from pipeline.study.planning.reading import read_study
 from pipeline.study.planning.trials import Trial, plan_trials, unlike
 from pipeline.study.ran import Ran, read_failed, read_ran
@@ -38,7 +39,7 @@ from pipeline.study.statistics.collecting import collect
 from pipeline.study.statistics.laid import Laid
 from pipeline.study.statistics.tables import RESULTS, UTTERANCES, results_bytes, utterances_bytes
 from pipeline.study.table import Study
-from pipeline.study.taking import Taken, take
+from pipeline.study.taking import Taken, joined, keep, take
 from pipeline.work.choice import Choice
 from pipeline.work.runner import Runner
 
@@ -75,37 +76,34 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     Raises:
         PipelineError: What making a shared part raises.
         DatasetError: A folder of ``results_from`` has no tables of a study.
+        PlanMismatchError: Its tables are of other recordings or encoders.
         SettingsError: The study is wrong.
         TrainingError: Trials failed; the report is written, and tells of each.
     """
     began, config = time.monotonic(), config.located()
     text, study = read_named(config.study)
-    trials, parts = plan_trials(study, config)
+    planned, parts = plan_trials(study, config)
     if unknown := sorted(set(config.tasks) - set(study.tasks)):
         raise SettingsError(f"tasks: the study has no {', '.join(unknown)}; it has {', '.join(study.tasks)}")
-    wanted = [trial for trial in unlike(trials) if not config.tasks or trial.cell.task.name in config.tasks]
-    done = _finished(unlike(trials))
-    taken = {
-        key: each for key, each in take(config.results_from, unlike(trials), config.output).items() if key not in done
-    }
-    to_run = _to_run(wanted, done, taken)
-    elsewhere = set(taken) - {trial.key for trial in to_run}
-    here = [trial for trial in unlike(trials) if trial.key not in elsewhere]
-    shared = parts.behind(set().union(*(trial.inputs() for trial in wanted if trial.key not in elsewhere)))
-    store = _begin(config, text, shared, here)
-    make_parts(shared, store)
+    trials = unlike(planned)
+    done = _finished(trials)
+    taken = take(config.results_from, [trial for trial in trials if trial.key not in done], config.output)
+    to_run = trials_to_run(trials, config.tasks, done, taken.found)
+    store = _begin(config, text, parts, [trial for trial in trials if trial.key not in taken.found or trial in to_run])
+    keep(taken, _metrics(study), store)
+    _make_parts(parts, to_run, [trial for trial in trials if trial.key in done], config, taken)
     before = len(done)
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
         wave = [trial for trial in to_run if (trial.speech is not None) == spoken]
         done |= {each.key: each for each in _run(_ready(wave, done), len(done), config, began)}
-    taken = {key: each for key, each in taken.items() if key not in done}
-    facts = _found(study, trials, parts, done, taken, config.output, began)
+    taken = taken.without(list(done))
+    facts = _found(study, planned, parts, done, taken, config.output, began)
     report = StudyReport(
         stage="study",
         output=store.uri,
-        trials=len(unlike(trials)),
-        trials_done=len(done) + len(taken),
+        trials=len(trials),
+        trials_done=len(done) + len(taken.found),
         trials_done_now=len(done) - before,
         failed={each.name: each.why for each in facts.failures},
         findings=tuple(facts.findings),
@@ -121,7 +119,11 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     return report
 
 
-def _begin(config: RunStudyConfig, text: str, parts: Sequence[Part], trials: Sequence[Trial]) -> Store:
+def _metrics(study: Study) -> dict[str, str]:
+    return {name: task.metric for name, task in study.tasks.items()}
+
+
+def _begin(config: RunStudyConfig, text: str, parts: Parts, trials: Sequence[Trial]) -> Store:
     """Write down what is run, and with which settings.
 
     Raises:
@@ -133,21 +135,47 @@ def _begin(config: RunStudyConfig, text: str, parts: Sequence[Part], trials: Seq
     except OSError as error:
         raise StorageError(f"{store.uri} cannot be written: {error}; give another --output") from error
     # Of a mixture, its recordings are a dataset beside the manifest.
-    made = {uri for part in parts for uri in (part.uri, str(part.config.flat()["output"]))}
+    made = {uri for part in parts.all() for uri in (part.uri, str(part.config.flat()["output"]))}
     folders = {"parts": made, "trials": {trial.folder for trial in trials}}
-    within = {what: sorted(uri.removeprefix(store.uri).lstrip("/") for uri in uris) for what, uris in folders.items()}
+    within = {
+        what: sorted(uri.removeprefix(config.output).lstrip("/") for uri in uris) for what, uris in folders.items()
+    }
     store.write(STUDY_FOLDERS, json.dumps(within, indent=1).encode())
     record_settings(store, config)
     return store
 
 
-def _to_run(wanted: Sequence[Trial], done: Collection[str], taken: Collection[str]) -> list[Trial]:
-    """Give the trials to run: those that are neither done nor taken over, and those whose models these need."""
-    lacking = [trial for trial in wanted if trial.key not in done]
-    models = {
-        key for trial in lacking if trial.key not in taken and trial.speech is not None for key in trial.speech.after
-    }
-    return [trial for trial in lacking if trial.key not in taken or trial.key in models]
+def _make_parts(
+    parts: Parts, to_run: Sequence[Trial], done: Sequence[Trial], config: RunStudyConfig, taken: Taken
+) -> None:
+    """Make what trials share, and refuse figures that were taken over from other data."""
+    here = [*to_run, *(trial for trial in done if not config.tasks or trial.cell.task.name in config.tasks)]
+    make_parts(parts.behind(set().union(*(trial.inputs() for trial in here))), open_store(config.output))
+    joined(_data(parts), taken.data, "results_from")
+
+
+def _data(parts: Parts) -> Mapping[str, str]:
+    return data_of(states_of([part for part in parts.all() if is_there(part)]))
+
+
+def trials_to_run(
+    trials: Sequence[Trial], tasks: Sequence[str], done: Collection[str], taken: Collection[str]
+) -> list[Trial]:
+    """Give the trials to run: those that are neither done nor taken over, and those whose models these need.
+
+    Args:
+        trials: Of the study, each once.
+        tasks: Whose trials are wanted; none: all.
+        done: Keys of those that are done here, with their models.
+        taken: Keys of those whose figures were taken over.
+    """
+    lacking = [trial for trial in trials if trial.key not in done]
+    wanted = [trial for trial in lacking if not tasks or trial.cell.task.name in tasks]
+    asked = [trial for trial in wanted if trial.key not in taken]
+    keys = {trial.key for trial in asked}
+    # A model that was trained elsewhere is trained here, whatever tasks are wanted.
+    keys |= {key for trial in asked if trial.speech is not None for key in trial.speech.after if key in taken}
+    return [trial for trial in lacking if trial.key in keys]
 
 
 def _found(
@@ -155,31 +183,34 @@ def _found(
     trials: Sequence[Trial],
     parts: Parts,
     done: Mapping[str, Ran],
-    taken: Mapping[str, Taken],
+    taken: Taken,
     output: str,
     began: float,
 ) -> StudyFacts:
     """Put together what finished trials found, and write the tables and the report."""
     store = open_store(output)
-    made = [part for part in parts.all() if is_there(part)]
-    ran = {**done, **{key: each.ran for key, each in taken.items()}}
+    ran = {**done, **taken.ran}
     here = [(trial, done[trial.key]) for trial in unlike(trials) if trial.key in done]
-    found = collect(here, output) | {key: each.found for key, each in taken.items()}
-    planned = {trial.key: found[trial.key] for trial in unlike(trials) if trial.key in found}
-    laid = Laid(study=study, trials=trials, found=planned)
+    found = {**collect(here, output), **taken.found}
+    in_order = {trial.key: found[trial.key] for trial in unlike(trials) if trial.key in found}
+    laid = Laid(study=study, trials=trials, found=in_order)
     told = [("command", "python jobs/run_study.py --study study/study.toml --data DATA --output study")]
     told += _told(study, trials, ran, time.monotonic() - began)
-    told += [("taken over", f"{len(taken)} trials, from tables of other runs")] if taken else []
-    states = states_of(made)
+    told += (
+        [("taken over", f"{len(taken.found)} trials of other runs, of which only figures are here")]
+        if taken.found
+        else []
+    )
+    states = states_of([part for part in parts.all() if is_there(part)])
     told += [
         ("rejects", f"{state.rejects:,} in {part.kind} {part.name}; levels are compared on what both have")
         for part, state in states
         if state is not None and state.rejects
     ]
     costs = [*part_costs(states, store), *_trial_costs(study, trials, ran)]
-    failures = _failures([trial for trial in unlike(trials) if trial.key not in ran])
+    failures = _failures([trial for trial in unlike(trials) if trial.key not in done])
     facts = assemble(laid, costs=costs, failures=failures, told=told)
-    _write(store, laid, facts)
+    _write(store, laid, facts, {**taken.data, **data_of(states)})
     return facts
 
 
@@ -279,11 +310,11 @@ def _told(study: Study, trials: Sequence[Trial], ran: Mapping[str, Ran], seconds
     return told
 
 
-def _write(store: Store, laid: Laid, facts: StudyFacts) -> None:
+def _write(store: Store, laid: Laid, facts: StudyFacts, read: Mapping[str, str]) -> None:
     files: dict[str, Any] = {
         FACTS: redact(json.dumps(asdict(facts), indent=1)).encode(),
-        RESULTS: results_bytes(facts.results),
-        UTTERANCES: utterances_bytes(laid.found, {name: task.metric for name, task in laid.study.tasks.items()}),
+        UTTERANCES: utterances_bytes(laid.found, _metrics(laid.study)),
+        RESULTS: results_bytes(facts.results, read),
         **report_files(facts),
     }
     for name, data in files.items():

@@ -59,6 +59,7 @@ class TextWriter:
 
         Raises:
             CorruptDatasetError: Its weights are damaged.
+            SettingsError: It cannot be guided as asked.
         """
         self.trained = trained
         self.said = written_lineage(self.trained)

@@ -1,21 +1,20 @@
-"""An evaluation that is killed while it judges goes on where it was, and gives the same figures."""
+"""An evaluation that is killed while it judges goes on where it was, and gives the same files."""
 
-import numpy as np
+import shutil
+
 import pyarrow.parquet as pq
 import pytest
+from made_kills import KILLED, in_child
 from made_mixtures import write_recordings
 from made_voices import voice, with_noise
 
+from pipeline.evaluation.once import KEPT
 from pipeline.evaluation.settings import EvaluateConfig
 from pipeline.evaluation.speech import kept
 from pipeline.evaluation.stage import evaluate
-from pipeline.metrics.speech import judging
 
 NAMES = [f"u{number}" for number in range(4)]
-
-
-class Stopped(BaseException):
-    """What ends a process at once."""
+FILES = ("utterances.parquet", "metrics.json", "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -40,54 +39,73 @@ def config_of(root, output):
     )
 
 
-@pytest.fixture
-def judged(monkeypatch):
-    """What was judged, as (utterance, condition); at the fifth row the process ends, once."""
-    monkeypatch.setattr(kept, "_SECONDS", 0.0)
-    row, found, ended = judging._row, [], []
-
-    def counted(pair, *further):
-        if len(found) == 4 and not ended:
-            ended.append(True)
-            raise Stopped
-        found.append((pair.utterance_id, pair.condition))
-        return row(pair, *further)
-
-    monkeypatch.setattr(judging, "_row", counted)
-    return found
+def keep_at_once():
+    """Keep each row as soon as it is made: in the child, these recordings take no 20 s."""
+    kept._SECONDS = 0.0
 
 
-def stop(folder, output):
-    with pytest.raises(Stopped):
-        evaluate(config_of(folder, output))
+def third_utterance(folder):
+    rows = pq.read_table(folder / "whole" / "utterances.parquet").to_pylist()
+    return list(dict.fromkeys(row["utterance_id"] for row in rows))[2]
 
 
-def test_what_is_judged_is_not_judged_again_and_the_files_are_the_same(folder, tmp_path, judged):
-    stop(folder, tmp_path)
-    first = list(judged)
-    assert len(list((tmp_path / kept.FOLDER).iterdir())) == 4
+def kill(folder, output):
+    """Kill an evaluation when it has kept the first row of the third utterance, of two conditions each."""
+    fault = {"point": "after_rows_kept", "match": third_utterance(folder), "action": "kill"}
+    assert in_child(evaluate, config_of(folder, output), [fault], before=keep_at_once).code == KILLED
+    assert len(list((output / KEPT).iterdir())) == 5
+
+
+def test_what_was_judged_is_not_judged_again_and_the_files_are_the_same(folder, tmp_path, caplog):
+    kill(folder, tmp_path)
+    caplog.set_level("INFO")
     evaluate(config_of(folder, tmp_path))
-    assert len(judged) == len(set(judged)) == 8
-    assert judged[:4] == first
-    for name in ("utterances.parquet", "metrics.json", "index.html"):
+    assert "5 rows of judges are there from an earlier run" in caplog.text
+    for name in FILES:
         assert (tmp_path / name).read_bytes() == (folder / "whole" / name).read_bytes()
-    assert not (tmp_path / kept.FOLDER).exists()
+    assert not (tmp_path / KEPT).exists()
 
 
-def test_rows_of_another_machine_are_judged_again(folder, tmp_path, judged, monkeypatch):
-    stop(folder, tmp_path)
-    monkeypatch.setattr(kept, "numerics_key", lambda device: {"device": "another"})
+def test_kept_rows_are_what_is_written(folder, tmp_path):
+    kill(folder, tmp_path)
+    for path in (tmp_path / KEPT).iterdir():
+        table = pq.read_table(path)
+        wrong = table.set_column(table.schema.get_field_index("stft_distance"), "stft_distance", [[99.0]])
+        pq.write_table(wrong.cast(table.schema), path)
     evaluate(config_of(folder, tmp_path))
-    assert len(judged) == 4 + 8
+    found = pq.read_table(tmp_path / "utterances.parquet")["stft_distance"].to_pylist()
+    assert found[:5] == 5 * [99.0]
+    assert max(found[5:]) < 99.0
 
 
-def test_a_file_that_cannot_be_read_is_told_and_its_rows_are_judged_again(folder, tmp_path, judged, caplog):
-    stop(folder, tmp_path)
-    path = min((tmp_path / kept.FOLDER).iterdir())
+def test_rows_of_another_machine_are_judged_again(folder, tmp_path, caplog):
+    kill(folder, tmp_path)
+    for path in (tmp_path / KEPT).iterdir():
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata({b"strata": b'{"numerics":{"device":"another"}}'}), path)
+    caplog.set_level("INFO")
+    evaluate(config_of(folder, tmp_path))
+    assert "rows of judges are there" not in caplog.text
+    assert (tmp_path / FILES[0]).read_bytes() == (folder / "whole" / FILES[0]).read_bytes()
+
+
+def test_a_file_that_cannot_be_read_is_told_and_its_row_is_judged_again(folder, tmp_path, caplog):
+    kill(folder, tmp_path)
+    path = min((tmp_path / KEPT).iterdir())
     path.write_bytes(path.read_bytes()[:-9])
+    caplog.set_level("INFO")
     evaluate(config_of(folder, tmp_path))
-    assert len(judged) == 4 + 5
     assert "cannot be read, and is judged again" in caplog.text
-    rows = pq.read_table(tmp_path / "utterances.parquet")
-    assert rows.equals(pq.read_table(folder / "whole" / "utterances.parquet"))
-    assert np.isfinite(rows["stft_distance"].to_numpy()).all()
+    assert "4 rows of judges are there" in caplog.text
+    assert (tmp_path / FILES[0]).read_bytes() == (folder / "whole" / FILES[0]).read_bytes()
+
+
+def test_rows_that_are_left_behind_by_a_kill_after_the_commit_are_removed(folder, tmp_path):
+    kill(folder, tmp_path)
+    rows = tmp_path / "rows"
+    shutil.copytree(tmp_path / KEPT, rows)
+    evaluate(config_of(folder, tmp_path))
+    shutil.copytree(rows, tmp_path / KEPT)
+    (tmp_path / "_SUCCESS").unlink()
+    evaluate(config_of(folder, tmp_path))
+    assert not (tmp_path / KEPT).exists()

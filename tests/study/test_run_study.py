@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from made_trials import PLAN, config_of, write_tones
@@ -139,6 +140,40 @@ def test_no_trial_begins_when_the_time_is_over(folder, report, tmp_path):
         config_of(folder / "plan.toml", folder, max_hours=1e-9, tasks=("er",), output=str(tmp_path / "s"))
     )
     assert (found.trials, found.trials_done) == (16, 0)
+
+
+def without_trial(folder, output, key):
+    """Copy the tables of a study, without a trial."""
+    output.mkdir()
+    for name in ("results", "utterances"):
+        table = pq.read_table(folder / "study" / f"{name}.parquet")
+        pq.write_table(table.filter(pc.not_equal(table["trial"], key)), output / f"{name}.parquet")
+    return str(output)
+
+
+def test_a_spoken_trial_that_was_not_taken_over_gets_the_models_it_needs(folder, report, tmp_path):
+    row = next(row for row in results(folder) if (row["task"], row["level"], row["seed"]) == ("tts", "centre", 1))
+    tables = without_trial(folder, tmp_path / "tables", row["trial"])
+    again = run_study(
+        config_of(folder / "plan.toml", folder, output=str(tmp_path / "s"), results_from=(tables,), tasks=("tts",))
+    )
+    assert (again.trials_done, again.trials_done_now) == (16, 3)
+    found = pq.read_table(tmp_path / "s" / "results.parquet").to_pylist()
+    assert {each["task"] for each in found if each["folder"]} == {"tts", "vocoder", "asr"}
+    values = [{(each["trial"], each["condition"], each["metric"]): each["value"] for each in rows}
+              for rows in (found, results(folder))]  # fmt: skip
+    assert values[0] == values[1]
+
+
+def test_a_model_that_was_taken_over_and_fails_here_is_told(folder, report, tmp_path, monkeypatch):
+    def fail(config):
+        raise RuntimeError("a library gave up")
+
+    row = next(row for row in results(folder) if row["task"] == "se")
+    tables = without_trial(folder, tmp_path / "tables", row["trial"])
+    monkeypatch.setattr(running, "train_vocoder", fail)
+    with pytest.raises(TrainingError, match="1 of 16 trials failed, first vocoder, .*a library gave up"):
+        run_study(config_of(folder / "plan.toml", folder, output=str(tmp_path / "s"), results_from=(tables,)))
 
 
 def test_a_trial_that_fails_is_told_and_the_others_are_run(folder, report, monkeypatch, tmp_path):

@@ -122,4 +122,4 @@ def test_what_is_left_is_told_by_the_trials_that_are_done(tmp_path):
             (folder / "trial.json").write_text(json.dumps(ran))
     found = estimate_study(config)
     assert (sum(found.left.values()), found.left_seconds) == (10, 100.0)
-    assert ("left", "10 trials, 0.0 h, by those that are done here") in found.lines()
+    assert ("left", "10 trials, 0.0 h, by those that are done") in found.lines()

@@ -53,11 +53,13 @@ def test_whole_texts_are_hidden_in_training_alone_and_their_end_is_left():
     head = model_of(task_of(text_dropout=0.25)).head
     text = torch.randint(1, 4, (400, 9))
     mask = torch.arange(9) < torch.randint(2, 10, (400, 1))
-    same = head.eval()._partly_untold(text, mask)
-    assert torch.equal(same[0], text)
-    assert torch.equal(same[1], mask)
-    shown, real = head.train()._partly_untold(text, mask)
+    same, all_real, none = head.eval()._partly_untold(text, mask)
+    assert torch.equal(same, text)
+    assert torch.equal(all_real, mask)
+    assert not none.any()
+    shown, real, told = head.train()._partly_untold(text, mask)
     hidden = (shown == TEXT_END).all(dim=1)
+    assert torch.equal(told.squeeze(1), hidden)
     assert float(hidden.float().mean()) == pytest.approx(0.25, abs=0.08)
     assert torch.equal(shown[~hidden], text[~hidden])
     assert torch.equal(real[~hidden], mask[~hidden])
@@ -72,6 +74,7 @@ def test_a_hidden_text_is_one_without_a_character():
     text, real = batch["text"], batch["text_mask"]
     hidden = head(fused, mask, text[:1], real[:1])
     empty = head.eval()(fused, mask, text[1:], real[1:])
+    assert not hidden.attention.any()
     for one, other in zip(hidden.logits, empty.logits, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 
@@ -82,7 +85,7 @@ def test_a_network_that_always_had_a_text_cannot_be_guided():
         Writer(model_of(task), task, GenerationSettings(guidance=2.0), "cpu")
 
 
-@pytest.mark.parametrize("guidance", [0.5, -1.0, float("nan")])
+@pytest.mark.parametrize("guidance", [0.5, -1.0, float("nan"), float("inf")])
 def test_less_than_the_text_asks_for_is_refused(guidance):
     with pytest.raises(SettingsError, match="guidance must be at least 1"):
         GenerationSettings(guidance=guidance)

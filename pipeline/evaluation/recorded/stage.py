@@ -136,7 +136,6 @@ def _make(dataset: Dataset, prepared: PreparedRecordings, config: EvaluateConfig
         beside=beside | found.samples,
     )
     dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key("cpu"))
-    kept.forget()
 
 
 def _pairs(prepared: PreparedRecordings, found: "Found", examples: int) -> "Iterator[Pair]":

@@ -1,6 +1,6 @@
 """Rows of judges, kept while they are made: an evaluation that was killed judges what is left.
 
-They lie in ``_judged/`` of the evaluation's folder until its commit, which has all of them. A recogniser takes seconds
+They lie in ``once.KEPT`` of the evaluation's folder until its commit, which has all of them. A recogniser takes seconds
 per utterance; what is decoded or spoken again for a row that is there is little beside it. Rows of another kind of
 machine, whose last bits may differ, are not taken, and neither are files that cannot be read.
 """
@@ -14,6 +14,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import faults
+from pipeline.evaluation.once import KEPT
 from pipeline.features.numerics import numerics_key
 from pipeline.schema import LINEAGE_KEY
 from pipeline.store.dataset import Dataset, canonical, parquet_bytes
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "_judged"
 MOST_LAG_SAMPLES = 400
 """Lag behind the original that is found and taken out before judges compare: 25 ms."""
 _SECONDS = 20.0
@@ -48,8 +49,8 @@ class KeptRows:
         self._lineage = {"numerics": numerics_key(device)}
         self._there = {
             (row["utterance_id"], row["condition"]): row
-            for name in self._store.names(FOLDER)
-            for row in self._read(f"{FOLDER}/{name}")
+            for name in self._store.names(KEPT)
+            for row in self._read(f"{KEPT}/{name}")
         }
         if self._there:
             logger.info("%d rows of judges are there from an earlier run", len(self._there))
@@ -71,12 +72,9 @@ class KeptRows:
             yield row
             if new and time.monotonic() - written >= _SECONDS:
                 table = pa.Table.from_pylist(new, schema=self._schema)
-                self._store.write(f"{FOLDER}/{uuid4().hex}.parquet", parquet_bytes(table, self._lineage))
+                self._store.write(f"{KEPT}/{uuid4().hex}.parquet", parquet_bytes(table, self._lineage))
+                faults.point("after_rows_kept", pair.utterance_id)
                 new, written = [], time.monotonic()
-
-    def forget(self) -> None:
-        """Remove what was kept, after the commit."""
-        self._store.delete_tree(FOLDER)
 
     def _read(self, name: str) -> "list[Row]":
         try:

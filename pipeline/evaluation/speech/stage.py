@@ -234,7 +234,6 @@ def _make(dataset: Dataset, prepared: PreparedSpeechEvaluation, config: Evaluate
     # Before the commit: a run killed between the two would never write them.
     _write_versa(dataset, found.examples, prepared)
     dataset.commit(UNIT, dataset.announce(UNIT), output, numerics_key(device))
-    kept.forget()
 
 
 def _speaking(config: EvaluateConfig, prepared: PreparedSpeechEvaluation, vocoder: "Vocoder") -> "Speaking":

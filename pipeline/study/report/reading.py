@@ -32,6 +32,7 @@ def reading(facts: StudyFacts) -> list[Block]:
         ("Bits per second.", "The frame rate times log2 K, summed over the layers that are used."),
         ("One trial.", "The interval of one trial is over its utterances alone; seeds are not in it."),
         ("Where a figure is from.", "Every level names its trials by key. Trials lists each with its seed, its figure, "
-         "its folder and the command that trains it again; the same key finds its rows in results.parquet."),
+         "its folder and the command that trains it again; the same key finds its rows in results.parquet. One without "
+         "a folder was taken over from another run."),
     ]  # fmt: skip
     return [Points(points=[Paragraph(strong=strong, text=text) for strong, text in points])]

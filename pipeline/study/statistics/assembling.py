@@ -92,7 +92,8 @@ def _layer_use(laid: Laid) -> Iterator[LayerUse]:
     for task in laid.study.tasks:
         settings = {**laid.study.tasks[task].settings, **laid.study.centre}
         learned = settings.get("fusion", "attention") in ("attention", "weighted")
-        mine = [found.results[0] for found in _centre(laid, task) if found.results[0].layer_use and learned]
+        mine = [found.results[0] for found in _centre(laid, task) if found.results and learned]
+        mine = [result for result in mine if result.layer_use]
         if mine:
             columns = zip(*(result.layer_use for result in mine), strict=True)
             names = tuple(map(layer_column, mine[0].layers))

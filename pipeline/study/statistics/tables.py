@@ -3,19 +3,24 @@
 Written with the report, and read again where another run takes over what was found: they hold all of it.
 """
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DatasetError
+from pipeline.schema import LINEAGE_KEY
 from pipeline.store.dataset import parquet_bytes
 from pipeline.store.storage import Store
 from pipeline.study.facts import Result
 from pipeline.study.metrics import Part
 from pipeline.study.statistics.collecting import Found
+
+logger = logging.getLogger(__name__)
 
 RESULTS, UTTERANCES = "results.parquet", "utterances.parquet"
 _RESULTS = pa.schema(
@@ -43,9 +48,31 @@ _UTTERANCES = pa.schema(
 )
 
 
-def results_bytes(results: Sequence[Result]) -> memoryview:
-    """Give ``results.parquet``: the fields of ``Result``."""
-    return parquet_bytes(pa.Table.from_pylist([asdict(each) for each in results], schema=_RESULTS), {})
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What the tables of a study say.
+
+    Attributes:
+        found: What trials found, by their keys.
+        metrics: By which each trial was judged.
+        data: What was read, by part (``data.py``).
+    """
+
+    found: Mapping[str, Found]
+    metrics: Mapping[str, str]
+    data: Mapping[str, str]
+
+
+def results_bytes(results: Sequence[Result], data: Mapping[str, str]) -> memoryview:
+    """Give ``results.parquet``: the fields of ``Result``, and in the footer what was read.
+
+    Args:
+        results: Its rows.
+        data: By part (``data.py``).
+    """
+    return parquet_bytes(
+        pa.Table.from_pylist([asdict(each) for each in results], schema=_RESULTS), {"data": dict(data)}
+    )
 
 
 def utterances_bytes(found: Mapping[str, Found], metrics: Mapping[str, str]) -> memoryview:
@@ -65,45 +92,45 @@ def utterances_bytes(found: Mapping[str, Found], metrics: Mapping[str, str]) -> 
     return parquet_bytes(pa.Table.from_pylist(rows, schema=_UTTERANCES), {})
 
 
-def read_tables(store: Store) -> tuple[dict[str, Found], dict[str, str]]:
+def read_tables(store: Store) -> Tables:
     """Read the tables that a study wrote.
 
     Args:
         store: Of the folder that they lie in.
 
-    Returns:
-        What trials found, by their keys; and the metric that each was judged by.
-
     Raises:
         DatasetError: They are not there, or are not those of a study of this version.
     """
     results, parts, metrics = dict[str, list[Result]](), dict[str, dict[str, dict[str, Part]]](), dict[str, str]()
-    for row in _rows(store, RESULTS, _RESULTS):
+    table = _table(store, RESULTS, _RESULTS)
+    for row in table.to_pylist():
         named: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
         }
         results.setdefault(row["trial"], []).append(Result(**named))
     inner = [each.name for each in fields(Part)]
-    for row in _rows(store, UTTERANCES, _UTTERANCES):
+    for row in _table(store, UTTERANCES, _UTTERANCES).to_pylist():
         given = Part(**{name: row[name] for name in inner})
         parts.setdefault(row["trial"], {}).setdefault(row["condition"], {})[row["utterance_id"]] = given
         metrics[row["trial"]] = row["metric"]
+    if bare := len(results.keys() - parts.keys()):
+        logger.warning("%d trials of %s have no test utterances there, and are not taken over", bare, store.uri)
     found = {key: Found(results=tuple(mine), parts=parts[key]) for key, mine in results.items() if key in parts}
-    return found, metrics
+    return Tables(found=found, metrics=metrics, data=json.loads(table.schema.metadata[LINEAGE_KEY])["data"])
 
 
-def _rows(store: Store, name: str, schema: pa.Schema) -> list[dict[str, Any]]:
+def _table(store: Store, name: str, schema: pa.Schema) -> pa.Table:
     try:
-        with store.open(name) as file:
-            table = pq.read_table(file)
+        table = pq.read_table(pa.BufferReader(store.read(name)), page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DatasetError(f"{store.uri} has no {name}; give the folder of a study's report") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise DatasetError(f"{store.uri}: {name} cannot be read: {error}") from error
-    if table.schema.names != schema.names:
+    told = table.schema.metadata or {}
+    if table.schema.names != schema.names or table.schema.types != schema.types or LINEAGE_KEY not in told:
         raise DatasetError(
-            f"{store.uri}: {name} has the columns {', '.join(table.schema.names)}, not {', '.join(schema.names)}; it "
-            "is not a study's, or one of another version: run that study again to write its tables anew"
+            f"{store.uri}: {name} has the columns {', '.join(table.schema.names)}, not {', '.join(schema.names)}, or "
+            "others of these names; it is not a study's, or one of another version: run that study again to write its "
+            "tables anew"
         )
-    rows: list[dict[str, Any]] = table.cast(schema).to_pylist()
-    return rows
+    return table

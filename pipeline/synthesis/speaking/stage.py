@@ -6,7 +6,6 @@ Restart: shards without a commit are spoken, others not. Memory: the texts, the 
 files.
 """
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.store.storage import open_store
 from pipeline.synthesis.speaking.parts import Parts, open_parts
 from pipeline.synthesis.speaking.settings import SpeakConfig
 from pipeline.synthesis.speaking.texts import TextFile, read_texts
+from pipeline.tasks.tts.settings import told_settings
 from pipeline.work.executor import run_stage
 from pipeline.work.reporting import StageReport
 from pipeline.work.units import MakerFactory
@@ -45,7 +45,7 @@ def prepare(config: SpeakConfig, parts: Parts, file: TextFile) -> Plan:
         "speaker": config.speaker,
         **({} if vectors is None else {"speaker_vectors_sha256": vectors}),
         "unknown": config.unknown,
-        **asdict(config.generation),
+        **told_settings(config.generation),
         "batch_seconds": config.speaking.batch_seconds,
         "piece_seconds": config.speaking.piece_seconds,
         "texts_per_shard": config.texts_per_shard,

@@ -41,7 +41,8 @@ class Written:
     Attributes:
         logits: Of each layer, (B, T, K_l).
         stop: Logits of "this is the last frame", (B, T).
-        attention: Mean weights of the symbols over heads and layers, float32 (B, T, N); None for single steps.
+        attention: Mean weights of the symbols over heads and layers, float32 (B, T, N), 0 for texts that are hidden in
+            training; None for single steps.
     """
 
     logits: Sequence[torch.Tensor]
@@ -141,7 +142,7 @@ class TtsModel(torch.nn.Module):
         x = torch.cat([self.begin.expand(len(fused), 1, -1).to(inputs.dtype), inputs], dim=1)
         speaker = self._speaker(speakers)
         x = self.dropout(x if speaker is None else x + speaker)
-        text, text_mask = self._partly_untold(text, text_mask)
+        text, text_mask, hidden = self._partly_untold(text, text_mask)
         before, places = steps[:, None] >= steps, self._places(steps)
         allowed = text_mask[:, None, None]
         attention: torch.Tensor | None = None
@@ -149,7 +150,8 @@ class TtsModel(torch.nn.Module):
             x, weights = layer(x, places, before, kept, allowed)
             attention = weights if attention is None else attention + weights
         assert attention is not None
-        return self._written(x, attention / len(self.writer))
+        # Nothing says where to look in a text that is hidden.
+        return self._written(x, (attention / len(self.writer)).masked_fill(hidden.unsqueeze(-1), 0.0))
 
     def start(self, text: torch.Tensor, text_mask: torch.Tensor, speakers: torch.Tensor | None) -> WritingState:
         """Read texts, for single steps; see ``forward``."""
@@ -196,13 +198,15 @@ class TtsModel(torch.nn.Module):
         hidden = torch.rand(*inputs.shape[:2], 1, device=inputs.device) < self.hidden_frames
         return inputs.masked_fill(hidden, 0.0)
 
-    def _partly_untold(self, text: torch.Tensor, text_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hide whole texts, in training: what is left of one is its end."""
+    def _partly_untold(
+        self, text: torch.Tensor, text_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Hide whole texts, in training: what is left of one is its end. Gives which are hidden, bool (B, 1), too."""
         if not self.training or not self.text_dropout:
-            return text, text_mask
+            return text, text_mask, torch.zeros(len(text), 1, dtype=torch.bool, device=text.device)
         hidden = torch.rand(len(text), 1, device=text.device) < self.text_dropout
         first = torch.arange(text.shape[1], device=text.device) == 0
-        return text.masked_fill(hidden, TEXT_END), text_mask & (first | ~hidden)
+        return text.masked_fill(hidden, TEXT_END), text_mask & (first | ~hidden), hidden
 
     def _places(self, numbers: torch.Tensor) -> Places:
         return places_at(numbers, self._head_width)

@@ -1,7 +1,8 @@
 """Settings of text to speech on tokens; loads no torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any, Literal
 
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
@@ -88,12 +89,23 @@ class GenerationSettings(Settings):
 
     def __post_init__(self) -> None:
         at_least(self, 0, "temperature")
-        at_least(self, 1, "guidance")
+        if not (self.guidance >= 1 and isfinite(self.guidance)):
+            raise SettingsError(f"guidance must be at least 1, and a number; got {self.guidance}")
         at_least(self, 1, "texts_per_batch")
         if not 0 < self.top_p <= 1:
             raise SettingsError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise SettingsError(f"max_seconds must be above 0, got {self.max_seconds}")
+
+
+_SINCE = ("text_dropout", "guidance")
+"""Settings that came later: a content key holds them where they are not the default, so older folders stay valid."""
+
+
+def told_settings(settings: TtsSettings | GenerationSettings) -> dict[str, Any]:
+    """Give settings as a content key holds them."""
+    default = {field.name: field.default for field in fields(settings)}
+    return {name: value for name, value in asdict(settings).items() if name not in _SINCE or value != default[name]}
 
 
 def check_guidance(settings: GenerationSettings, text_dropout: float) -> None:

@@ -4,7 +4,7 @@ Letters: B batch, S steps, L layers, H width, N symbols of a text with its end.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from pipeline.tasks.task import Task
 from pipeline.tasks.tts import metrics
 from pipeline.tasks.tts.criterion import guided_losses, stop_losses, token_losses
 from pipeline.tasks.tts.model import SPEAKERS, TEXT, TEXT_END, TEXT_MASK, TtsModel
-from pipeline.tasks.tts.settings import TtsSettings
+from pipeline.tasks.tts.settings import TtsSettings, told_settings
 from pipeline.tasks.tts.streams import delays_of, laid, present_of
 from pipeline.training.recipe import Row, Sums, Tensors
 
@@ -136,7 +136,7 @@ class TtsTask(Task):
     def to_json(self) -> dict[str, Any]:
         """Give what is needed to make it again."""
         return {
-            "tts": asdict(self.settings),
+            "tts": told_settings(self.settings),
             "alphabet": self.alphabet.to_json(),
             "columns": list(self.columns),
             "num_clusters": list(self.num_clusters),
