@@ -2,6 +2,7 @@
 
     python -m bench.speaking_study --data DATA --output speaking [--steps 4000] [--vocoder-steps 4000] [--runs NAME...]
         [--units phones] [--dropout 0.2] [--hidden-frames 0.4] [--text-dropout 0.1 --guidance 1 2]
+        [--temperature 0.6]
 
 DATA holds ``cmu_arctic/cmu_us_slt_arctic``, 893 sentences; every twentieth is the test, which nothing is trained on.
 Tokens are those of encoder-small with codebooks of the voice, K = 500, layers 1 to 6; one vocoder speaks every set of
@@ -59,16 +60,16 @@ def runs() -> dict[str, tuple[tuple[int, ...], str]]:
     return {**{name: (layers, "attention") for name, layers in SETS.items()}, CONCAT: (LAYERS, "concat")}
 
 
-def judge(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> None:
+def judge(folder: Path, names: Sequence[str], guidances: Sequence[float], temperature: float) -> None:
     """Speak the test from text and from the tokens of its recordings, and judge all of it."""
     heard = {}
     for name in names:
         layers, _ = runs()[name]
         for guidance in guidances:
-            spoken = folder / f"spoken_{slug(name)}_{guidance:g}"
+            spoken = folder / f"spoken_{slug(name)}_{guidance:g}_t{temperature:g}"
             job("speak", text_file=folder / "texts.jsonl", task=folder / f"tts_{slug(name)}", layers=layers,
-                    vocoder=folder / "vocoder", guidance=guidance, output=spoken, max_reject_fraction=1,
-                    **HERE)  # fmt: skip
+                    vocoder=folder / "vocoder", guidance=guidance, temperature=temperature, output=spoken,
+                    max_reject_fraction=1, **HERE)  # fmt: skip
             heard[f"{name}, from text, guidance {guidance:g}"] = spoken / "_manifest"
     for name, layers in SETS.items():
         if not any(runs()[each][0] == layers for each in names):
@@ -78,17 +79,17 @@ def judge(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> Non
                 layers=layers, output=vocoded, **HERE)  # fmt: skip
         heard[f"{name}, from the recording"] = vocoded / "_manifest"
     job("evaluate", recorded=tuple(heard.values()), names=tuple(heard), reference=folder / "test",
-            judges=("dnsmos", "speaker", "recogniser"), output=judged(folder, guidances))  # fmt: skip
+            judges=("dnsmos", "speaker", "recogniser"), output=judged(folder, guidances, temperature))  # fmt: skip
 
 
-def judged(folder: Path, guidances: Sequence[float]) -> Path:
+def judged(folder: Path, guidances: Sequence[float], temperature: float) -> Path:
     """Name the folder of what judges say."""
-    return folder / f"judged_{'_'.join(f'{guidance:g}' for guidance in guidances)}"
+    return folder / f"judged_{'_'.join(f'{guidance:g}' for guidance in guidances)}_t{temperature:g}"
 
 
-def report(folder: Path, names: Sequence[str], guidances: Sequence[float]) -> str:
+def report(folder: Path, names: Sequence[str], guidances: Sequence[float], temperature: float) -> str:
     """Give what judges say, and the token error rates under teacher forcing."""
-    found = json.loads((judged(folder, guidances) / "metrics.json").read_text())
+    found = json.loads((judged(folder, guidances, temperature) / "metrics.json").read_text())
     rows = []
     for told in found["conditions"]:
         cells = [told["figures"][measure]["interval"] for measure in MEASURES]
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--hidden-frames", type=float, default=0.0, help="frames before that are hidden in training")
     parser.add_argument("--text-dropout", type=float, default=0.0, help="texts that are hidden in training")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0], help="each is spoken")
+    parser.add_argument("--temperature", type=float, default=1.0, help="at which tokens are drawn")
     given = parser.parse_args()
     for guidance in given.guidance:
         check_guidance(GenerationSettings(guidance=guidance), given.text_dropout)
@@ -131,8 +133,8 @@ def main() -> None:
         job("evaluate", model=output, output=folder / f"tts_{slug(name)}_test", examples=2)
     job("train_vocoder", preset="vocoder_small", splits="train", output=folder / "vocoder", threads_per_worker=1,
             num_steps=given.vocoder_steps, discriminators_from=given.vocoder_steps, **inputs, **HERE)  # fmt: skip
-    judge(folder, given.runs, given.guidance)
-    told = report(folder, given.runs, given.guidance)
+    judge(folder, given.runs, given.guidance, given.temperature)
+    told = report(folder, given.runs, given.guidance, given.temperature)
     (folder / "speaking.md").write_text(told + "\n")
     print(told)
 
