@@ -68,6 +68,14 @@ def test_a_verdict_follows_its_rule(number, errors, expected):
     assert verdict(number, errors) == expected
 
 
+def test_one_seed_decides_nothing():
+    one = TEXT.replace("seeds = [0, 1]", "seeds = [0]")
+    found = claims(laid_of(one, {("asr", "centre"): 3, ("vocoder", "centre"): 3, ("er", "centroids"): 7}))
+    assert {claim.verdict for claim in found} == {"not decidable"}
+    assert found[ATTENTION].why == "No interval of two seeds or more excludes 0."
+    assert all(each.speaks is None for claim in found for each in claim.evidence)
+
+
 def test_a_study_that_does_not_ask_says_so():
     both = PLAN.format(encoder="small").replace("= { layers = [1] }", "= { layers = [1], num_clusters = 4 }")
     found = claims(laid_of(both, {}))

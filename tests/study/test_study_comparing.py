@@ -32,7 +32,14 @@ def test_a_level_is_better_where_every_utterance_has_fewer_errors():
     assert found.better == "level"
     other = level_of("asr", "wer", "layers", "low", runs_of(worse, worse), runs_of(NOISE, NOISE))
     assert other.better == "centre"
-    assert level_of("sid", "accuracy", "f", "l", runs_of(worse), runs_of(NOISE)).better == "level"
+    assert level_of("sid", "accuracy", "f", "l", runs_of(worse, worse), runs_of(NOISE, NOISE)).better == "level"
+
+
+def test_one_seed_calls_nothing_better():
+    worse = [errors + 3 for errors in NOISE]
+    found = level_of("sid", "accuracy", "f", "l", runs_of(worse), runs_of(NOISE, NOISE))
+    assert found.difference.low > 0
+    assert found.better is None
 
 
 def test_a_level_whose_interval_holds_0_is_no_difference():

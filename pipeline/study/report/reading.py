@@ -18,7 +18,8 @@ def reading(facts: StudyFacts) -> list[Block]:
          "interval holds 95 % of the bootstrap draws of utterances and seeds, which are drawn for both at once: it is "
          "paired by seed and utterance. With few seeds such an interval tends to be too narrow."),
         ("Better and worse.", "A difference is called one only where its interval does not hold 0. Else the level "
-         "cannot be told apart from the centre, which does not say that the two are equal."),
+         "cannot be told apart from the centre, which does not say that the two are equal. What was trained with one "
+         "seed alone is called neither: its interval knows nothing of what another seed would do."),
         ("Many comparisons.", f"{count} levels are compared with a centre, and {told} of them can be told apart. At "
          f"95 %, {count} x {FALSE_AT_95} = {count * FALSE_AT_95:.1f} false differences must be expected where nothing "
          f"differs. Claims rest on {evidence} comparisons, some of them the same: at most "

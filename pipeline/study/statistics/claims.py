@@ -1,7 +1,8 @@
 """The claims of the paper, each tried on a study by rule: held, not held, or not decidable at this size.
 
-A comparison speaks for or against a claim where its 95 % interval does not hold 0. A claim is held where one speaks for
-it and none against it, not held where one speaks against it and none for it, and not decidable otherwise.
+A comparison of two seeds or more speaks for or against a claim where its 95 % interval does not hold 0. A claim is
+held where one speaks for it and none against it, not held where one speaks against it and none for it, and not
+decidable otherwise.
 
 Source: Mousavi et al. 2024, How Should We Extract Discrete Audio Tokens from Self-Supervised Models?, arXiv 2406.10735.
 """
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.study.facts import Claim, Evidence, Verdict
 from pipeline.study.metrics import METRICS, of_tokens
-from pipeline.study.statistics.comparing import Runs, paired
+from pipeline.study.statistics.comparing import Runs, paired, says
 from pipeline.study.statistics.laid import Laid
 from pipeline.study.table import OWN, VOCODER, root
 
@@ -57,7 +58,7 @@ def _claim(text: str, evidence: Sequence[Evidence], absent: str) -> Claim:
     elif speaks >= {True, False}:
         why = "Comparisons speak for it and against it."
     elif evidence:
-        why = "No interval excludes 0."
+        why = "No interval of two seeds or more excludes 0."
     else:
         why = f"The study does not ask: {absent}."
     return Claim(text=text, verdict=verdict, evidence=tuple(evidence), why=why)
@@ -65,9 +66,12 @@ def _claim(text: str, evidence: Sequence[Evidence], absent: str) -> Claim:
 
 def _evidence(text: str, metric: str, first: Runs | None, second: Runs | None) -> Iterator[Evidence]:
     """Compare two, of which the claim says that the first is better."""
-    found = None if first is None or second is None else paired(first, second)
+    if first is None or second is None:
+        return
+    found = paired(first, second)
     if found is not None:
-        speaks = None if found.low <= 0 <= found.high else (found.value < 0) == METRICS[metric].lower_is_better
+        told = says(first, second) and not found.low <= 0 <= found.high
+        speaks = (found.value < 0) == METRICS[metric].lower_is_better if told else None
         yield Evidence(text=f"{text}, {metric}", difference=found, speaks=speaks)
 
 

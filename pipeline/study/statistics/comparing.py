@@ -2,7 +2,8 @@
 
 A difference is of the same seeds and the same utterances. Its interval is a bootstrap in two stages: seeds are drawn
 with replacement, and utterances with replacement, the same for both levels. A level is called better or worse only
-where the interval of 95 % does not hold 0. With three seeds the interval is still too narrow for what seeds do.
+where the interval of 95 % does not hold 0, and two seeds at least were compared: the interval of one knows nothing of
+what seeds do. With three seeds it is still too narrow for that.
 
 Sources: Efron and Tibshirani 1993, An Introduction to the Bootstrap; Bisani and Ney 2004, Bootstrap estimates for
 confidence intervals in ASR performance evaluation; for the shares, Hays 1963, Statistics (omega squared).
@@ -19,6 +20,8 @@ from pipeline.study.facts import SEEDS, Better, Level, Share
 from pipeline.study.metrics import METRICS, Part
 
 DRAWS = 1000
+LEAST_SEEDS = 2
+"""That a comparison must have before it says anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ def level_of(task: str, metric: str, factor: str, level: str, mine: Runs, centre
         metric=metric,
         figure=over_seeds(mine.figures()),
         difference=found,
-        better=None if found is None else _better(found, METRICS[metric].lower_is_better),
+        better=_better(found, METRICS[metric].lower_is_better) if found is not None and says(mine, centre) else None,
         bits_per_second=mine.bits_per_second,
         trials=tuple(key for _, key in sorted(mine.trials.items())),
     )
@@ -75,6 +78,11 @@ def _better(found: Interval, lower_is_better: bool) -> Better | None:
     if found.low <= 0 <= found.high:
         return None
     return "level" if (found.value < 0) == lower_is_better else "centre"
+
+
+def says(first: Runs, second: Runs | None) -> bool:
+    """Say whether two levels have seeds enough in common for a difference to be called one."""
+    return second is not None and len(set(first.parts) & set(second.parts)) >= LEAST_SEEDS
 
 
 def paired(first: Runs, second: Runs, *, draws: int = DRAWS, level: float = 0.95) -> Interval | None:
