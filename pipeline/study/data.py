@@ -6,6 +6,9 @@ from pipeline.store.completion import Status
 from pipeline.store.dataset import Dataset
 from pipeline.study.planning.parts import Part
 
+DATA = ("manifests", "features")
+"""Kinds of parts of which there is something to say."""
+
 
 def data_of(states: Sequence[tuple[Part, Status | None]]) -> Mapping[str, str]:
     """Say of manifests how many utterances they hold and how long, and of features the hash of the encoder's weights.

@@ -23,7 +23,7 @@ from pipeline.redaction import redact
 from pipeline.status import STUDY_FOLDERS
 from pipeline.store.provenance import record_settings
 from pipeline.store.storage import Store, open_store
-from pipeline.study.data import data_of
+from pipeline.study.data import DATA, data_of
 from pipeline.study.facts import Cost, Failure, StudyFacts
 from pipeline.study.making import is_there, make_parts, part_costs, states_of
 from pipeline.study.planning.parts import Parts
@@ -90,8 +90,9 @@ def run_study(config: RunStudyConfig) -> StudyReport:
     taken = take(config.results_from, [trial for trial in trials if trial.key not in done], config.output)
     to_run = trials_to_run(trials, config.tasks, done, taken.found)
     store = _begin(config, text, parts, [trial for trial in trials if trial.key not in taken.found or trial in to_run])
-    keep(taken, _metrics(study), store)
     _make_parts(parts, to_run, [trial for trial in trials if trial.key in done], config, taken)
+    # What is refused is not kept: the next run may leave its folder out.
+    keep(taken, _metrics(study), store)
     before = len(done)
     for spoken in (False, True):
         # What is spoken and heard needs the vocoder and the recogniser that the others train.
@@ -151,11 +152,9 @@ def _make_parts(
     """Make what trials share, and refuse figures that were taken over from other data."""
     here = [*to_run, *(trial for trial in done if not config.tasks or trial.cell.task.name in config.tasks)]
     make_parts(parts.behind(set().union(*(trial.inputs() for trial in here))), open_store(config.output))
-    joined(_data(parts), taken.data, "results_from")
-
-
-def _data(parts: Parts) -> Mapping[str, str]:
-    return data_of(states_of([part for part in parts.all() if is_there(part)]))
+    if taken.data:
+        told = [part for part in parts.all() if part.kind in DATA and is_there(part)]
+        joined(data_of(states_of(told)), taken.data, "results_from")
 
 
 def trials_to_run(

@@ -141,6 +141,7 @@ def test_figures_of_other_recordings_are_refused(folder, tmp_path):
     with pytest.raises(PlanMismatchError, match="manifests tones is 24 utterances of .* there and 12 utterances of"):
         run_study(config)
     assert not (tmp_path / "s" / "trials").exists()
+    assert run_study(config.but(results_from=(), max_hours=1e-9)).trials_done == 0
 
 
 def test_figures_of_other_weights_are_refused(folder, tmp_path, small_encoder):
