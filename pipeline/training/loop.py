@@ -36,6 +36,7 @@ from pipeline.training.validation import Validation
 from pipeline.training.world import World
 from pipeline.work.machine import warn_of_bfloat16
 from pipeline.work.meters import SILENT, Meter
+from pipeline.work.narrow_convolutions import widen_narrow_convolutions
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class Loop:
         torch.manual_seed(torch_seed(settings.seed, "weights"))
         self._modules: Modules = {name: module.to(world.device) for name, module in recipe.build().items()}
         check_modules(recipe, self._modules)
+        for module in self._modules.values():
+            widen_narrow_convolutions(module, world.device, getattr(torch, settings.dtype))
         self._trained = [TrainedPhase(recipe, phase, self._modules, settings, world) for phase in recipe.phases]
         self._still = [
             self._modules[name] for name in set(self._modules) - {each.phase.trains for each in self._trained}

@@ -61,6 +61,10 @@ def test_a_run_stopped_and_resumed_has_the_losses_and_weights_of_one_that_was_no
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_learns_what_the_tokens_tell(folder, tmp_path, task):
+    if task == "er":
+        # 29 utterances to learn from leave another voice's emotions to luck: to rounding, and so to the CPU.
+        folder = tmp_path / "more"
+        write_task_corpus(folder, count=160)
     changes = {"num_steps": 150, "validate_every": 50, "checkpoint_every": 150, "lr": 1e-2, "warmup_steps": 10}
     change = {"embedding_dim": 24} if task == "asr" else {}
     report = train_task(task_config(folder, tmp_path / task, task, **changes, **change))

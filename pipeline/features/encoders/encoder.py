@@ -64,7 +64,8 @@ class SslEncoder:
     float32 results depend on batch neighbours by rounding alone: random networks of 6 blocks of 768 gave layers that
     differed by 8.1e-6 at most (values to 7.4) between 3 to 8 s of speech alone and padded together, and 0 of 45,353
     tokens (64 centroids) changed: HuBERT and WavLM with a group norm, Data2Vec, Conformer and Wav2Vec2Bert.
-    bfloat16 holds weights and activations in bfloat16, the convolutions included.
+    bfloat16 holds weights and activations in bfloat16, the convolutions included; on a CPU a convolution of few
+    channels per group computes in float32, because torch may get it wrong.
 
     Attributes:
         info: What the encoder is; its numbers are repeated here.

@@ -14,6 +14,7 @@ from pipeline.features.encoders.info import MODELS, EncoderInfo, transformers_cl
 from pipeline.features.encoders.log_mel import StackedLogMel
 from pipeline.features.encoders.padding import ValidRows, make_padding_exact
 from pipeline.features.encoders.stem import PatchMoments
+from pipeline.work.narrow_convolutions import widen_narrow_convolutions
 
 
 class Network:
@@ -51,6 +52,7 @@ class Network:
         positions = getattr(self._network.encoder, "embed_positions", None)
         rotation = getattr(positions, "inv_freq", None)
         self._network.to(device, dtype)
+        widen_narrow_convolutions(self._network, device, dtype)
         if positions is not None and rotation is not None:
             # bfloat16 cannot count the frames past 256, so angles stay float32 whatever the weights are.
             positions.inv_freq = rotation.to(device)
