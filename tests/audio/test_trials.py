@@ -44,8 +44,8 @@ def happen(monkeypatch, folder, action, times):
 
 @pytest.fixture
 def _signals_end_processes():
-    """Let interrupts end the processes that are started: a shell that starts tests behind a & has them ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    """Let interrupts end the processes that are started: a shell has them ignored behind a &, and nohup a hangup."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)}
     for number, handler in before.items():
         if handler == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
