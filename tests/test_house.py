@@ -192,7 +192,9 @@ def test_tracked_files_name_no_machine_and_leave_nothing_for_later():
     folder = re.compile(r"(?<![\w.~$}])/(?:wor" + r"k|roo" + r"t|hom" + r"e/\w+|User" + r"s/\w+)/")
     later = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
     assert folder.search("see /wor" + "k/main")
-    texts = {path: path.read_text(errors="replace") for path in tracked_files()}
+    # Pictures of a page are letters by chance: they may spell anything.
+    picture = re.compile(r"data:image/png;base64,[\w+/=]+")
+    texts = {path: picture.sub("", path.read_text(errors="replace")) for path in tracked_files()}
     assert [str(path) for path, text in texts.items() if folder.search(text) or later.search(text)] == []
 
 
