@@ -53,8 +53,8 @@ def main() -> None:
     for fusion in FUSIONS:
         task, speech = given.output / f"tts_{fusion}", given.output / f"speech_{fusion}"
         job("train_task", preset="tts_small", output=task, tokens=train / "tokens", manifest=train / "manifest",
-                fusion=fusion, speaker_input="table", text_dropout=0.0, num_steps=given.steps, test_fraction=0,
-                runner="here", threads_per_worker=1)  # fmt: skip
+                fusion=fusion, speaker_input="table", num_steps=given.steps, test_fraction=0, runner="here",
+                threads_per_worker=1)  # fmt: skip
         job("speak", text_file=said, task=task, vocoder=vocoder, output=speech, max_reject_fraction=1, runner="here")
         heard = given.output / f"tokens_{fusion}"
         job("tokenize_corpus", manifest=speech / "_manifest", output=heard, **TOKENS)
